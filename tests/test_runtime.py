@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from gnnrl import runtime
+from gnnrl.errors import UserError
+
+
+def test_generators_depend_on_seed_and_purpose_only():
+    def draw(seed: int, name: str) -> float:
+        return torch.rand(1, generator=runtime.generator(seed, name)).item()
+
+    assert draw(1, "split") == draw(1, "split")
+    assert len({draw(1, "split"), draw(2, "split"), draw(1, "order")}) == 3
+
+
+def test_seed_everything_repeats_the_global_streams():
+    runtime.seed_everything(3)
+    first = torch.rand(4)
+    runtime.seed_everything(3)
+    assert torch.equal(first, torch.rand(4))
+    torch.use_deterministic_algorithms(False)
+
+
+def test_the_device_can_be_set_and_a_wrong_one_is_refused(monkeypatch):
+    monkeypatch.setenv("GNNRL_DEVICE", "cpu")
+    assert runtime.device() == torch.device("cpu")
+    monkeypatch.setenv("GNNRL_DEVICE", "toaster")
+    with pytest.raises(UserError, match="toaster"):
+        runtime.device()
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "below" / "file.bin"
+    runtime.atomic_write(path, b"old")
+
+    def broken(*args: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", broken)
+    with pytest.raises(OSError, match="disk full"):
+        runtime.atomic_write(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_json_and_csv_are_plain_and_complete(tmp_path):
+    runtime.write_json(tmp_path / "a.json", {"b": 0.1, "a": 2})
+    assert (tmp_path / "a.json").read_text() == '{\n  "b": 0.1,\n  "a": 2\n}\n'
+    runtime.write_csv(tmp_path / "a.csv", [{"epoch": 1}, {"epoch": 2, "loss": 0.25}])
+    assert (tmp_path / "a.csv").read_bytes() == b"epoch,loss\n1,\n2,0.25\n"
+
+
+def test_the_content_key_follows_content_not_place(tmp_path):
+    for name, text in (("a", "x"), ("b", "x"), ("c", "y")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(text)
+    keys = [runtime.content_key(tmp_path / name, {"seed": 1}) for name in "abc"]
+    assert keys[0] == keys[1] != keys[2]
+    assert keys[0] != runtime.content_key(tmp_path / "a", {"seed": 2})
+
+
+def test_a_claim_goes_on_success_and_stays_on_failure(tmp_path, monkeypatch):
+    monkeypatch.setenv("GNNRL_SCRATCH", str(tmp_path))
+    with pytest.raises(RuntimeError), runtime.claim("search", "key") as folder:
+        (folder / "state").write_text("half")
+        raise RuntimeError
+    with runtime.claim("search", "key") as folder:
+        assert (folder / "state").read_text() == "half"
+    assert not list((tmp_path / "search").iterdir())
+
+
+def test_scratch_stands_in_the_users_checkout_when_dvc_runs_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.delenv("GNNRL_SCRATCH", raising=False)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    assert runtime.scratch_root() == tmp_path / ".gnnrl"
+
+
+def test_a_claim_is_exclusive_and_names_its_holder(tmp_path, monkeypatch):
+    monkeypatch.setenv("GNNRL_SCRATCH", str(tmp_path))
+    refused = "from gnnrl.runtime import claim\nwith claim('search', 'key'): pass"
+    with runtime.claim("search", "key"):
+        second = subprocess.run([sys.executable, "-c", refused], capture_output=True, text=True)
+    assert f"pid {os.getpid()}" in second.stderr.splitlines()[-1]
+
+
+def _start_a_child(queue: multiprocessing.Queue) -> None:
+    code = (
+        "import time, gnnrl.runtime as r; r.die_with_parent(); print(1, flush=True); time.sleep(60)"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    child.stdout.readline()
+    queue.put(child.pid)
+    time.sleep(60)
+
+
+def test_on_linux_a_child_dies_with_its_parent():
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    parent = context.Process(target=_start_a_child, args=(queue,))
+    parent.start()
+    child = queue.get(timeout=30)
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.join()
+    deadline = time.monotonic() + 10
+    while _alive(child) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _alive(child)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return False
