@@ -1,0 +1,1 @@
+"""The search: environments, agents, the loop."""

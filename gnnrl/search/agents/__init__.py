@@ -1,0 +1,1 @@
+"""Agents: act on graphs, learn from rewards; they know neither networks nor pruning."""

@@ -1,0 +1,165 @@
+"""The observation of a graph environment: what it must hold, and how many become one batch."""
+
+# N: nodes   E: edges   A: decisions   C: channels   G: different graphs   B: observations
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import gymnasium
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+
+ActionKind = Literal["continuous", "binary", "categorical"]
+ACTION_KINDS = ("continuous", "binary", "categorical")
+REQUIRED = ("x", "edge_index", "edge_attr", "decision_index")
+OPTIONAL = ("channel_x", "channel_index", "action_mask")
+POINTERS = ("edge_index", "decision_index", "channel_index")
+
+
+def fault(observation: object) -> str | None:
+    """Say in one clause what is wrong with an observation; None where nothing is."""
+    if not isinstance(observation, Data):
+        return f"is a {type(observation).__name__}, expected torch_geometric.data.Data"
+    missing = [key for key in REQUIRED if not isinstance(observation.get(key), Tensor)]
+    if missing:
+        return f"has no tensor {', '.join(missing)} (has {', '.join(observation.keys())})"
+    return _shape_fault(observation) or _value_fault(observation)
+
+
+def _shape_fault(data: Data) -> str | None:
+    edges, decisions = data.edge_index.shape[-1], data.decision_index.numel()
+    if data.x.ndim != 2 or data.x.shape[0] == 0:
+        return f"has x of shape {tuple(data.x.shape)}, expected [nodes >= 1, features]"
+    if tuple(data.edge_index.shape) != (2, edges):
+        return f"has edge_index of shape {tuple(data.edge_index.shape)}, expected [2, edges]"
+    if data.edge_attr.ndim != 2 or data.edge_attr.shape[0] != edges:
+        return f"has edge_attr of shape {tuple(data.edge_attr.shape)}, expected [{edges}, >= 1]"
+    if data.decision_index.ndim != 1 or decisions == 0:
+        return "has no decision nodes (decision_index must name at least one node)"
+    mask = data.get("action_mask")
+    if mask is not None and tuple(mask.shape) != (decisions,):
+        return f"has action_mask of shape {tuple(mask.shape)}, expected [{decisions}]"
+    channels = [data.get(key) is not None for key in ("channel_x", "channel_index")]
+    if any(channels) and not all(channels):
+        return "has only one of channel_x and channel_index"
+    if all(channels) and data.channel_x.shape[0] != data.channel_index.shape[0]:
+        return f"has {len(data.channel_x)} channel_x for {len(data.channel_index)} channel_index"
+    return None
+
+
+def _value_fault(data: Data) -> str | None:
+    nodes = data.x.shape[0]
+    for key in POINTERS:
+        pointer = data.get(key)
+        if pointer is None or not pointer.numel():
+            continue
+        if pointer.dtype != torch.long:
+            return f"has {key} of {pointer.dtype}, expected torch.int64"
+        if int(pointer.min()) < 0 or int(pointer.max()) >= nodes:
+            return f"has {key} outside its {nodes} nodes"
+    for key in ("x", "edge_attr", "channel_x"):
+        values = data.get(key)
+        if values is not None and not bool(torch.isfinite(values).all()):
+            return f"has NaN or infinite values in {key}"
+    mask = data.get("action_mask")
+    if mask is not None and not bool(mask.any()):
+        return "allows no decision (action_mask is False everywhere)"
+    return None
+
+
+class GraphSpace(gymnasium.Space[Data]):
+    """The Gymnasium space of all well-formed graph observations."""
+
+    def contains(self, x: Any) -> bool:
+        """Whether `x` keeps the contract of a graph observation."""
+        return fault(x) is None
+
+
+@dataclass(frozen=True)
+class ObservationSpec:
+    """What a policy must know of an environment before it can be built.
+
+    channel_features is 0 where the observations have no level of channels.
+    """
+
+    node_features: int
+    edge_features: int
+    channel_features: int
+    action_kind: ActionKind
+
+    def __post_init__(self) -> None:
+        if self.action_kind not in ACTION_KINDS:
+            expected = ", ".join(ACTION_KINDS)
+            raise ValueError(f"action_kind {self.action_kind!r}: expected one of {expected}")
+
+    @classmethod
+    def of(cls, observation: Data, action_kind: ActionKind) -> ObservationSpec:
+        """Read the widths off one observation."""
+        channels = observation.get("channel_x")
+        return cls(
+            node_features=observation.x.shape[1],
+            edge_features=observation.edge_attr.shape[1],
+            channel_features=0 if channels is None else channels.shape[1],
+            action_kind=action_kind,
+        )
+
+
+def digest(observation: Data) -> str:
+    """Return a digest of what the contract names: equal content, equal digest."""
+    hasher = hashlib.sha1(usedforsecurity=False)
+    for key in (*REQUIRED, *OPTIONAL):
+        value = observation.get(key)
+        if value is not None:
+            hasher.update(f"{key}{tuple(value.shape)}{value.dtype}".encode())
+            hasher.update(value.detach().contiguous().numpy().tobytes())
+    return hasher.hexdigest()
+
+
+def distinct(observations: Sequence[Data]) -> tuple[list[Data], Tensor]:
+    """Return the G different observations and for each of the B its place among them, [B].
+
+    They are compared by content, so that a resumed search computes what an unbroken one does.
+    """
+    place: dict[str, int] = {}
+    known: dict[int, int] = {}
+    graphs: list[Data] = []
+    for observation in observations:
+        if id(observation) not in known:
+            known[id(observation)] = place.setdefault(digest(observation), len(place))
+            if len(place) > len(graphs):
+                graphs.append(observation)
+    return graphs, torch.tensor([known[id(observation)] for observation in observations])
+
+
+def collate(graphs: Sequence[Data]) -> Data:
+    """Join graphs into one with `batch [N]` and `decision_batch [A]`, the graph of each of them."""
+    nodes = torch.tensor([graph.x.shape[0] for graph in graphs])
+    decisions = torch.tensor([graph.decision_index.shape[0] for graph in graphs])
+    starts = torch.cumsum(nodes, 0) - nodes
+    places = torch.arange(len(graphs))
+    joined = Data(
+        batch=torch.repeat_interleave(places, nodes),
+        decision_batch=torch.repeat_interleave(places, decisions),
+        num_graphs=len(graphs),
+    )
+    for key in (*REQUIRED, *OPTIONAL):
+        values = [graph.get(key) for graph in graphs]
+        if all(value is None for value in values):
+            continue
+        if any(value is None for value in values):
+            raise ValueError(f"{key} is in some observations of a batch and missing in others")
+        if key in POINTERS:
+            values = [value + start for value, start in zip(values, starts, strict=True)]
+        joined[key] = torch.cat(values, dim=1 if key == "edge_index" else 0)
+    return joined
+
+
+def to_tensors(observation: Data) -> dict[str, Tensor]:
+    """Return what the contract names as a plain dict, for saving without pickled classes."""
+    keys = [key for key in (*REQUIRED, *OPTIONAL) if observation.get(key) is not None]
+    return {key: observation[key] for key in keys}
