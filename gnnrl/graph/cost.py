@@ -1,0 +1,79 @@
+"""What a network costs, and what it will cost under a plan, without running anything.
+
+`flops` are multiply-accumulates of convolution and linear layers for one image; this is the one
+place where they are defined.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gnnrl.graph.graph import FIXED, Channels, ComputationalGraph, Parameter
+from gnnrl.graph.units import kept_units
+
+if TYPE_CHECKING:
+    from gnnrl.pruning.plan import PruningPlan
+
+
+@dataclass(frozen=True)
+class Cost:
+    """flops: multiply-accumulates for one image.  parameters: trainable numbers.
+    activations: numbers that the operations write for one image."""
+
+    flops: int
+    parameters: int
+    activations: int = 0
+
+
+def cost(graph: ComputationalGraph, plan: PruningPlan | None = None) -> Cost:
+    """Cost of the network, or of the subnet that `plan` leaves.
+
+    Raises `UserError` where the plan is not one for this graph.
+    """
+    if plan is None:
+        return cost_of_units(graph, np.ones(graph.num_units, dtype=bool))
+    return cost_of_units(graph, kept_units(graph, plan.kept))
+
+
+def cost_of_units(graph: ComputationalGraph, keep: np.ndarray) -> Cost:
+    """Cost of what is left when the units with `keep` `[num_units]` true stay."""
+    before = np.concatenate([[0], np.cumsum(keep)])
+    sizes = {name: kept_size(p, before) for name, p in graph.parameters.items()}
+    return Cost(
+        flops=sum(
+            n.flops + (n.positions * sizes[n.parameters[0]] if n.positions else 0)
+            for n in graph.nodes
+        ),
+        parameters=sum(sizes[name] for name, p in graph.parameters.items() if not p.buffer),
+        activations=sum(_kept_shape(n.shape, n.channels, before) for n in graph.nodes),
+    )
+
+
+def kept_size(parameter: Parameter, before: np.ndarray) -> int:
+    """Elements of a parameter that stay; `before[u]`: units below u that stay."""
+    shape = list(parameter.shape)
+    for channels in parameter.channels:
+        shape[channels.axis] = kept_length(channels, before)
+    return math.prod(shape)
+
+
+def kept_length(channels: Channels, before: np.ndarray) -> int:
+    """Length of an axis after the cut."""
+    return sum(
+        count * repeat
+        if first == FIXED
+        else repeat * int(before[first + count] - before[first])
+        for first, count, repeat in channels.runs
+    )
+
+
+def _kept_shape(shape: tuple[int, ...], channels: Channels | None, before: np.ndarray) -> int:
+    if channels is None:
+        return math.prod(shape)
+    axis = channels.axis - 1  # node shapes are given without the batch axis
+    rest = math.prod(shape[:axis]) * math.prod(shape[axis + 1 :])
+    return rest * kept_length(channels, before)

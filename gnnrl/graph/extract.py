@@ -1,0 +1,181 @@
+"""Network → ComputationalGraph."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, fx, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from gnnrl.errors import UserError
+from gnnrl.graph.couplings import Units, resolve
+from gnnrl.graph.flow import Flow, Folded, Layout, is_tensor, shape_of
+from gnnrl.graph.graph import Channels, ComputationalGraph, Node, Parameter
+from gnnrl.graph.tables import look_up
+from gnnrl.graph.trace import attribute, operation_name, scope_of, trace
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """A traced network, where its channels flow, and the graph that says so.
+
+    traced: a copy of the network as `torch.fx.GraphModule`.
+    """
+
+    traced: fx.GraphModule
+    flow: Flow
+    units: Units
+    graph: ComputationalGraph
+
+
+def extract(
+    network: nn.Module, example_input: Tensor, protect: Iterable[str] = ()
+) -> ComputationalGraph:
+    """The computational graph of `network`, read on `example_input` `[N, C, H, W]`.
+
+    protect: layers (or parts, by dotted name) whose channels must all stay; a part that cannot
+    be read is not looked into when it is protected.  Raises `UserError` for a network with an
+    operation that cannot be cut safely.
+    """
+    return analyse(network, example_input, protect).graph
+
+
+def analyse(
+    network: nn.Module, example_input: Tensor, protect: Iterable[str] = ()
+) -> Analysis:
+    """The graph together with the traced network that surgery works on."""
+    protected = tuple(sorted(set(protect)))
+    modules = dict(network.named_modules())
+    for name in protected:
+        if name not in modules:
+            raise UserError(
+                f"extract.protect names {name!r}, which the network does not have (its parts: "
+                f"{', '.join(n for n, _ in network.named_children())})"
+            )
+    opaque = frozenset(n for n in protected if next(modules[n].children(), None) is not None)
+    traced = trace(network, example_input, opaque)
+    flow = Flow(traced, frozenset(protected))
+    kinds: dict[fx.Node, str] = {}
+    for node in traced.graph.nodes:
+        kinds[node], rule = look_up(node)
+        if kinds[node] in ("input", "output", "parameter") or _gives_tensors(node):
+            rule(flow, node)
+        else:
+            flow.layouts[node] = None
+    filters = _filters(flow)
+    units = resolve(flow.couplings, filters)
+    nodes = _nodes(flow, units, kinds, example_input)
+    graph = ComputationalGraph(
+        input_shape=tuple(example_input.shape[1:]),
+        nodes=nodes,
+        parameters=_parameters(flow, units, nodes),
+        groups=units.groups,
+        protected=protected,
+    )
+    return Analysis(traced, flow, units, graph)
+
+
+def _gives_tensors(node: fx.Node) -> bool:
+    value = node.meta["example"]
+    return isinstance(value, Tensor) or (
+        isinstance(value, tuple | list) and bool(value) and isinstance(value[0], Tensor)
+    )
+
+
+def _filters(flow: Flow) -> dict[str, np.ndarray]:
+    found: dict[str, np.ndarray] = {}
+    for layer in flow.layers.values():
+        if layer.filters is not None:
+            found.setdefault(layer.name, layer.filters)
+    return found
+
+
+def _nodes(
+    flow: Flow, units: Units, kinds: Mapping[fx.Node, str], example: Tensor
+) -> tuple[Node, ...]:
+    shown = [n for n in flow.traced.graph.nodes if n.op != "get_attr" and _shown(n)]
+    return tuple(_node(flow, units, kinds[n], n, example) for n in shown)
+
+
+def _shown(node: fx.Node) -> bool:
+    """Tensors are shown; numbers and unused parts of a split are not."""
+    return is_tensor(node) and node.op != "output"
+
+
+def _node(flow: Flow, units: Units, kind: str, node: fx.Node, example: Tensor) -> Node:
+    layer, layout = flow.layers.get(node), flow.layouts.get(node)
+    filters = layer.filters if layer is not None else None
+    return Node(
+        name=node.name,
+        layer=layer.name if layer is not None else scope_of(node),
+        operation=kind,
+        inputs=tuple(dict.fromkeys(_sources(node))),
+        shape=shape_of(node)[1:],
+        attributes=_attributes(flow, node),
+        parameters=layer.parameters if layer is not None else (),
+        positions=layer.positions if layer is not None else 0,
+        channels=Channels.of(layout.axis, units.of(layout.labels))
+        if isinstance(layout, Layout)
+        else None,
+        filters=None if filters is None else Channels.of(0, units.of(filters)),
+        flops=_flops_inside(flow, node, example) if kind == "opaque" else 0,
+    )
+
+
+def _sources(node: fx.Node) -> list[str]:
+    """Shown nodes that a node reads, looking through parts of a split."""
+    names: list[str] = []
+    for read in node.all_input_nodes:
+        if is_tensor(read):
+            names += [read.name] if read.op != "get_attr" else []
+        elif _gives_tensors(read):
+            names += _sources(read)
+    return names
+
+
+def _attributes(flow: Flow, node: fx.Node) -> dict[str, Any]:
+    """What the operation was built with, as far as JSON can hold it."""
+    found: dict[str, Any] = {"type": operation_name(node)}
+    if node.op == "call_module":
+        module = flow.traced.get_submodule(str(node.target))
+        for name in ("kernel_size", "stride", "padding", "dilation", "groups", "num_groups"):
+            value = getattr(module, name, None)
+            if isinstance(value, int | str):
+                found[name] = value
+            elif isinstance(value, tuple) and all(isinstance(v, int) for v in value):
+                found[name] = list(value)
+    return found
+
+
+def _flops_inside(flow: Flow, node: fx.Node, example: Tensor) -> int:
+    """Multiply-accumulates of a part that is not looked into, counted by PyTorch."""
+    reads = [torch.zeros(shape_of(n)) for n in node.all_input_nodes if is_tensor(n)]
+    module = flow.traced.get_submodule(str(node.target))
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        module(*reads)
+    return counter.get_total_flops() // 2 // len(example)
+
+
+def _parameters(flow: Flow, units: Units, nodes: tuple[Node, ...]) -> dict[str, Parameter]:
+    trainable = dict(flow.traced.named_parameters())
+    axes: dict[str, list[Channels]] = {}
+    for (path, axis), labels in flow.axes.items():
+        of = units.of(labels)
+        if (of >= 0).any():
+            axes.setdefault(path, []).append(Channels.of(axis, of))
+    read = {str(n.target) for n in flow.traced.graph.nodes if n.op == "get_attr"}
+    names = {name for node in nodes for name in node.parameters} | (read - {"training"})
+    return {
+        name: Parameter(
+            tuple(attribute(flow.traced, name).shape),
+            tuple(sorted(axes.get(name, ()), key=lambda c: c.axis)),
+            name not in trainable,
+        )
+        for name in sorted(names)
+        if isinstance(attribute(flow.traced, name), Tensor)
+    }

@@ -1,0 +1,74 @@
+"""From filter indices per layer to units, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from gnnrl.errors import UserError
+from gnnrl.graph.graph import ComputationalGraph
+
+
+def kept_units(graph: ComputationalGraph, kept: Mapping[str, Iterable[int]]) -> np.ndarray:
+    """Which units stay `[num_units]`, when each layer keeps the filters named in `kept`.
+
+    Layers that are not named keep everything.  Raises `UserError` where the filters do not fit
+    this graph: a layer it does not have, an index out of range, or layers whose filters must go
+    together and do not.
+    """
+    votes = np.full(graph.num_units, -1, dtype=np.int8)  # -1: nobody asked, 0: goes, 1: stays
+    voter = np.full(graph.num_units, -1)
+    layers = list(graph.layers)
+    for name in kept:
+        if name not in graph.layers:
+            raise UserError(
+                f"the plan names layer {name!r}, which this network does not have (its layers: "
+                f"{_some(layers)}); it is a plan of another network"
+            )
+    for index, (name, node) in enumerate(graph.layers.items()):
+        units = node.filters.units
+        stays = np.ones(len(units), dtype=bool)
+        if name in kept:
+            chosen = np.fromiter(kept[name], dtype=np.int64)
+            if len(chosen) and chosen.max() >= len(units):
+                raise UserError(
+                    f"the plan keeps filter {chosen.max()} of layer {name!r}, which has "
+                    f"{len(units)}; it is a plan of another network"
+                )
+            stays[:] = False
+            stays[chosen] = True
+            if not stays[units < 0].all():
+                raise UserError(
+                    f"the plan removes filters of layer {name!r} that must stay "
+                    "(they reach the output, or the layer is protected)"
+                )
+        free = units >= 0
+        now, mine = stays[free].astype(np.int8), units[free]
+        against = (votes[mine] >= 0) & (votes[mine] != now)
+        if against.any():
+            other = layers[voter[mine[against][0]]]
+            raise UserError(
+                f"the plan does not keep the same channels in {other!r} and {name!r}, whose "
+                "channels must go together; keep the same ones in both"
+            )
+        votes[mine], voter[mine] = now, index
+    return votes != 0
+
+
+def kept_filters(graph: ComputationalGraph, keep: np.ndarray) -> dict[str, tuple[int, ...]]:
+    """Filters each layer keeps when the units with `keep` `[num_units]` true stay.
+
+    Layers all of whose filters are fixed are left out.
+    """
+    stays = np.concatenate([keep, [True]])  # index -1: fixed
+    return {
+        name: tuple(np.flatnonzero(stays[node.filters.units]).tolist())
+        for name, node in graph.layers.items()
+        if (node.filters.units >= 0).any()
+    }
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:4])
+    return shown if len(names) <= 4 else f"{shown}, … {len(names)} in all"

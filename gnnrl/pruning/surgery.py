@@ -1,0 +1,219 @@
+"""PruningPlan → subnet: the channels are really gone.
+
+Every parameter is sliced along the axes that shrink; the few places where a network names its
+channels by number (a split, a shuffle, the sizes of a reshape, the groups of a convolution) are
+rewritten.  What comes out is an ordinary module with the parameter names of the network.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, fx, nn
+
+from gnnrl.errors import UserError
+from gnnrl.graph.extract import Analysis, analyse
+from gnnrl.graph.flow import Layout, is_tensor
+from gnnrl.graph.graph import ComputationalGraph
+from gnnrl.graph.rules import tensors_read
+from gnnrl.graph.trace import attribute
+from gnnrl.graph.units import kept_units
+from gnnrl.pruning.gather import ChannelGather
+from gnnrl.pruning.plan import PruningPlan
+
+
+def prune(network: nn.Module, graph: ComputationalGraph, plan: PruningPlan) -> nn.Module:
+    """The subnet that `plan` leaves of `network`, whose graph is `graph`.
+
+    The network is left as it was.  Raises `UserError` where graph or plan belong to another
+    network.
+    """
+    return Surgeon(network, graph).cut(plan)
+
+
+class Surgeon:
+    """Cuts one network again and again: the network is read once."""
+
+    def __init__(self, network: nn.Module, graph: ComputationalGraph) -> None:
+        weight = next(network.parameters())
+        example = torch.zeros(1, *graph.input_shape, dtype=weight.dtype, device=weight.device)
+        self.analysis: Analysis = analyse(network, example, graph.protected)
+        if self.analysis.graph.digest != graph.digest:
+            raise UserError(
+                f"the graph is not that of this {type(network).__name__} (it has other layers, "
+                "widths or connections); extract the network's own graph"
+            )
+
+    def cut(self, plan: PruningPlan) -> fx.GraphModule:
+        """A new network; parameters that lose nothing are copied too."""
+        keep = kept_units(self.analysis.graph, plan.kept)
+        return self.cut_units(keep)
+
+    def cut_units(self, keep: np.ndarray) -> fx.GraphModule:
+        """The subnet of the units with `keep` `[num_units]` true."""
+        analysis = self.analysis
+        subnet = copy.deepcopy(analysis.traced)
+        for name, index in kept_indices(analysis.graph, keep).items():
+            _shrink(subnet, name, index)
+        fitted: set[str] = set()
+        copies = dict(zip(analysis.traced.graph.nodes, subnet.graph.nodes, strict=True))
+        for original, node in copies.items():
+            layout = analysis.flow.layouts.get(original)
+            if original in analysis.flow.gathers:
+                _gather(analysis, subnet, copies, original, keep)
+            elif isinstance(layout, Layout) and is_tensor(original):
+                _fit(analysis, subnet, original, node, layout, keep, fitted)
+        subnet.graph.eliminate_dead_code()
+        subnet.delete_all_unused_submodules()
+        subnet.recompile()
+        return subnet
+
+
+def kept_indices(
+    graph: ComputationalGraph, keep: np.ndarray
+) -> Mapping[str, tuple[tuple[int, np.ndarray], ...]]:
+    """For each parameter that shrinks, (axis, indices that stay) of each axis."""
+    stays = np.append(keep, True)  # index -1: fixed
+    return {
+        name: tuple((c.axis, np.flatnonzero(stays[c.units])) for c in parameter.channels)
+        for name, parameter in graph.parameters.items()
+        if parameter.channels
+    }
+
+
+def _shrink(subnet: nn.Module, name: str, index: tuple[tuple[int, np.ndarray], ...]) -> None:
+    """Slice one parameter or buffer."""
+    *parents, last = name.split(".")
+    owner = subnet.get_submodule(".".join(parents))
+    tensor: Tensor = getattr(owner, last)
+    value = tensor.detach()
+    for axis, chosen in index:
+        if len(chosen) < value.shape[axis]:
+            value = value.index_select(axis, torch.from_numpy(chosen).to(value.device))
+    if isinstance(tensor, nn.Parameter):
+        setattr(owner, last, nn.Parameter(value.clone(), requires_grad=tensor.requires_grad))
+    else:
+        setattr(owner, last, value.clone())
+
+
+def _gather(
+    analysis: Analysis,
+    subnet: fx.GraphModule,
+    copies: Mapping[fx.Node, fx.Node],
+    original: fx.Node,
+    keep: np.ndarray,
+) -> None:
+    """Replace what moved channels by a gather of those that are left."""
+    gather = analysis.flow.gathers[original]
+    stays = np.append(keep, True)
+    before = stays[analysis.units.of(analysis.flow.layouts[gather.source].labels)]
+    after = stays[analysis.units.of(analysis.flow.layouts[original].labels)]
+    rank = np.cumsum(before) - 1
+    index = np.where(gather.index >= 0, rank[gather.index], -1)[after]
+    node, source = copies[original], copies[gather.source]
+    if len(index) == before.sum() and (index == np.arange(len(index))).all():
+        node.replace_all_uses_with(source)
+        return
+    name = f"{node.name}_gather"
+    device = next(subnet.parameters()).device
+    subnet.add_submodule(name, ChannelGather(gather.axis, torch.from_numpy(index).to(device)))
+    with subnet.graph.inserting_before(node):
+        new = subnet.graph.call_module(name, (source,))
+    node.replace_all_uses_with(new)
+
+
+def _fit(
+    analysis: Analysis,
+    subnet: fx.GraphModule,
+    original: fx.Node,
+    node: fx.Node,
+    layout: Layout,
+    keep: np.ndarray,
+    fitted: set[str],
+) -> None:
+    """Bring the numbers an operation was written with in line with its new width."""
+    stays = np.append(keep, True)
+    width = int(stays[analysis.units.of(layout.labels)].sum())
+    layer = analysis.flow.layers.get(original)
+    if node.op == "call_module":
+        if str(node.target) in fitted:
+            return
+        fitted.add(str(node.target))
+        reads = analysis.flow.layouts.get(tensors_read(original)[0])
+        inputs = (
+            int(stays[analysis.units.of(reads.labels)].sum()) if isinstance(reads, Layout) else None
+        )
+        _fit_module(subnet.get_submodule(str(node.target)), layer, inputs, width)
+    elif layer is not None and layer.per_group:
+        position, key = (1, "num_groups") if layer.filters is None else (6, "groups")
+        _set_argument(node, position, key, width // _per_group(analysis, original, layer.per_group))
+    elif node.target in (nn.functional.layer_norm, getattr(nn.functional, "rms_norm", None)):
+        shape = list(node.args[1] if len(node.args) > 1 else node.kwargs["normalized_shape"])
+        axis = layout.axis - (len(original.meta["example"].shape) - len(shape))
+        if axis >= 0:
+            shape[axis] = width
+            _set_argument(node, 1, "normalized_shape", tuple(shape))
+    elif str(node.target) in ("view", "reshape", "expand") or node.target is torch.reshape:
+        _fit_sizes(original, node, layout.axis, width)
+
+
+def _per_group(analysis: Analysis, original: fx.Node, per_group: int) -> int:
+    """Channels of the output for each group of the input."""
+    layer = analysis.flow.layers[original]
+    if layer.filters is None:
+        return per_group
+    inputs = tensors_read(original)[0].meta["example"].shape[1]
+    return len(layer.filters) // (inputs // per_group)
+
+
+def _fit_module(module: nn.Module, layer: Any, inputs: int | None, width: int) -> None:
+    if isinstance(module, nn.modules.conv._ConvNd):
+        if layer.per_group:
+            module.groups = inputs // layer.per_group
+        module.in_channels = inputs if inputs is not None else module.in_channels
+        module.out_channels = width
+    elif isinstance(module, nn.Linear):
+        module.in_features = inputs if inputs is not None else module.in_features
+        module.out_features = width
+    elif isinstance(module, nn.modules.batchnorm._NormBase):
+        module.num_features = width
+    elif isinstance(module, nn.GroupNorm):
+        if layer.per_group:
+            module.num_groups = width // layer.per_group
+        module.num_channels = width
+    elif hasattr(module, "normalized_shape"):
+        if module.weight is not None:
+            module.normalized_shape = tuple(module.weight.shape)
+        else:  # without weights only the channels on the last axis can have shrunk
+            module.normalized_shape = (*module.normalized_shape[:-1], width)
+    elif isinstance(module, nn.PReLU):
+        module.num_parameters = len(module.weight)
+    elif isinstance(module, nn.Unflatten):
+        pass  # its layout is folded, so a gather stands in its place
+
+
+def _set_argument(node: fx.Node, position: int, name: str, value: Any) -> None:
+    if len(node.args) > position:
+        node.update_arg(position, value)
+    else:
+        node.update_kwarg(name, value)
+
+
+def _fit_sizes(original: fx.Node, node: fx.Node, axis: int, width: int) -> None:
+    """Write the new width into the sizes of a reshape (-1 finds it by itself)."""
+    if len(node.args) == 2 and isinstance(node.args[1], tuple | list):
+        sizes = list(node.args[1])
+        if sizes[axis] != -1:
+            sizes[axis] = width
+            node.update_arg(1, tuple(sizes))
+    elif len(node.args) > axis + 1 and node.args[axis + 1] != -1:
+        node.update_arg(axis + 1, width)
+
+
+def weight_of(network: nn.Module, name: str) -> Tensor:
+    """A parameter or buffer by its name in `state_dict`."""
+    return attribute(network, name)
