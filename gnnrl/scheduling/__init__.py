@@ -1,0 +1,1 @@
+"""Job scheduling: the second discipline, on the same agents as pruning."""
