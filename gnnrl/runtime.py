@@ -84,6 +84,17 @@ def atomic_write(path: str | Path, data: bytes) -> None:
         partial.unlink(missing_ok=True)
 
 
+def user_path(text: str | Path) -> Path:
+    """Return the file or folder a user means: ~ and variables expanded, below the checkout.
+
+    Within a queued experiment, which runs in a copy, that is the checkout it was queued in.
+    """
+    expanded = os.path.expandvars(os.path.expanduser(text))
+    if "$" in expanded:
+        raise UserError(f"the path {text} names an environment variable that is not set: set it")
+    return Path(os.environ.get("DVC_ROOT") or ".") / expanded
+
+
 def write_json(path: str | Path, value: object) -> None:
     """Write JSON; the same value gives the same bytes."""
     text = json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False)

@@ -53,6 +53,15 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_user_paths_are_expanded_and_stand_in_the_checkout(tmp_path, monkeypatch):
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.setenv("IMAGES", "digits")
+    assert runtime.user_path("data/$IMAGES") == tmp_path / "data" / "digits"
+    assert runtime.user_path("/data") == Path("/data")
+    with pytest.raises(UserError, match=r"\$NOWHERE_AT_ALL"):
+        runtime.user_path("$NOWHERE_AT_ALL/data")
+
+
 def test_json_and_csv_are_plain_and_complete(tmp_path):
     runtime.write_json(tmp_path / "a.json", {"b": 0.1, "a": 2})
     assert (tmp_path / "a.json").read_text() == '{\n  "b": 0.1,\n  "a": 2\n}\n'
