@@ -1,0 +1,168 @@
+"""Importance: one score for each channel of each group, higher = keep.
+
+A criterion scores the filters of a layer; a channel's score is the sum over the layers of its
+group (every filter that goes when the channel goes).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gnnrl.errors import UserError
+from gnnrl.graph.graph import ComputationalGraph, Node
+from gnnrl.graph.trace import attribute
+
+Criterion = Callable[[nn.Module, ComputationalGraph], "Importance"]
+
+
+@dataclass(frozen=True)
+class Importance(Mapping[str, Tensor]):
+    """scores: group name → `[size]`, finite, higher = keep."""
+
+    scores: Mapping[str, Tensor]
+
+    def __post_init__(self) -> None:
+        for name, score in self.scores.items():
+            if not torch.isfinite(score).all():
+                raise UserError(
+                    f"importance of group {name!r} is not finite; the weights hold NaN or infinity"
+                )
+
+    def __getitem__(self, group: str) -> Tensor:
+        return self.scores[group]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.scores)
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+
+def l1(network: nn.Module, graph: ComputationalGraph) -> Importance:
+    """Sum of absolute weights of a filter (Li et al. 2017, section 3.1)."""
+    return _sum(graph, lambda node: filters(network, node).abs().sum(1))
+
+
+def l2(network: nn.Module, graph: ComputationalGraph) -> Importance:
+    """Euclidean norm of a filter."""
+    return _sum(graph, lambda node: filters(network, node).norm(dim=1))
+
+
+def l1_normalised(network: nn.Module, graph: ComputationalGraph) -> Importance:
+    """L1 divided by the layer's mean, so that layers can be compared."""
+
+    def score(node: Node) -> Tensor:
+        norms = filters(network, node).abs().sum(1)
+        return norms / norms.mean().clamp(min=1e-12)
+
+    return _sum(graph, score)
+
+
+def fpgm(network: nn.Module, graph: ComputationalGraph) -> Importance:
+    """Distance to the layer's other filters: those near the geometric median can be replaced
+    (He et al. 2019, FPGM, Eq. 5)."""
+
+    def score(node: Node) -> Tensor:
+        rows = filters(network, node)
+        return torch.cdist(rows, rows).sum(1)
+
+    return _sum(graph, score)
+
+
+def batch_norm(network: nn.Module, graph: ComputationalGraph) -> Importance:
+    """Absolute scale of the normalisation that follows (Liu et al. 2017, network slimming).
+
+    A layer without a normalisation of its own counts with the mean of its L1.
+    """
+    total = torch.zeros(graph.num_units)
+    seen = torch.zeros(graph.num_units, dtype=torch.bool)
+    for node in graph.nodes:
+        if node.operation == "norm" and node.channels is not None and node.parameters:
+            weight = attribute(network, node.parameters[0]).detach().abs().float().cpu()
+            units = torch.from_numpy(node.channels.units)
+            if weight.ndim == 1 and len(weight) == len(units):
+                free = units >= 0
+                total.index_add_(0, units[free], weight[free])
+                seen[units[free]] = True
+    rest = l1_normalised(network, graph)
+    fallback = torch.cat([rest[g.name] for g in graph.groups]) if graph.groups else total
+    return _split(graph, torch.where(seen, total, fallback))
+
+
+def random(network: nn.Module, graph: ComputationalGraph, seed: int = 0) -> Importance:
+    """Scores drawn uniformly: the control that every criterion has to beat."""
+    generator = torch.Generator().manual_seed(seed)
+    return _split(graph, torch.rand(graph.num_units, generator=generator))
+
+
+def taylor(
+    network: nn.Module, graph: ComputationalGraph, loss: Callable[[nn.Module], Tensor]
+) -> Importance:
+    """Squared first-order change of the loss when a filter goes (Molchanov et al. 2019, Eq. 8).
+
+    loss: the network's loss on some images.  Costs one forward and one backward pass.
+    """
+    names = [node.parameters[0] for node in graph.layers.values()]
+    tensors = [attribute(network, name) for name in names]
+    with torch.enable_grad():
+        gradients = torch.autograd.grad(loss(network), tensors, allow_unused=True)
+    products = {
+        name: (t * g).detach() if g is not None else torch.zeros_like(t)
+        for name, t, g in zip(names, tensors, gradients, strict=True)
+    }
+    return _sum(graph, lambda node: rows(products[node.parameters[0]], node).sum(1).square())
+
+
+CRITERIA: Mapping[str, Criterion] = {
+    "l1": l1,
+    "l2": l2,
+    "l1_normalised": l1_normalised,
+    "batch_norm": batch_norm,
+    "fpgm": fpgm,
+    "random": random,
+}
+
+
+def importance(name: str, network: nn.Module, graph: ComputationalGraph) -> Importance:
+    """By name; raises `UserError` for an unknown one."""
+    if name not in CRITERIA:
+        near = difflib.get_close_matches(name, CRITERIA, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise UserError(f"unknown importance {name!r}, expected one of {list(CRITERIA)}{hint}")
+    return CRITERIA[name](network, graph)
+
+
+def filters(network: nn.Module, node: Node) -> Tensor:
+    """Weights of a layer as rows, `[filters, weights of one filter]`."""
+    return rows(attribute(network, node.parameters[0]).detach(), node)
+
+
+def rows(weight: Tensor, node: Node) -> Tensor:
+    """A tensor of the shape of a layer's weight, one row for each filter."""
+    weight = weight.float().cpu()
+    if "transpose" in str(node.attributes["type"]).lower():
+        groups = int(node.attributes.get("groups", 1))
+        split = weight.reshape(groups, weight.shape[0] // groups, weight.shape[1], -1)
+        return split.permute(0, 2, 1, 3).reshape(groups * weight.shape[1], -1)
+    return weight.flatten(1)
+
+
+def _sum(graph: ComputationalGraph, score: Callable[[Node], Tensor]) -> Importance:
+    """Sum over the layers of each group."""
+    total = torch.zeros(graph.num_units)
+    for node in graph.layers.values():
+        units = torch.from_numpy(np.asarray(node.filters.units))
+        free = units >= 0
+        if free.any():
+            total.index_add_(0, units[free], score(node)[free])
+    return _split(graph, total)
+
+
+def _split(graph: ComputationalGraph, units: Tensor) -> Importance:
+    return Importance({g.name: units[g.start : g.start + g.size] for g in graph.groups})

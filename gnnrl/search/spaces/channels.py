@@ -1,0 +1,199 @@
+"""Space `channels`: one keep ratio for each channel group, within a budget."""
+
+# G: groups   U: units
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from gnnrl.errors import UserError
+from gnnrl.graph.cost import Cost, cost
+from gnnrl.graph.graph import ComputationalGraph
+from gnnrl.graph.units import kept_filters
+from gnnrl.pruning.importance import Importance
+from gnnrl.pruning.plan import PruningPlan
+from gnnrl.search.budget import Budget
+from gnnrl.search.features import View
+from gnnrl.search.spaces.widths import Widths
+
+if TYPE_CHECKING:
+    from torch_geometric.data import Data
+
+USED_UP = 0.995
+"""A plan that uses less of the budget is improved by exchanging channels, where possible."""
+
+SMALLEST_RATIO = 1e-3
+"""A group that is asked to keep nothing still grows when the budget has room for everything."""
+
+
+class ChannelSpace:
+    """Which channels stay: a ratio per group, the most important first.
+
+    An action holds a keep ratio in [0, 1] for each group.  Only its proportions matter: it is
+    scaled by the one factor that uses up the budget, then filled up with whole channels, so that
+    every action is a plan, none is over budget, and none wastes it.
+
+    importance: of the channels, it orders each group.  min_channels: kept of each group at least.
+    multiple: widths are rounded to multiples of it (a group smaller than that stays whole).
+    """
+
+    action_kind = "continuous"
+
+    def __init__(
+        self,
+        graph: ComputationalGraph,
+        importance: Importance,
+        budget: Budget | float = 0.5,
+        *,
+        min_channels: int = 1,
+        multiple: int = 1,
+        view: str = "hierarchical",
+    ) -> None:
+        if not graph.groups:
+            raise UserError("the network has no channels that can be cut (is all of it protected?)")
+        self.graph, self.budget = graph, Budget.of(budget)
+        self.names = [group.name for group in graph.groups]
+        self.size = len(self.names)
+        self._sizes = np.array([group.size for group in graph.groups])
+        self._order = _order(graph, importance)
+        self._rank = np.argsort(self._order)  # place of each unit, best of its group first
+        self._start = np.repeat(np.cumsum(self._sizes) - self._sizes, self._sizes)
+        self._multiple = max(1, multiple)
+        self._floor = self._grid(np.minimum(max(1, min_channels), self._sizes), up=True)
+        self.widths = Widths(graph, self._order)
+        self.dense: Cost = cost(graph)
+        self._limit = self._price(self._sizes) * self.budget.fraction
+        self._check_reachable()
+        self._view = View(graph, importance, hierarchical=view == "hierarchical")
+
+    def plan(self, action: np.ndarray) -> PruningPlan:
+        """The plan of keep ratios `[G]`, on budget."""
+        return self.plan_of(self.counts(action))
+
+    def plan_of(self, counts: np.ndarray) -> PruningPlan:
+        """The plan that keeps the best `counts[g]` channels of each group `[G]`."""
+        keep = self._rank - self._start < np.repeat(counts, self._sizes)
+        return PruningPlan(kept_filters(self.graph, keep))
+
+    def counts(self, action: np.ndarray) -> np.ndarray:
+        """Channels to keep of each group `[G]`: the action scaled onto the budget."""
+        ratios = np.clip(np.asarray(action, dtype=np.float64), SMALLEST_RATIO, 1.0)
+        if ratios.shape != (self.size,):
+            raise UserError(f"an action has {self.size} keep ratios, got shape {ratios.shape}")
+        if self._price(self._sizes) <= self._limit:
+            return self._sizes.copy()
+        wanted = ratios * self._sizes
+        low, high = 0.0, float(1.0 / ratios.min())
+        for _ in range(16):
+            middle = (low + high) / 2
+            if self._price(self._bounded(middle * wanted)) <= self._limit:
+                low = middle
+            else:
+                high = middle
+        counts = self._fill(self._bounded(low * wanted), high * wanted)
+        while self._price(counts) < USED_UP * self._limit:
+            better = self._exchange(counts)
+            if better is None:
+                break
+            counts = better
+        return counts
+
+    def step(self, keep: np.ndarray | None, action: np.ndarray) -> np.ndarray:
+        """Keep ratios after one more cut `[G]`."""
+        before = np.ones(self.size) if keep is None else keep
+        return np.maximum(before * np.clip(action, 0.0, 1.0), self._floor / self._sizes)
+
+    def met(self, keep: np.ndarray) -> bool:
+        """Whether these keep ratios meet the budget without being scaled."""
+        return self._price(self._bounded(keep * self._sizes)) <= self._limit
+
+    def uniform(self) -> PruningPlan:
+        """The same ratio everywhere: the baseline that every search has to beat."""
+        return self.plan(np.full(self.size, 0.5))
+
+    def random(self, generator: torch.Generator) -> np.ndarray:
+        """A random action: independent keep ratios."""
+        return torch.rand(self.size, generator=generator, dtype=torch.float64).numpy()
+
+    def sample(self, generator: torch.Generator) -> PruningPlan:
+        """A random plan on budget."""
+        return self.plan(self.random(generator))
+
+    def cost(self, plan: PruningPlan) -> Cost:
+        return cost(self.graph, plan)
+
+    def used(self, plan: PruningPlan) -> float:
+        """Fraction of the dense cost that a plan takes, of the budget's resource."""
+        return getattr(self.cost(plan), self.budget.resource) / self._price(self._sizes)
+
+    def observation(self, keep: np.ndarray | None = None) -> Data:
+        """The network's graph after keeping these ratios `[G]` (None: all)."""
+        counts = self._sizes if keep is None else self._bounded(keep * self._sizes)
+        slack = 1.0 - self._limit / max(self._price(counts), 1e-12)
+        return self._view.data(counts, self._order, slack)
+
+    def _price(self, counts: np.ndarray) -> float:
+        return self.widths.cost(counts, self.budget.resource)
+
+    def _bounded(self, wanted: np.ndarray) -> np.ndarray:
+        """Whole channels, at least the floor `[G]`."""
+        return np.clip(self._grid(wanted), self._floor, self._sizes)
+
+    def _grid(self, counts: np.ndarray, up: bool = False) -> np.ndarray:
+        """Multiples; the whole group is always allowed."""
+        m = self._multiple
+        rounded = (np.ceil(counts / m) if up else np.floor(counts / m + 1e-9)).astype(np.int64) * m
+        return np.where(counts >= self._sizes, self._sizes, np.minimum(rounded, self._sizes))
+
+    def _fill(self, counts: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+        """Add channels where they are missed most, as long as one fits."""
+        open_groups = counts < self._sizes
+        while open_groups.any():
+            missing = np.where(open_groups, (wanted - counts) / self._multiple, -np.inf)
+            group = int(missing.argmax())
+            more = counts.copy()
+            more[group] = min(counts[group] + self._multiple, self._sizes[group])
+            if self._price(more) <= self._limit:
+                counts = more
+                open_groups[group] = counts[group] < self._sizes[group]
+            else:
+                open_groups[group] = False
+        return counts
+
+    def _exchange(self, counts: np.ndarray) -> np.ndarray | None:
+        """Give channels of one group for one of another where that uses more of the budget."""
+        best, best_price = None, self._price(counts)
+        for less in np.flatnonzero(counts > self._floor):
+            for more in np.flatnonzero(counts < self._sizes):
+                if less == more:
+                    continue
+                tried = counts.copy()
+                tried[less] = max(counts[less] - self._multiple, self._floor[less])
+                tried[more] = min(counts[more] + self._multiple, self._sizes[more])
+                price = self._price(tried)
+                if best_price < price <= self._limit:
+                    best, best_price = tried, price
+        return best
+
+    def _check_reachable(self) -> None:
+        least = self._price(self._floor) / self._price(self._sizes)
+        if least > self.budget.fraction:
+            raise UserError(
+                f"budget.{self.budget.resource} {self.budget.fraction} cannot be met: with "
+                f"{int(self._floor.min())} channel(s) left in every group {least:.4f} of the dense "
+                "network remains; raise the budget, or lower min_channels or multiple"
+            )
+
+
+def _order(graph: ComputationalGraph, importance: Importance) -> np.ndarray:
+    """Units of every group, most important first; ties by index `[U]`."""
+    parts = []
+    for group in graph.groups:
+        if group.name not in importance or len(importance[group.name]) != group.size:
+            raise UserError(f"importance has no {group.size} scores for group {group.name!r}")
+        ranked = np.argsort(-importance[group.name].double().numpy(), kind="stable")
+        parts.append(group.start + ranked)
+    return np.concatenate(parts)
