@@ -61,7 +61,7 @@ class Surgeon:
             _shrink(subnet, name, index)
         fitted: set[str] = set()
         copies = dict(zip(analysis.traced.graph.nodes, subnet.graph.nodes, strict=True))
-        for original, node in copies.items():
+        for original, node in list(copies.items()):
             layout = analysis.flow.layouts.get(original)
             if original in analysis.flow.gathers:
                 _gather(analysis, subnet, copies, original, keep)
@@ -103,7 +103,7 @@ def _shrink(subnet: nn.Module, name: str, index: tuple[tuple[int, np.ndarray], .
 def _gather(
     analysis: Analysis,
     subnet: fx.GraphModule,
-    copies: Mapping[fx.Node, fx.Node],
+    copies: dict[fx.Node, fx.Node],
     original: fx.Node,
     keep: np.ndarray,
 ) -> None:
@@ -117,6 +117,7 @@ def _gather(
     node, source = copies[original], copies[gather.source]
     if len(index) == before.sum() and (index == np.arange(len(index))).all():
         node.replace_all_uses_with(source)
+        copies[original] = source
         return
     name = f"{node.name}_gather"
     device = next(subnet.parameters()).device
@@ -124,6 +125,7 @@ def _gather(
     with subnet.graph.inserting_before(node):
         new = subnet.graph.call_module(name, (source,))
     node.replace_all_uses_with(new)
+    copies[original] = new
 
 
 def _fit(

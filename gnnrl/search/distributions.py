@@ -179,3 +179,13 @@ def distribution(kind: ActionKind, initial_std: float) -> Distribution:
     if kind == "continuous":
         return SquashedGaussian(initial_std)
     return Bernoulli() if kind == "binary" else MaskedCategorical()
+
+
+def truncated_normal(mean: Tensor, std: float, generator: torch.Generator) -> Tensor:
+    """Draw from normals around `mean` restricted to [0, 1], by the inverse of their distribution.
+
+    Unlike clipping it puts no lump at the ends.
+    """
+    low, high = (torch.special.ndtr((end - mean.double()) / std) for end in (0.0, 1.0))
+    chance = low + (high - low) * torch.rand(mean.shape, generator=generator, dtype=torch.float64)
+    return (mean + std * torch.special.ndtri(chance)).clamp(0, 1).to(mean.dtype)

@@ -121,8 +121,9 @@ class _Shares:
         self.parameters = np.array(parameters) / max(sum(parameters), 1.0)
         self.axes = [(n.channels, _width(n)) for n in graph.nodes]
         index = {n.name: i for i, n in enumerate(graph.nodes)}
-        self._source = np.array([index.get(n.inputs[0], i) if n.inputs else i
-                                 for i, n in enumerate(graph.nodes)])
+        self._source = np.array(
+            [index.get(n.inputs[0], i) if n.inputs else i for i, n in enumerate(graph.nodes)]
+        )
         self._depthwise = np.array([_depthwise(n) for n in graph.nodes])
         self.of_group = np.array([_share(graph, g) for g in graph.groups]).reshape(-1)
 

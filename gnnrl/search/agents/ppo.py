@@ -15,6 +15,7 @@ from torch_geometric.data import Data
 from gnnrl.errors import UserError
 from gnnrl.search.agents.actor import Actor
 from gnnrl.search.agents.memory import Elites, Remembered, Scale
+from gnnrl.search.agents.settings import split
 from gnnrl.search.encoders import EncoderSettings
 from gnnrl.search.observations import ObservationSpec, distinct
 from gnnrl.search.policy import Outlook
@@ -215,3 +216,9 @@ def clipped_surrogate(ratio: Tensor, advantages: Tensor, clip_range: float) -> T
     """Return the surrogate objective of each choice (Schulman et al. 2017, Eq. 7)."""
     clipped = ratio.clamp(1 - clip_range, 1 + clip_range)
     return torch.minimum(ratio * advantages, clipped * advantages)
+
+
+def build(spec: ObservationSpec, seed: int, **parameters: Any) -> PPO:
+    """Return the agent with these parameters, its own and the encoder's."""
+    own, encoder = split(parameters, PPOSettings, EncoderSettings)
+    return PPO(spec, own, encoder, seed)

@@ -9,7 +9,8 @@ import torch
 from torch_geometric.data import Data
 
 from gnnrl.search.agents.actions import as_action, random_vector
-from gnnrl.search.observations import ActionKind
+from gnnrl.search.agents.settings import split
+from gnnrl.search.observations import ActionKind, ObservationSpec
 from gnnrl.search.rollout import Decision, Rollout
 
 
@@ -41,3 +42,9 @@ class Random:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take nothing."""
+
+
+def build(spec: ObservationSpec, seed: int, **parameters: Any) -> Random:
+    """Return the agent; it has no parameters."""
+    split(parameters)
+    return Random(spec.action_kind)

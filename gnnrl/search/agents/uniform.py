@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch_geometric.data import Data
 
-from gnnrl.search.observations import ActionKind
+from gnnrl.errors import UserError
+from gnnrl.search.agents.settings import split
+from gnnrl.search.observations import ActionKind, ObservationSpec
 from gnnrl.search.rollout import Decision, Rollout
+
+
+@dataclass(frozen=True)
+class UniformSettings:
+    """The one decision."""
+
+    level: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.level <= 1:
+            raise UserError(f"level {self.level}: expected a number in [0, 1]")
 
 
 class Uniform:
     """Decides `level` for every node (binary: whether it is at least one half; categorical: the
     first allowed node). A space that projects on a budget makes it the uniform plan."""
 
-    def __init__(self, action_kind: ActionKind, level: float = 0.5) -> None:
-        if not 0 <= level <= 1:
-            raise ValueError(f"level {level}: expected a number in [0, 1]")
-        self.action_kind, self.level = action_kind, level
+    def __init__(self, action_kind: ActionKind, settings: UniformSettings | None = None) -> None:
+        self.action_kind = action_kind
+        self.level = (settings or UniformSettings()).level
 
     def act(
         self, observations: Sequence[Data], generator: torch.Generator, greedy: bool = False
@@ -47,3 +60,9 @@ class Uniform:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take nothing."""
+
+
+def build(spec: ObservationSpec, seed: int, **parameters: Any) -> Uniform:
+    """Return the agent with these parameters."""
+    (own,) = split(parameters, UniformSettings)
+    return Uniform(spec.action_kind, own)

@@ -95,7 +95,7 @@ class ChannelSpace:
                 high = middle
         counts = self._fill(self._bounded(low * wanted), high * wanted)
         while self._price(counts) < USED_UP * self._limit:
-            better = self._exchange(counts)
+            better = self._exchange(counts, high * wanted)
             if better is None:
                 break
             counts = better
@@ -163,19 +163,23 @@ class ChannelSpace:
                 open_groups[group] = False
         return counts
 
-    def _exchange(self, counts: np.ndarray) -> np.ndarray | None:
-        """Give channels of one group for one of another where that uses more of the budget."""
+    def _exchange(self, counts: np.ndarray, wanted: np.ndarray) -> np.ndarray | None:
+        """One channel more of a group that is dear, in exchange for channels of the fullest."""
         best, best_price = None, self._price(counts)
-        for less in np.flatnonzero(counts > self._floor):
-            for more in np.flatnonzero(counts < self._sizes):
-                if less == more:
-                    continue
-                tried = counts.copy()
-                tried[less] = max(counts[less] - self._multiple, self._floor[less])
-                tried[more] = min(counts[more] + self._multiple, self._sizes[more])
-                price = self._price(tried)
-                if best_price < price <= self._limit:
-                    best, best_price = tried, price
+        for more in np.flatnonzero(counts < self._sizes):
+            tried = counts.copy()
+            tried[more] = min(counts[more] + self._multiple, self._sizes[more])
+            while self._price(tried) > self._limit:
+                fullness = np.where(tried > self._floor, tried / self._sizes, -1.0)
+                fullness[more] = -1.0
+                group = int(fullness.argmax())
+                if fullness[group] < 0:
+                    break
+                tried[group] = max(tried[group] - self._multiple, self._floor[group])
+            else:
+                tried = self._fill(tried, wanted)
+                if self._price(tried) > best_price:
+                    best, best_price = tried, self._price(tried)
         return best
 
     def _check_reachable(self) -> None:
