@@ -140,7 +140,8 @@ class ChannelSpace:
 
     def _bounded(self, wanted: np.ndarray) -> np.ndarray:
         """Whole channels, at least the floor `[G]`."""
-        return np.clip(self._grid(wanted), self._floor, self._sizes)
+        whole = self._grid(wanted) if self._multiple > 1 else (wanted + 1e-9).astype(np.int64)
+        return np.minimum(np.maximum(whole, self._floor), self._sizes)
 
     def _grid(self, counts: np.ndarray, up: bool = False) -> np.ndarray:
         """Multiples; the whole group is always allowed."""
