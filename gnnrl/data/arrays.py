@@ -1,0 +1,184 @@
+"""Data sets that come as arrays: digits, CIFAR-10, CIFAR-100, FashionMNIST."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gnnrl.data.images import Images
+from gnnrl.data.splits import Listing, Source, carve
+from gnnrl.data.transform import Transform
+from gnnrl.errors import UserError
+from gnnrl.runtime import generator
+
+Shape = tuple[int, int, int]
+Arrays = tuple[Tensor, Tensor]  # pixels uint8 [N, C, H, W], labels [N]
+
+GREY = (0.299, 0.587, 0.114)  # ITU-R 601, as Pillow has it
+CHUNK = 4096  # images scaled at a time
+DIGITS_IN_TEST = 0.2
+FASHION = (
+    *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+    *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+)
+
+
+def fitted(pixels: Tensor, input_shape: Shape) -> Tensor:
+    """Return uint8 [N, *input_shape]: grey repeated or colours mixed, scaled bilinearly."""
+    channels, height, width = input_shape
+    if pixels.shape[1:] == input_shape:
+        return pixels
+    if pixels.shape[1] == 3 and channels == 1:
+        weights = torch.tensor(GREY).view(1, 3, 1, 1)
+        pixels = (pixels * weights).sum(1, keepdim=True).round().to(torch.uint8)
+    elif pixels.shape[1] not in (1, channels):
+        raise UserError(f"images have {pixels.shape[1]} channels, the network takes {channels}")
+    if pixels.shape[2:] != (height, width):
+        scaled = [_scaled(part, height, width) for part in pixels.split(CHUNK)]
+        pixels = torch.cat(scaled)
+    return pixels.expand(-1, channels, -1, -1).contiguous()
+
+
+def _scaled(pixels: Tensor, height: int, width: int) -> Tensor:
+    """Reduce with an antialiasing filter, enlarge by plain interpolation."""
+    reduced = pixels.shape[2] > height or pixels.shape[3] > width
+    size = (height, width)
+    scaled = F.interpolate(pixels.float(), size, mode="bilinear", antialias=reduced)
+    return scaled.round().clamp(0, 255).to(torch.uint8)
+
+
+def _listing(arrays: Arrays, input_shape: Shape, transform: Transform) -> Listing:
+    pixels, labels = arrays
+
+    def read(indices: Tensor) -> Images:
+        return Images(fitted(pixels[indices], input_shape), labels[indices], transform)
+
+    return Listing(labels, read, read)
+
+
+def _source(
+    name: str,
+    classes: tuple[str, ...],
+    read: Callable[[str], Arrays],
+    shape: Shape,
+    transform: Transform,
+) -> Source:
+    def listed(split: str) -> Listing:
+        return _listing(read(split), shape, transform)
+
+    return Source(name, classes, partial(listed, "train"), partial(listed, "test"))
+
+
+def digits(root: Path | None, input_shape: Shape, transform: Transform) -> Source:
+    """scikit-learn's 1,797 handwritten digits of 8x8 pixels; a fixed fifth of each is for tests."""
+    return _source("digits", tuple("0123456789"), _read_digits, input_shape, transform)
+
+
+def _read_digits(split: str) -> Arrays:
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    pixels = torch.from_numpy(data.images * (255 / 16)).round().to(torch.uint8)[:, None]
+    labels = torch.from_numpy(data.target).long()
+    count = int(len(labels) * DIGITS_IN_TEST)
+    test, train = carve(labels, count, generator(0, "digits for tests"))
+    chosen = {"train": train, "test": test}[split]
+    return pixels[chosen], labels[chosen]
+
+
+def fashion_mnist(root: Path, input_shape: Shape, transform: Transform) -> Source:
+    """70,000 grey images of clothes (Xiao et al. 2017), in torchvision's folder and files."""
+
+    def read(split: str) -> Arrays:
+        from torchvision.datasets import FashionMNIST
+
+        try:
+            data = FashionMNIST(str(root), train=split == "train")
+        except (OSError, RuntimeError, ValueError, AssertionError) as error:
+            raise UserError(_unreadable("FashionMNIST", root, error)) from error
+        return data.data[:, None], data.targets.long()
+
+    return _source("fashion_mnist", FASHION, read, input_shape, transform)
+
+
+@dataclass(frozen=True)
+class Cifar:
+    """Names in the archives of Krizhevsky 2009, "python version"."""
+
+    title: str
+    folder: str
+    files: dict[str, tuple[str, ...]]
+    labels: str
+    meta: str
+    classes: str
+
+
+CIFAR10 = Cifar(
+    title="CIFAR10",
+    folder="cifar-10-batches-py",
+    files={"train": tuple(f"data_batch_{i}" for i in range(1, 6)), "test": ("test_batch",)},
+    labels="labels",
+    meta="batches.meta",
+    classes="label_names",
+)
+CIFAR100 = Cifar(
+    title="CIFAR100",
+    folder="cifar-100-python",
+    files={"train": ("train",), "test": ("test",)},
+    labels="fine_labels",
+    meta="meta",
+    classes="fine_label_names",
+)
+
+
+def cifar(root: Path, input_shape: Shape, transform: Transform, kind: Cifar) -> Source:
+    """Return CIFAR-10 or CIFAR-100 from the unpacked archive below `root`."""
+
+    def read(split: str) -> Arrays:
+        parts = [_unpickled(root, kind, name) for name in kind.files[split]]
+        pixels = np.concatenate([part["data"] for part in parts]).reshape(-1, 3, 32, 32)
+        labels = [label for part in parts for label in part[kind.labels]]
+        return torch.from_numpy(pixels), torch.tensor(labels)
+
+    classes = tuple(_unpickled(root, kind, kind.meta)[kind.classes])
+    return _source(kind.title, classes, read, input_shape, transform)
+
+
+class _Arrays(pickle.Unpickler):
+    """Reads what CIFAR's files hold, and nothing that could run code."""
+
+    allowed = frozenset({"_reconstruct", "scalar", "_frombuffer", "ndarray", "dtype", "encode"})
+
+    def find_class(self, module: str, name: str) -> object:
+        """Return NumPy's constructors of arrays only."""
+        if name not in self.allowed or module.split(".")[0] not in ("numpy", "_codecs"):
+            raise pickle.UnpicklingError(f"{module}.{name} does not belong into it")
+        return super().find_class(module, name)
+
+
+def _unpickled(root: Path, kind: Cifar, name: str) -> dict[str, list]:
+    def load(file: IO[bytes]) -> dict[str, list]:
+        return _Arrays(file, encoding="latin1").load()
+
+    try:
+        with open(root / kind.folder / name, "rb") as file:
+            return load(file)
+    except (OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise UserError(_unreadable(kind.title, root / kind.folder, error)) from error
+
+
+def _unreadable(title: str, root: Path, error: Exception) -> str:
+    reason = " ".join(str(error).split())
+    return (
+        f"{title} cannot be read from {root} ({reason}): download it there with "
+        f"`torchvision.datasets.{title}(root, download=True)`"
+    )

@@ -1,0 +1,121 @@
+"""Image files: where they lie, and how one becomes an array."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from gnnrl.data.transform import boxes
+from gnnrl.errors import UserError
+from gnnrl.progress import progress
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
+MODES = {1: "L", 3: "RGB"}  # of Pillow, by the number of channels
+MANY = 5000  # files; from here on reading them shows its progress
+
+
+@dataclass(frozen=True)
+class Files:
+    """paths and labels [N] of the images below a folder per class."""
+
+    paths: tuple[Path, ...]
+    labels: Tensor
+    classes: tuple[str, ...]
+
+
+def list_files(folder: Path) -> Files:
+    """Return all PNG and JPEG files in the folders below `folder`, classes and names in order."""
+    try:
+        classes = sorted(path for path in folder.iterdir() if _is_class(path))
+        found = [_images_in(path) for path in classes]
+    except OSError as error:
+        raise UserError(
+            f"the image folder {folder} cannot be read ({error.strerror}): expected {folder}/"
+            "<class>/*.png (or .jpg)"
+        ) from error
+    empty = [path.name for path, images in zip(classes, found, strict=True) if not images]
+    if not classes or empty:
+        which = f"the class {empty[0]!r} in {folder}" if empty else f"the folder {folder}"
+        raise UserError(f"{which} holds no images: expected {folder}/<class>/*.png (or .jpg)")
+    labels = torch.cat([torch.full((len(images),), i) for i, images in enumerate(found)])
+    paths = tuple(path for images in found for path in images)
+    return Files(paths, labels, tuple(path.name for path in classes))
+
+
+def _is_class(path: Path) -> bool:
+    return path.is_dir() and not path.name.startswith(".")
+
+
+def _images_in(folder: Path) -> list[Path]:
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries if not entry.name.startswith("."))
+    return [folder / name for name in names if Path(name).suffix.lower() in SUFFIXES]
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """Reads a file as uint8 [C, H, W], scaled to cover the input shape and cut at its middle.
+
+    margin: how much longer than the input shape the shorter side becomes before the cut.
+    """
+
+    input_shape: tuple[int, int, int]
+    margin: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.input_shape[0] not in MODES:
+            raise UserError(
+                f"image files have 1 or 3 channels, the network takes {self.input_shape[0]}: set "
+                "the network's input shape accordingly"
+            )
+
+    def __call__(self, path: Path, part: Tensor | None = None) -> np.ndarray:
+        """part: four numbers in [0, 1) which draw a random part of the image instead."""
+        channels, height, width = self.input_shape
+        try:
+            with Image.open(path) as file:
+                image = file.convert(MODES[channels])
+        except Exception as error:  # Pillow's decoders raise a dozen kinds, zlib.error among them
+            raise UserError(
+                f"the image {path} cannot be read ({error}): replace or remove it"
+            ) from error
+        if part is None:
+            box = _middle(image.size, (width, height), self.margin)
+        else:
+            top, left, high, wide = boxes(part[None], image.height, image.width)[0].tolist()
+            box = (left, top, left + wide, top + high)
+        if image.size != (width, height) or box != (0, 0, width, height):
+            image = image.resize((width, height), Image.Resampling.BILINEAR, box=box)
+        pixels = np.asarray(image)
+        return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+
+
+def _middle(
+    size: tuple[int, int], wanted: tuple[int, int], margin: float
+) -> tuple[float, float, float, float]:
+    """Return left, upper, right, lower of the largest part of `wanted` shape, less the margin."""
+    scale = min(size[0] / wanted[0], size[1] / wanted[1]) / margin
+    wide, high = wanted[0] * scale, wanted[1] * scale
+    left, top = (size[0] - wide) / 2, (size[1] - high) / 2
+    return left, top, left + wide, top + high
+
+
+def decode_all(paths: Sequence[Path], decode: Decoder) -> Tensor:
+    """Return uint8 [N, C, H, W], all files in memory."""
+    pixels = np.empty((len(paths), *decode.input_shape), dtype=np.uint8)
+    with (
+        ThreadPoolExecutor(os.cpu_count()) as threads,
+        progress("reading images", len(paths), visible=len(paths) >= MANY) as bar,
+    ):
+        for i, image in enumerate(threads.map(decode, paths)):
+            pixels[i] = image
+            bar.advance()
+    return torch.from_numpy(pixels)

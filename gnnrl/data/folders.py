@@ -1,0 +1,87 @@
+"""Data sets of image files: the user's own folder, and ImageNet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+from torch import Tensor
+
+from gnnrl.data.files import Decoder, Files, decode_all, list_files
+from gnnrl.data.images import Images, Labelled
+from gnnrl.data.splits import Listing, Source
+from gnnrl.data.streamed import StreamedImages
+from gnnrl.data.transform import Transform
+from gnnrl.errors import UserError
+
+Shape = tuple[int, int, int]
+
+IN_MEMORY = 4 * 2**30  # bytes of pixels; images beyond stay on disk
+IMAGENET_MARGIN = 256 / 224  # the shorter side becomes 256 before 224 pixels are cut out
+IMAGENET_FOLDERS = {"train": "train", "test": "val"}
+
+
+def image_folder(root: Path, input_shape: Shape, transform: Transform) -> Source:
+    """Images at root/train/<class> and root/test/<class>, the same classes in both."""
+    return _folders(root, {"train": "train", "test": "test"}, Decoder(input_shape), transform)
+
+
+def imagenet(root: Path, input_shape: Shape, transform: Transform) -> Source:
+    """ImageNet 2012 as torchvision keeps it: train and val, or the archives they come from."""
+    if root.is_dir():
+        for split in IMAGENET_FOLDERS.values():
+            _unpack(root, split)
+    return _folders(root, IMAGENET_FOLDERS, Decoder(input_shape, IMAGENET_MARGIN), transform)
+
+
+def _unpack(root: Path, split: str) -> None:
+    """Make the folder of a split from its archive where only that is there."""
+    if (root / split).is_dir() or not any(root.glob(f"ILSVRC2012_img_{split}*.tar")):
+        return
+    from torchvision.datasets import ImageNet
+
+    try:
+        ImageNet(str(root), split)
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"ImageNet in {root} cannot be unpacked: {error}") from error
+
+
+def _folders(
+    root: Path, folders: Mapping[str, str], decode: Decoder, transform: Transform
+) -> Source:
+    if not root.is_dir():
+        raise UserError(
+            f"there is no image folder {root}: expected {root}/{folders['train']}/<class>/*.png "
+            f"and {root}/{folders['test']}/<class>/*.png"
+        )
+    found = {split: list_files(root / folder) for split, folder in folders.items()}
+    _same_classes(found["train"], found["test"], {s: root / f for s, f in folders.items()})
+    listed = {split: partial(_listing, files, decode, transform) for split, files in found.items()}
+    return Source(root.name, found["train"].classes, listed["train"], listed["test"])
+
+
+def _same_classes(train: Files, test: Files, folders: Mapping[str, Path]) -> None:
+    for here, there, split in ((train, test, "test"), (test, train, "train")):
+        missing = sorted(set(here.classes) - set(there.classes))
+        if missing:
+            raise UserError(
+                f"the class {missing[0]!r} has no folder in {folders[split]}: training and test "
+                "images need the same classes, add it or remove it from both"
+            )
+
+
+def _listing(files: Files, decode: Decoder, transform: Transform) -> Listing:
+    def stream(indices: Tensor) -> StreamedImages:
+        every = StreamedImages(files.paths, files.labels, transform, decode)
+        return every.take(indices)
+
+    def read(indices: Tensor) -> Labelled:
+        channels, height, width = decode.input_shape
+        if len(indices) * channels * height * width > IN_MEMORY:
+            return stream(indices)
+        pixels = decode_all([files.paths[i] for i in indices.tolist()], decode)
+        return Images(pixels, files.labels[indices], transform)
+
+    # parts of any scale are cut out of the whole file, which memory does not hold
+    return Listing(files.labels, read, stream if transform.augmentation.resized else read)

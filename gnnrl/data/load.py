@@ -1,0 +1,104 @@
+"""The name of a data set becomes its splits."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TypeAlias
+
+from gnnrl.data.arrays import CIFAR10, CIFAR100, cifar, digits, fashion_mnist
+from gnnrl.data.folders import image_folder, imagenet
+from gnnrl.data.splits import Source, Splits
+from gnnrl.data.transform import AUGMENTATIONS, Transform
+from gnnrl.errors import UserError
+from gnnrl.runtime import user_path
+
+Shape: TypeAlias = tuple[int, int, int]
+Opener: TypeAlias = Callable[[Path, Shape, Transform], Source]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a data set is opened, and what is customary for it."""
+
+    open: Opener
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    augmentation: str
+    needs_root: bool = True
+
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+KINDS: Mapping[str, Kind] = {
+    "digits": Kind(digits, (0.305,), (0.328,), "crop", needs_root=False),
+    "image_folder": Kind(image_folder, IMAGENET_MEAN, IMAGENET_STD, "crop_flip"),
+    "cifar10": Kind(
+        partial(cifar, kind=CIFAR10), (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616), "crop_flip"
+    ),
+    "cifar100": Kind(
+        partial(cifar, kind=CIFAR100),
+        (0.5071, 0.4865, 0.4409),
+        (0.2673, 0.2564, 0.2762),
+        "crop_flip",
+    ),
+    "fashion_mnist": Kind(fashion_mnist, (0.286,), (0.353,), "crop_flip"),
+    "imagenet": Kind(imagenet, IMAGENET_MEAN, IMAGENET_STD, "resized_crop_flip"),
+}
+
+
+@dataclass(frozen=True)
+class DataRecipe:
+    """Which images, and how they are split and prepared.
+
+    name: a key of KINDS.
+    root: the folder of the data set (all but digits); ~, variables and DVC's checkout are known.
+    reward_images: how many images score a search.
+    reward_from: "train", or "test" for a network which has been trained on all training images.
+    augmentation: a key of AUGMENTATIONS; None: as is customary for the data set.
+    mean, std: one number per channel, of pixels in [0, 1]; None: as is customary.
+    """
+
+    name: str
+    root: str | None = None
+    reward_images: int = 1000
+    reward_from: str = "train"
+    seed: int = 0
+    augmentation: str | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+
+def load_data(recipe: DataRecipe, input_shape: Shape = (3, 32, 32)) -> Splits:
+    """Return the splits, each read at its first use, as images of the input shape."""
+    kind = _chosen(KINDS, recipe.name, "data set")
+    if kind.needs_root and not recipe.root:
+        raise UserError(f"the data set {recipe.name} needs a root: the folder its images are in")
+    root = user_path(recipe.root or ".")
+    source = kind.open(root, tuple(input_shape), _transform(kind, recipe, input_shape[0]))
+    return Splits(
+        replace(source, name=recipe.name),
+        reward_images=recipe.reward_images,
+        reward_from=recipe.reward_from,
+        seed=recipe.seed,
+    )
+
+
+def _transform(kind: Kind, recipe: DataRecipe, channels: int) -> Transform:
+    name = recipe.augmentation or kind.augmentation
+    return Transform(
+        tuple(recipe.mean or kind.mean),
+        tuple(recipe.std or kind.std),
+        _chosen(AUGMENTATIONS, name, "augmentation"),
+    ).for_channels(channels)
+
+
+def _chosen(table: Mapping, name: str, what: str) -> object:
+    if name not in table:
+        close = difflib.get_close_matches(name, table)
+        hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(table)}"
+        raise UserError(f"there is no {what} {name!r}; {hint}")
+    return table[name]
