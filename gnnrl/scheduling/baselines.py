@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from gnnrl.scheduling.choices import Choices
+from gnnrl.scheduling.lookahead import Lookahead
 from gnnrl.scheduling.machines import Problem
 from gnnrl.scheduling.partial import PartialSchedule
 from gnnrl.scheduling.ranks import (
@@ -44,6 +46,23 @@ def peft(problem: Problem) -> Schedule:
             for machine in range(problem.machines.count)
         ]
         partial.place(task, int(np.argmin(ends)))
+    return partial.schedule()
+
+
+def lookahead_schedule(problem: Problem) -> Schedule:
+    """Greedy by the environment's own lookahead: the choice after which HEFT or PEFT ends first.
+
+    What an agent that sees the lookahead gets without learning anything: a rollout policy
+    (Bertsekas 2020). Among equals the choice that ends first.
+    """
+    ahead, cost = Lookahead(problem), optimistic_cost(problem)
+    rules = np.stack([np.zeros_like(cost), cost])
+    partial = PartialSchedule(problem)
+    while not partial.complete:
+        choices = Choices.of(partial, sorted(partial.ready))
+        ends = ahead.makespans(partial, choices, rules).min(axis=0)
+        best = int(np.lexsort((choices.finish, ends.round(9)))[0])
+        partial.place(int(choices.task[best]), int(choices.machine[best]))
     return partial.schedule()
 
 

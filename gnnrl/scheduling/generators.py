@@ -128,6 +128,21 @@ def random_problem(
     return Problem(kind(num_tasks, generator, ccr), machines(num_machines, generator))
 
 
+def held_out(
+    count: int,
+    num_tasks: int,
+    num_machines: int,
+    seed: int,
+    kinds: Iterable[Callable[[int, np.random.Generator, float], JobGraph]] = (layered, erdos_renyi),
+) -> list[Problem]:
+    """Problems to test on; training draws from single-number seeds, these from three numbers."""
+    options = tuple(kinds)
+    return [
+        random_problem(num_tasks, num_machines, np.random.default_rng([seed, at, 1]), options)
+        for at in range(count)
+    ]
+
+
 def _weighted(
     name: str, num_tasks: int, edges: set[Edge], generator: np.random.Generator, ccr: float
 ) -> JobGraph:
