@@ -12,7 +12,8 @@ import torch
 from gnnrl.errors import UserError
 from gnnrl.graph.cost import Cost, cost
 from gnnrl.graph.graph import ComputationalGraph
-from gnnrl.graph.units import kept_filters
+from gnnrl.graph.latency import LatencyTable
+from gnnrl.graph.units import kept_filters, kept_units
 from gnnrl.pruning.importance import Importance
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.search.budget import Budget
@@ -38,6 +39,7 @@ class ChannelSpace:
 
     importance: of the channels, it orders each group.  min_channels: kept of each group at least.
     multiple: widths are rounded to multiples of it (a group smaller than that stays whole).
+    table: what operations take, needed for a budget of latency.
     """
 
     action_kind = "continuous"
@@ -50,6 +52,7 @@ class ChannelSpace:
         *,
         min_channels: int = 1,
         multiple: int = 1,
+        table: LatencyTable | None = None,
         view: str = "hierarchical",
     ) -> None:
         if not graph.groups:
@@ -63,7 +66,12 @@ class ChannelSpace:
         self._start = np.repeat(np.cumsum(self._sizes) - self._sizes, self._sizes)
         self._multiple = max(1, multiple)
         self._floor = self._grid(np.minimum(max(1, min_channels), self._sizes), up=True)
-        self.widths = Widths(graph, self._order)
+        if self.budget.resource == "latency" and table is None:
+            raise UserError(
+                "a budget of latency needs a latency table; measure one with "
+                "`python -m stages.latency` and name it in search.latency_table"
+            )
+        self.widths = Widths(graph, self._order, table)
         self.dense: Cost = cost(graph)
         self._limit = self._price(self._sizes) * self.budget.fraction
         self._check_reachable()
@@ -127,7 +135,9 @@ class ChannelSpace:
 
     def used(self, plan: PruningPlan) -> float:
         """Fraction of the dense cost that a plan takes, of the budget's resource."""
-        return getattr(self.cost(plan), self.budget.resource) / self._price(self._sizes)
+        keep = kept_units(self.graph, plan.kept)
+        counts = np.add.reduceat(keep, np.cumsum(self._sizes) - self._sizes, dtype=np.int64)
+        return self._price(counts) / self._price(self._sizes)
 
     def observation(self, keep: np.ndarray | None = None) -> Data:
         """The network's graph after keeping these ratios `[G]` (None: all)."""

@@ -16,15 +16,19 @@ from collections.abc import Mapping
 import numpy as np
 
 from gnnrl.graph.graph import FIXED, Channels, ComputationalGraph, Parameter
+from gnnrl.graph.latency import LatencyTable, interpolate, sources
 
 
 class Widths:
     """Costs of counts.
 
     order: units of every group, most important first, one group after the other `[U]`.
+    table: what operations take, for the resource `latency`.
     """
 
-    def __init__(self, graph: ComputationalGraph, order: np.ndarray) -> None:
+    def __init__(
+        self, graph: ComputationalGraph, order: np.ndarray, table: LatencyTable | None = None
+    ) -> None:
         self.graph = graph
         self._sizes = np.array([g.size for g in graph.groups], dtype=np.int64)
         self._starts = np.concatenate([[0], np.cumsum(self._sizes)])
@@ -41,15 +45,21 @@ class Widths:
                 flops[weight] = flops.get(weight, 0) + node.positions
         trained = {name: 1 for name, p in graph.parameters.items() if not p.buffer}
         self._products = {"flops": self._product(flops), "parameters": self._product(trained)}
+        self._grids = table.grids(graph) if table is not None else None
+        writes = [0 if n.channels is None else self.axis(n.channels) for n in graph.nodes]
+        self._ends = np.array([[writes[i] for i in sources(graph)], writes])
         offsets = np.cumsum([0, *(len(t) for _, _, t in self._pairs)])
         self._table = np.concatenate([t for _, _, t in self._pairs] or [np.zeros(0)])
         self._offset = offsets[:-1].astype(np.int64)
         self._axis = np.array([a for a, _, _ in self._pairs], dtype=np.int64)
         self._group = np.array([g for _, g, _ in self._pairs], dtype=np.int64)
         self._base = np.array(self._fixed, dtype=np.float64)
+        self._whole = self.lengths(self._sizes)
 
     def cost(self, counts: np.ndarray, resource: str) -> float:
-        """Flops or parameters when group g keeps `counts[g]` channels `[G]`."""
+        """Flops, parameters or milliseconds when group g keeps `counts[g]` channels `[G]`."""
+        if resource == "latency":
+            return self._latency(self.lengths(counts))
         first, second, factor = self._products[resource]
         lengths = self.lengths(counts)
         return self._constant[resource] + float((lengths[first] * lengths[second]) @ factor)
@@ -58,6 +68,10 @@ class Widths:
         """Length of every axis `[A]`."""
         entries = self._table[self._offset + counts[self._group]]
         return self._base + np.bincount(self._axis, entries, len(self._base))
+
+    def _latency(self, lengths: np.ndarray) -> float:
+        part = (lengths - 1) / np.maximum(self._whole - 1, 1)
+        return interpolate(self._grids, part[self._ends[0]], part[self._ends[1]])
 
     def axis(self, channels: Channels) -> int:
         """Number of an axis in `lengths`; equal axes share one."""
