@@ -113,3 +113,9 @@ def chosen_indices(count: int, batch_size: int, generator: torch.Generator | Non
     if len(batches) > 1 and len(batches[-1]) == 1:
         batches[-2:] = [torch.cat(batches[-2:])]
     return batches
+
+
+def batch_count(count: int, batch_size: int) -> int:
+    """Return how many batches `count` images make in a random order."""
+    whole, rest = divmod(count, batch_size)
+    return whole + (rest > 1 or (rest == 1 and whole == 0))

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gnnrl.data.images import Images
+from gnnrl.data.images import Images, batch_count, chosen_indices
 from gnnrl.data.transform import AUGMENTATIONS, Transform
 
 
@@ -48,3 +48,9 @@ def test_the_fingerprint_is_of_the_content(images):
     everything = torch.arange(17)
     assert images.fingerprint() == images.take(everything).fingerprint()
     assert images.fingerprint() != images.take(everything.flip(0)).fingerprint()
+
+
+@pytest.mark.parametrize("count", range(1, 20))
+def test_batches_are_counted_as_they_are_served(count):
+    served = chosen_indices(count, 6, torch.Generator().manual_seed(0))
+    assert len(served) == batch_count(count, 6)
