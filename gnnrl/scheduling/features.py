@@ -20,7 +20,7 @@ from gnnrl.scheduling.machines import Problem
 from gnnrl.scheduling.partial import PartialSchedule
 from gnnrl.scheduling.ranks import by_upward_rank, optimistic_cost, upward_rank
 
-TASK, MACHINE, CHOICE = 9, 4, 12  # features of each kind of node
+TASK, MACHINE, CHOICE = 9, 4, 14  # features of each kind of node
 COMMON = 5  # one-hot of the kind, fraction of tasks left, ready tasks
 WIDTH = COMMON + TASK + MACHINE + CHOICE
 EDGE_KINDS = 6  # data down, data up, task to choice and back, machine to choice and back
@@ -110,15 +110,20 @@ class View:
         return np.stack(columns, axis=1)
 
     def _choices(self, partial: PartialSchedule, choices: Choices, free: np.ndarray) -> np.ndarray:
-        """[C, 12]: when it would end, what it would leave, and where two heuristics would go on."""
+        """[C, 14]: when it would end, what it would leave, and where two heuristics would end.
+
+        The last two mark what HEFT would choose, and what the lookahead would.
+        """
         task, machine, finish = choices.task, choices.machine, choices.finish
         arrival = np.array(partial.arrival)[task, machine]
         rank = self.rank[task]
         after = finish + self.cost[task, machine]  # the end of all, were machines never busy
         best = _least_per_task(finish, len(free))
         heft = (task == task[rank.argmax()]) & (finish == best)
+        regrets = self._regrets(partial, choices)  # [3, C]
+        ahead = np.arange(len(choices)) == np.lexsort((finish, regrets[2].round(9)))[0]
         columns = [
-            *self._regrets(partial, choices),
+            *regrets,
             finish - best,
             after - _least_per_task(after, len(free)),
             finish - finish.min(),
@@ -130,14 +135,19 @@ class View:
             rank.max() - rank,
         ]
         scaled = squash(np.stack(columns, axis=1) / self.unit)
-        return np.concatenate([scaled, heft[:, None]], axis=1)
+        marks = np.stack([heft, ahead & (self.lookahead is not None)], axis=1)
+        return np.concatenate([scaled, marks], axis=1)
 
-    def _regrets(self, partial: PartialSchedule, choices: Choices) -> list[np.ndarray]:
-        """How much later all would end than after the best choice, if HEFT (PEFT) went on."""
+    def _regrets(self, partial: PartialSchedule, choices: Choices) -> np.ndarray:
+        """How much later all would end than after the best choice: HEFT, PEFT, the better, [3, C].
+
+        Zeros without lookahead.
+        """
         if self.lookahead is None:
-            return [np.zeros(len(choices.task))] * 2
+            return np.zeros((3, len(choices)))
         ends = self.lookahead.makespans(partial, choices, self.rules)
-        return [end - end.min() for end in ends]
+        ends = np.concatenate([ends, ends.min(axis=0, keepdims=True)])
+        return ends - ends.min(axis=1, keepdims=True)
 
     def _edges(self, left: np.ndarray, choices: Choices) -> tuple[np.ndarray, np.ndarray]:
         """edge_index [2, E] and edge_attr [E, 7]: one-hot of the kind, and the transfer's time."""
