@@ -7,12 +7,15 @@ place where they are defined.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gnnrl.errors import UserError
 from gnnrl.graph.graph import FIXED, Channels, ComputationalGraph, Parameter
+from gnnrl.graph.removal import without
 from gnnrl.graph.units import kept_units
 
 if TYPE_CHECKING:
@@ -21,8 +24,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Cost:
-    """flops: multiply-accumulates for one image.  parameters: trainable numbers.
-    activations: numbers that the operations write for one image."""
+    """flops: multiply-accumulates for one image.  parameters: trainable numbers that are not zero
+    by plan.  activations: numbers that the operations write for one image."""
 
     flops: int
     parameters: int
@@ -36,7 +39,31 @@ def cost(graph: ComputationalGraph, plan: PruningPlan | None = None) -> Cost:
     """
     if plan is None:
         return cost_of_units(graph, np.ones(graph.num_units, dtype=bool))
-    return cost_of_units(graph, kept_units(graph, plan.kept))
+    graph = without(graph, plan.removed_layers)
+    keep = kept_units(graph, plan.kept)
+    whole = cost_of_units(graph, keep)
+    gone = _zeros(graph, keep, plan.weight_sparsity)
+    return replace(whole, parameters=whole.parameters - gone)
+
+
+def _zeros(graph: ComputationalGraph, keep: np.ndarray, sparsity: Mapping[str, float]) -> int:
+    """Weights that a plan sets to zero."""
+    before = np.concatenate([[0], np.cumsum(keep)])
+    total = 0
+    for layer, fraction in sparsity.items():
+        if layer not in graph.layers:
+            raise UserError(
+                f"the plan names layer {layer!r}, which this network does not have; it is a plan "
+                "of another network"
+            )
+        weight = graph.parameters[graph.layers[layer].parameters[0]]
+        total += zeros(kept_size(weight, before), fraction)
+    return total
+
+
+def zeros(size: int, sparsity: float) -> int:
+    """How many of `size` weights a sparsity sets to zero: at least one stays."""
+    return min(round(sparsity * size), size - 1)
 
 
 def cost_of_units(graph: ComputationalGraph, keep: np.ndarray) -> Cost:
@@ -64,9 +91,7 @@ def kept_size(parameter: Parameter, before: np.ndarray) -> int:
 def kept_length(channels: Channels, before: np.ndarray) -> int:
     """Length of an axis after the cut."""
     return sum(
-        count * repeat
-        if first == FIXED
-        else repeat * int(before[first + count] - before[first])
+        count * repeat if first == FIXED else repeat * int(before[first + count] - before[first])
         for first, count, repeat in channels.runs
     )
 

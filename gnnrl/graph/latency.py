@@ -92,8 +92,10 @@ def measure(graph: ComputationalGraph, batch_size: int, rounds: int, machine: st
         tied = _tied(node)
         times = np.zeros((POINTS, POINTS))
         points = [(a, b) for a in range(POINTS) for b in range(POINTS) if not tied or a == b]
-        runs = {(a, b): _run(graph, i, width(inputs, a), width(outputs, b), batch_size)
-                for a, b in points}
+        runs = {
+            (a, b): _run(graph, i, width(inputs, a), width(outputs, b), batch_size)
+            for a, b in points
+        }
         taken: dict[tuple[int, int], list[float]] = {point: [] for point in points}
         for turn in range(rounds + 1):
             for point, run in runs.items():

@@ -10,6 +10,7 @@ In the hierarchical view (GNN-RL's two levels) every channel is a point of its o
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -57,10 +58,17 @@ DYNAMIC = ("keep ratio", "flops share now", "slack")
 
 
 class View:
-    """Observations of one network; what does not change is computed once."""
+    """Observations of one network; what does not change is computed once.
+
+    decide: layers that are decided; None: the channel groups are.
+    """
 
     def __init__(
-        self, graph: ComputationalGraph, importance: Importance, hierarchical: bool = True
+        self,
+        graph: ComputationalGraph,
+        importance: Importance,
+        hierarchical: bool = True,
+        decide: Sequence[str] | None = None,
     ) -> None:
         self.graph = graph
         self._sizes = np.array([g.size for g in graph.groups])
@@ -71,7 +79,12 @@ class View:
         ).astype(np.float32)
         self._static = torch.from_numpy(np.concatenate([kinds, static], axis=1))
         self._edge_index, self._edge_attr = _edges(graph)
-        self._decisions = torch.arange(len(graph.nodes), len(graph.nodes) + len(graph.groups))
+        first = {n.layer: i for i, n in reversed(list(enumerate(graph.nodes))) if n.filters}
+        self._decisions = (
+            torch.arange(len(graph.nodes), len(graph.nodes) + len(graph.groups))
+            if decide is None
+            else torch.tensor([first[name] for name in decide])
+        )
         self._axes = shares.axes
         self._price = shares.price
         self._channels = _channels(graph, importance) if hierarchical else None
@@ -90,9 +103,20 @@ class View:
         keep[order] = place < np.repeat(counts, self._sizes)
         before = np.concatenate([[0], np.cumsum(keep)])
         widths = np.array([1.0 if c is None else kept_length(c, before) / n for c, n in self._axes])
-        keep_ratio = np.concatenate([widths, counts / self._sizes])
+        return self._data(np.concatenate([widths, counts / self._sizes]), widths, keep, slack)
+
+    def with_density(self, density: np.ndarray, slack: float) -> Data:
+        """The graph when the decided layers keep these shares of their single weights."""
+        ratio = np.ones(len(self.graph.nodes) + len(self._sizes))
+        ratio[self._decisions] = density
+        keep = np.ones(self.graph.num_units, dtype=bool)
+        return self._data(ratio, np.ones(len(self.graph.nodes)), keep, slack)
+
+    def _data(
+        self, keep_ratio: np.ndarray, widths: np.ndarray, keep: np.ndarray, slack: float
+    ) -> Data:
         now = self._price(widths)
-        share = np.concatenate([now / max(now.sum(), 1e-12), np.zeros(len(counts))])
+        share = np.concatenate([now / max(now.sum(), 1e-12), np.zeros(len(self._sizes))])
         column = np.stack([keep_ratio, np.sqrt(share), np.full(len(share), slack)], axis=1)
         data = Data(
             x=torch.cat([self._static, torch.from_numpy(column.astype(np.float32))], dim=1),
@@ -212,7 +236,8 @@ def _edges(graph: ComputationalGraph) -> tuple[Tensor, Tensor]:
     owner = np.repeat(np.arange(len(graph.groups)), [g.size for g in graph.groups])
     for i, node in enumerate(graph.nodes):
         pairs += [(index[read], i, 0) for read in node.inputs if read in index]
-        for channels, kind in ((node.filters, 2), (_input_channels(graph, node), 4)):
+        source = graph.nodes[index[node.inputs[0]]] if node.inputs else None
+        for channels, kind in ((node.filters, 2), (source.channels if source else None, 4)):
             if channels is not None and node.positions:
                 units = channels.units
                 groups = np.unique(owner[units[units >= 0]]) if len(owner) else []
@@ -220,12 +245,6 @@ def _edges(graph: ComputationalGraph) -> tuple[Tensor, Tensor]:
     forward = torch.tensor(pairs, dtype=torch.long).reshape(-1, 3)
     both = torch.cat([forward, forward[:, [1, 0, 2]] + torch.tensor([0, 0, 1])])
     return both[:, :2].t().contiguous(), torch.eye(len(EDGES))[both[:, 2]]
-
-
-def _input_channels(graph: ComputationalGraph, node: Node):  # type: ignore[no-untyped-def]
-    """Channels that a layer reads."""
-    source = next((n for n in graph.nodes if node.inputs and n.name == node.inputs[0]), None)
-    return source.channels if source is not None else None
 
 
 def _first(value: object) -> int:

@@ -87,9 +87,7 @@ class Widths:
                     self._pairs.append((self._axes[channels.runs], group, table.astype(float)))
         return self._axes[channels.runs]
 
-    def _product(
-        self, weights: Mapping[str, int]
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _product(self, weights: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Cost = sum of factor x length of one axis x length of another."""
         rows = [self._terms(self.graph.parameters[name], n) for name, n in weights.items()]
         first, second, factor = zip(*rows, strict=True) if rows else ((), (), ())
@@ -98,7 +96,9 @@ class Widths:
     def _terms(self, parameter: Parameter, uses: int) -> tuple[int, int, float]:
         shrinking = {c.axis: self.axis(c) for c in parameter.channels}
         if len(shrinking) > 2:
-            raise ValueError(f"a parameter with {len(shrinking)} shrinking axes, expected at most 2")
+            raise ValueError(
+                f"a parameter with {len(shrinking)} shrinking axes, expected at most 2"
+            )
         rest = [n for k, n in enumerate(parameter.shape) if k not in shrinking]
         first, second = [*shrinking.values(), 0, 0][:2]
         return first, second, float(uses * math.prod(rest))

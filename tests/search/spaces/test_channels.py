@@ -1,0 +1,167 @@
+"""The channel space: every action is a plan, none is over budget, none wastes it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from gnnrl.errors import UserError
+from gnnrl.graph.cost import cost
+from gnnrl.graph.extract import extract
+from gnnrl.graph.latency import LatencyTable, measure
+from gnnrl.networks.build import build_network
+from gnnrl.pruning.importance import l1
+from gnnrl.pruning.plan import PruningPlan
+from gnnrl.search.budget import Budget
+from gnnrl.search.spaces.channels import ChannelSpace
+
+NAMES = ["resnet20", "basic_cnn", "mobilenet_v2"]
+
+
+def space_of(name: str, budget: Budget | float = 0.5, **options: object) -> ChannelSpace:
+    torch.manual_seed(0)
+    network = build_network(name).eval()
+    graph = extract(network, torch.zeros(1, 3, 32, 32))
+    return ChannelSpace(graph, l1(network, graph), budget, **options)
+
+
+@pytest.fixture(scope="module")
+def resnet20() -> ChannelSpace:
+    return space_of("resnet20")
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("resource", ["flops", "parameters"])
+@pytest.mark.parametrize("fraction", [0.2, 0.5, 0.9])
+def test_random_plans_use_up_the_budget_and_never_exceed_it(name, resource, fraction):
+    space = space_of(name, Budget(**{resource: fraction}))
+    generator = torch.Generator().manual_seed(0)
+    dense = getattr(cost(space.graph), resource)
+    for _ in range(10):
+        kept = getattr(cost(space.graph, space.sample(generator)), resource) / dense
+        assert 0.99 * fraction <= kept <= fraction
+
+
+def _violations(space: ChannelSpace, decisions: int, seed: int) -> int:
+    """Decisions, of every shade, whose counts are over budget or leave a group empty."""
+    random = np.random.default_rng(seed)
+    wrong = 0
+    for i in range(decisions):
+        action = random.random(space.size) ** random.choice([0.2, 1.0, 5.0])
+        if i % 10 == 0:
+            action = (action > 0.5).astype(float)
+        counts = space.counts(action)
+        over = space.widths.cost(counts, "flops") > 0.5 * space.dense.flops
+        wrong += bool(over or (counts < 1).any())
+    return wrong
+
+
+def test_no_decision_is_over_budget_or_empties_a_layer(resnet20):
+    assert _violations(resnet20, 1500, seed=0) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["resnet20", "resnet56", "vgg16_bn", "mobilenet_v2"])
+def test_none_of_25000_decisions_is_over_budget_or_empties_a_layer(name):
+    assert _violations(space_of(name), 25_000, seed=1) == 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_fast_cost_is_the_cost_of_the_plan(name):
+    space = space_of(name)
+    generator = torch.Generator().manual_seed(3)
+    for _ in range(5):
+        counts = space.counts(space.random(generator))
+        price = cost(space.graph, space.plan_of(counts))
+        assert space.widths.cost(counts, "flops") == price.flops
+        assert space.widths.cost(counts, "parameters") == price.parameters
+
+
+def test_only_the_proportions_of_an_action_matter(resnet20):
+    action = np.linspace(0.2, 0.4, resnet20.size)
+    assert resnet20.plan(action) == resnet20.plan(2 * action)
+
+
+def test_the_most_important_channels_stay():
+    torch.manual_seed(0)
+    network = build_network("basic_cnn").eval()
+    graph = extract(network, torch.zeros(1, 3, 32, 32))
+    scores = l1(network, graph)
+    plan = ChannelSpace(graph, scores, 0.5).uniform()
+    for group in graph.groups:
+        kept = list(plan.kept[group.name])
+        lost = sorted(set(range(group.size)) - set(kept))
+        assert scores[group.name][kept].min() >= scores[group.name][lost].max()
+
+
+def test_a_budget_of_one_keeps_everything():
+    space = space_of("basic_cnn", 1.0)
+    assert cost(space.graph, space.uniform()) == cost(space.graph)
+
+
+def test_widths_are_rounded_to_a_multiple_and_the_floor_is_kept():
+    space = space_of("resnet20", 0.5, multiple=8, min_channels=8)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        counts = space.counts(space.random(generator))
+        assert (counts % 8 == 0).all()
+        assert (counts >= 8).all()
+
+
+def test_steps_cut_further_until_the_budget_is_met(resnet20):
+    keep, action = None, np.full(resnet20.size, 0.8)
+    for _ in range(5):
+        after = resnet20.step(keep, action)
+        assert keep is None or (after <= keep).all()
+        keep = after
+        if resnet20.met(keep):
+            break
+    assert resnet20.met(keep)
+
+
+def test_a_latency_budget_is_met_by_the_table():
+    network = build_network("basic_cnn").eval()
+    graph = extract(network, torch.zeros(1, 3, 32, 32))
+    table = measure(graph, batch_size=2, rounds=1, machine="test")
+    space = ChannelSpace(graph, l1(network, graph), Budget(latency=0.6), table=table)
+    assert 0.9 * 0.6 <= space.used(space.uniform()) <= 0.6
+    again = ChannelSpace(graph, l1(network, graph), Budget(latency=0.6), table=table)
+    assert again.uniform() == space.uniform()
+
+
+def test_a_latency_table_reads_back_what_it_wrote(tmp_path):
+    table = LatencyTable({"conv": ((1.0, 2.0), (3.0, 4.0))}, 4, "test")
+    table.save(tmp_path / "table.json")
+    assert LatencyTable.load(tmp_path / "table.json") == table
+
+
+@pytest.mark.parametrize(
+    ("budget", "message"),
+    [
+        ({"flops": 0.0}, r"budget.flops must be in \(0, 1\].* got 0.0"),
+        ({"flops": 1.5}, "got 1.5"),
+        ({"flops": 0.5, "parameters": 0.5}, "exactly one of"),
+        ({}, "got none"),
+    ],
+)
+def test_nonsense_budgets_are_refused(budget, message):
+    with pytest.raises(UserError, match=message):
+        Budget(**budget)
+
+
+def test_a_budget_below_what_the_network_can_reach_is_refused():
+    with pytest.raises(UserError, match="cannot be met: .* of the dense network remains"):
+        space_of("resnet20", 0.001)
+
+
+def test_a_latency_budget_without_a_table_is_refused():
+    with pytest.raises(UserError, match="needs a latency table"):
+        space_of("basic_cnn", Budget(latency=0.5))
+
+
+def test_sampling_is_reproducible(resnet20):
+    first = resnet20.sample(torch.Generator().manual_seed(5))
+    assert isinstance(first, PruningPlan)
+    assert first == resnet20.sample(torch.Generator().manual_seed(5))
+    assert first != resnet20.sample(torch.Generator().manual_seed(6))
