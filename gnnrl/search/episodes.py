@@ -1,0 +1,98 @@
+"""Playing episodes: many at the same time, checked, and again from their actions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch_geometric.data import Data
+
+from gnnrl.search.agents.agent import Agent
+from gnnrl.search.env import Action, Checked, GraphEnv
+from gnnrl.search.reward import Evaluation
+from gnnrl.search.rollout import Decision, Episode, Transition
+
+
+@dataclass
+class _Play:
+    """An episode in progress."""
+
+    env: Checked
+    seed: int
+    observation: Data
+    steps: list[Transition] = field(default_factory=list)
+    episode: Episode | None = None
+
+    def step(self, decision: Decision) -> None:
+        seen, reward, terminated, truncated, info = self.env.step(decision.action)
+        self.steps.append(Transition(self.observation, decision, reward, info.get("credit")))
+        self.observation = seen
+        if terminated or truncated:
+            final = None if terminated else seen
+            self.episode = Episode(tuple(self.steps), self.seed, final, info)
+
+
+def _start(env: GraphEnv, seed: int) -> _Play:
+    twin = env.clone()
+    if hasattr(twin, "deferred"):
+        twin.deferred = True
+    checked = Checked(twin)
+    return _Play(checked, seed, checked.reset(seed))
+
+
+def roll_out(
+    env: GraphEnv,
+    agent: Agent,
+    seeds: Sequence[int],
+    generator: torch.Generator,
+    greedy: bool = False,
+) -> list[Episode]:
+    """Play an episode per seed, all of them at the same time, and return them in order.
+
+    An environment that can defer its evaluations does: those rewards are NaN (see `is_deferred`).
+    """
+    plays = [_start(env, seed) for seed in seeds]
+    going = plays
+    while going:
+        decisions = agent.act([play.observation for play in going], generator, greedy)
+        for play, decision in zip(going, decisions, strict=True):
+            play.step(decision)
+        going = [play for play in going if play.episode is None]
+    return [play.episode for play in plays if play.episode is not None]
+
+
+def replay(env: GraphEnv, seed: int, actions: Sequence[Action]) -> Episode:
+    """Play an episode again from its seed and its actions."""
+    play = _start(env, seed)
+    for action in actions:
+        play.step(Decision(action))
+    if play.episode is None:
+        raise ValueError(
+            f"{env.name}: an episode of {len(actions)} steps does not end when it is played again "
+            "(reset with the same seed must start the same episode)"
+        )
+    return play.episode
+
+
+def is_deferred(episode: Episode) -> bool:
+    """Whether the plan of this episode is still to be evaluated."""
+    return math.isnan(episode.transitions[-1].reward)
+
+
+def rated(episode: Episode, evaluation: Evaluation) -> Episode:
+    """Return the episode with the evaluation of its plan as the last reward."""
+    *before, last = episode.transitions
+    steps = (*before, replace(last, reward=evaluation.reward))
+    return replace(episode, transitions=steps, info={**episode.info, "evaluation": evaluation})
+
+
+def bare(episode: Episode) -> Episode:
+    """Return the episode as `replay` gives it: actions alone, without what its agent noted."""
+    steps = tuple(replace(s, decision=Decision(s.decision.action)) for s in episode.transitions)
+    info: dict[str, Any] = dict(episode.info)
+    if "evaluation" in info:
+        info["evaluation"] = info["evaluation"].as_cached()
+    return replace(episode, transitions=steps, info=info)
