@@ -7,21 +7,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeAlias
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gnnrl.data.images import Images
+from gnnrl.data.images import Images, Shape
 from gnnrl.data.splits import Listing, Source, carve
 from gnnrl.data.transform import Transform
 from gnnrl.errors import UserError
 from gnnrl.runtime import generator
 
-Shape = tuple[int, int, int]
-Arrays = tuple[Tensor, Tensor]  # pixels uint8 [N, C, H, W], labels [N]
+Arrays: TypeAlias = tuple[Tensor, Tensor]  # pixels uint8 [N, C, H, W], labels [N]
 
 GREY = (0.299, 0.587, 0.114)  # ITU-R 601, as Pillow has it
 CHUNK = 4096  # images scaled at a time

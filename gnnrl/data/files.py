@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from gnnrl.data.images import Shape
 from gnnrl.data.transform import boxes
 from gnnrl.errors import UserError
 from gnnrl.progress import progress
@@ -67,7 +68,7 @@ class Decoder:
     margin: how much longer than the input shape the shorter side becomes before the cut.
     """
 
-    input_shape: tuple[int, int, int]
+    input_shape: Shape
     margin: float = 1.0
 
     def __post_init__(self) -> None:

@@ -9,13 +9,11 @@ from pathlib import Path
 from torch import Tensor
 
 from gnnrl.data.files import Decoder, Files, decode_all, list_files
-from gnnrl.data.images import Images, Labelled
+from gnnrl.data.images import Images, Labelled, Shape
 from gnnrl.data.splits import Listing, Source
 from gnnrl.data.streamed import StreamedImages
 from gnnrl.data.transform import Transform
 from gnnrl.errors import UserError
-
-Shape = tuple[int, int, int]
 
 IN_MEMORY = 4 * 2**30  # bytes of pixels; images beyond stay on disk
 IMAGENET_MARGIN = 256 / 224  # the shorter side becomes 256 before 224 pixels are cut out

@@ -14,6 +14,7 @@ from gnnrl.data.transform import Transform, augmented
 
 # N: images   B: images of a batch   C: channels   H, W: height, width
 
+Shape: TypeAlias = tuple[int, int, int]  # channels, height, width of one image
 Batch: TypeAlias = tuple[Tensor, Tensor]  # images, normalised, float32 [B, C, H, W]; labels [B]
 
 
@@ -26,7 +27,7 @@ class Labelled(Protocol):
         """Return N."""
 
     @property
-    def input_shape(self) -> tuple[int, int, int]:
+    def input_shape(self) -> Shape:
         """Channels, height, width of one image."""
 
     def take(self, indices: Tensor) -> Labelled:
@@ -64,7 +65,7 @@ class Images:
         return len(self.labels)
 
     @property
-    def input_shape(self) -> tuple[int, int, int]:
+    def input_shape(self) -> Shape:
         """Channels, height, width of one image."""
         channels, height, width = self.pixels.shape[1:]
         return channels, height, width

@@ -11,12 +11,12 @@ from typing import TypeAlias
 
 from gnnrl.data.arrays import CIFAR10, CIFAR100, cifar, digits, fashion_mnist
 from gnnrl.data.folders import image_folder, imagenet
+from gnnrl.data.images import Shape
 from gnnrl.data.splits import Source, Splits
 from gnnrl.data.transform import AUGMENTATIONS, Transform
 from gnnrl.errors import UserError
 from gnnrl.runtime import user_path
 
-Shape: TypeAlias = tuple[int, int, int]
 Opener: TypeAlias = Callable[[Path, Shape, Transform], Source]
 
 

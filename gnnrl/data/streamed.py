@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from gnnrl.data.files import Decoder
-from gnnrl.data.images import Batch, chosen_indices
+from gnnrl.data.images import Batch, Shape, chosen_indices
 from gnnrl.data.transform import Augmentation, Transform, augmented, draws
 
 AHEAD = 4  # batches on their way while one is used
@@ -34,7 +34,7 @@ class StreamedImages:
         return len(self.labels)
 
     @property
-    def input_shape(self) -> tuple[int, int, int]:
+    def input_shape(self) -> Shape:
         """Channels, height, width of one image."""
         return self.decode.input_shape
 

@@ -27,7 +27,8 @@ def load_weights(
     """Put trained weights into the network.
 
     source: a file (.pt, .pth, .th, .safetensors), an address (then with its SHA-256), or, for a
-    network called "torchvision/...", the name of its weights, as DEFAULT or IMAGENET1K_V1.
+    network called "torchvision/...", the name of its weights, as DEFAULT or IMAGENET1K_V1. Those of
+    GoogLeNet and Inception v3 expect images normalised with mean and std 0.5.
     """
     if re.match(r"https?://", source):
         state = read_weights(_fetched(source, sha256))
