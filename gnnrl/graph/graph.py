@@ -119,6 +119,15 @@ class ComputationalGraph:
                 layers.setdefault(node.layer, node)
         return layers
 
+    @cached_property
+    def axes(self) -> Mapping[tuple[tuple[int, int, int], ...], str]:
+        """Every different set of runs that channels lie in, and an operation that has it."""
+        found: dict[tuple[tuple[int, int, int], ...], str] = {}
+        for node in self.nodes:
+            if node.channels is not None:
+                found.setdefault(node.channels.runs, node.layer or node.name)
+        return found
+
     @property
     def num_units(self) -> int:
         return sum(group.size for group in self.groups)

@@ -53,7 +53,19 @@ def kept_units(graph: ComputationalGraph, kept: Mapping[str, Iterable[int]]) -> 
                 "channels must go together; keep the same ones in both"
             )
         votes[mine], voter[mine] = now, index
-    return votes != 0
+    keep = votes != 0
+    _refuse_empty(graph, keep)
+    return keep
+
+
+def _refuse_empty(graph: ComputationalGraph, keep: np.ndarray) -> None:
+    """Every operation must have something left to read."""
+    stays = np.append(keep, True)
+    for runs, node in graph.axes.items():
+        if not any(stays[first : first + count].any() or first < 0 for first, count, _ in runs):
+            raise UserError(
+                f"the plan leaves no channel at {node!r}; keep at least one of those that reach it"
+            )
 
 
 def kept_filters(graph: ComputationalGraph, keep: np.ndarray) -> dict[str, tuple[int, ...]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -10,27 +10,28 @@ class ChannelGather(nn.Module):
     """Picks channels: in place of a shuffle, a split, or a padding with channels of zeros, all of
     which name channels by position and so change when channels go.
 
-    axis: that the channels lie on.  index `[length]`: the channel to pick; -1: zeros.
+    axis: that the channels lie on, of `dims`.  index `[length]`: the channel to pick; -1: zeros.
+    It is made of ordinary operations, so that a cut network can be read and cut again.
     """
 
-    def __init__(self, axis: int, index: Tensor) -> None:
+    def __init__(self, axis: int, dims: int, index: Tensor) -> None:
         super().__init__()
         self.axis = axis
-        self.register_buffer("index", index.clamp(min=0), persistent=False)
-        present = index >= 0
-        shape = [1, 1, 1, 1]
-        shape[axis] = -1
-        self.register_buffer(
-            "present", None if bool(present.all()) else present, persistent=False
-        )
+        self.length = len(index)
+        absent = index < 0
+        self.zeros = bool(absent.any())
+        self.padding = (0, 0) * (dims - axis - 1) + (1, 0)  # one channel of zeros in front
+        index = index + 1 if self.zeros else index
+        self.start = int(index[0])
+        self.contiguous = bool((index.diff() == 1).all())
+        self.register_buffer("index", None if self.contiguous else index, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        picked = x.index_select(self.axis, self.index)
-        if self.present is None:
-            return picked
-        shape = [1] * x.ndim
-        shape[self.axis] = -1
-        return picked * self.present.view(shape).to(x.dtype)
+        if self.zeros:
+            x = F.pad(x, self.padding)
+        if self.contiguous:
+            return x.narrow(self.axis, self.start, self.length)
+        return x.index_select(self.axis, self.index)
 
     def extra_repr(self) -> str:
-        return f"axis={self.axis}, channels={len(self.index)}"
+        return f"axis={self.axis}, channels={self.length}"

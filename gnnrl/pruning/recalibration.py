@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -32,3 +33,18 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
         norm.momentum = momentum
     for module, training in modes:
         module.training = training
+
+
+@contextlib.contextmanager
+def batch_statistics(network: nn.Module) -> Iterator[None]:
+    """Within: batch norm uses the statistics of what passes, and remembers none of it."""
+    norms = [m for m in network.modules() if isinstance(m, _BatchNorm) and not m.training]
+    tracking = [m.track_running_stats for m in norms]
+    kept = [(m.running_mean, m.running_var) for m in norms]
+    for norm in norms:
+        norm.track_running_stats, norm.running_mean, norm.running_var = False, None, None
+    try:
+        yield
+    finally:
+        for norm, track, (mean, var) in zip(norms, tracking, kept, strict=True):
+            norm.track_running_stats, norm.running_mean, norm.running_var = track, mean, var

@@ -53,8 +53,12 @@ class Surgeon:
         keep = kept_units(self.analysis.graph, plan.kept)
         return self.cut_units(keep)
 
-    def cut_units(self, keep: np.ndarray) -> fx.GraphModule:
-        """The subnet of the units with `keep` `[num_units]` true."""
+    def cut_units(self, keep: np.ndarray, explicit: bool = False) -> fx.GraphModule:
+        """The subnet of the units with `keep` `[num_units]` true.
+
+        explicit: leave gathers in place that happen to change nothing, so that subnets of other
+        plans have the same operations.
+        """
         analysis = self.analysis
         subnet = copy.deepcopy(analysis.traced)
         for name, index in kept_indices(analysis.graph, keep).items():
@@ -64,7 +68,7 @@ class Surgeon:
         for original, node in list(copies.items()):
             layout = analysis.flow.layouts.get(original)
             if original in analysis.flow.gathers:
-                _gather(analysis, subnet, copies, original, keep)
+                _gather(analysis, subnet, copies, original, keep, explicit)
             elif isinstance(layout, Layout) and is_tensor(original):
                 _fit(analysis, subnet, original, node, layout, keep, fitted)
         subnet.graph.eliminate_dead_code()
@@ -106,26 +110,34 @@ def _gather(
     copies: dict[fx.Node, fx.Node],
     original: fx.Node,
     keep: np.ndarray,
+    explicit: bool,
 ) -> None:
     """Replace what moved channels by a gather of those that are left."""
     gather = analysis.flow.gathers[original]
-    stays = np.append(keep, True)
-    before = stays[analysis.units.of(analysis.flow.layouts[gather.source].labels)]
-    after = stays[analysis.units.of(analysis.flow.layouts[original].labels)]
-    rank = np.cumsum(before) - 1
-    index = np.where(gather.index >= 0, rank[gather.index], -1)[after]
+    index, before = gathered(analysis, original, keep)
     node, source = copies[original], copies[gather.source]
-    if len(index) == before.sum() and (index == np.arange(len(index))).all():
+    if not explicit and len(index) == before and (index == np.arange(before)).all():
         node.replace_all_uses_with(source)
         copies[original] = source
         return
     name = f"{node.name}_gather"
     device = next(subnet.parameters()).device
-    subnet.add_submodule(name, ChannelGather(gather.axis, torch.from_numpy(index).to(device)))
+    dims = len(original.meta["example"].shape)
+    picked = torch.from_numpy(index).to(device)
+    subnet.add_submodule(name, ChannelGather(gather.axis, dims, picked))
     with subnet.graph.inserting_before(node):
         new = subnet.graph.call_module(name, (source,))
     node.replace_all_uses_with(new)
     copies[original] = new
+
+
+def gathered(analysis: Analysis, original: fx.Node, keep: np.ndarray) -> tuple[np.ndarray, int]:
+    """What a gather picks from the channels that are left, and how many are left."""
+    gather, stays = analysis.flow.gathers[original], np.append(keep, True)
+    before = stays[analysis.units.of(analysis.flow.layouts[gather.source].labels)]
+    after = stays[analysis.units.of(analysis.flow.layouts[original].labels)]
+    rank = np.cumsum(before) - 1
+    return np.where(gather.index >= 0, rank[gather.index], -1)[after], int(before.sum())
 
 
 def _fit(
@@ -149,7 +161,7 @@ def _fit(
         inputs = (
             int(stays[analysis.units.of(reads.labels)].sum()) if isinstance(reads, Layout) else None
         )
-        _fit_module(subnet.get_submodule(str(node.target)), layer, inputs, width)
+        fit_module(subnet.get_submodule(str(node.target)), layer, inputs, width)
     elif layer is not None and layer.per_group:
         position, key = (1, "num_groups") if layer.filters is None else (6, "groups")
         _set_argument(node, position, key, width // _per_group(analysis, original, layer.per_group))
@@ -172,7 +184,8 @@ def _per_group(analysis: Analysis, original: fx.Node, per_group: int) -> int:
     return len(layer.filters) // (inputs // per_group)
 
 
-def _fit_module(module: nn.Module, layer: Any, inputs: int | None, width: int) -> None:
+def fit_module(module: nn.Module, layer: Any, inputs: int | None, width: int) -> None:
+    """Bring a module's own numbers in line with the width of what it reads and makes."""
     if isinstance(module, nn.modules.conv._ConvNd):
         if layer.per_group:
             module.groups = inputs // layer.per_group

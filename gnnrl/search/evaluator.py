@@ -19,7 +19,8 @@ from gnnrl.errors import UserError
 from gnnrl.graph.cost import cost
 from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.pruning.plan import PruningPlan
-from gnnrl.pruning.recalibration import recalibrate
+from gnnrl.pruning.recalibration import batch_statistics, recalibrate
+from gnnrl.pruning.slot import Slot
 from gnnrl.pruning.surgery import Surgeon
 from gnnrl.search.reward import Evaluation
 
@@ -40,6 +41,8 @@ class Measured:
     divergence: float
 
 
+STATISTICS = ("batch", "kept")
+
 REWARDS: dict[str, Callable[[Measured], float]] = {
     "accuracy": lambda m: m.accuracy,
     "loss": lambda m: -m.loss,
@@ -52,9 +55,11 @@ class Evaluator:
     """Evaluates plans of one network.
 
     images `[N, C, H, W]`, normalised, with labels `[N]`: reward images, never test images.
-    calibration `[M, C, H, W]`: training images for batch-norm statistics; None: the reward
-    images themselves (their labels play no part in it); an empty tensor: keep the old statistics.
-    reward: a name in `REWARDS`.
+    statistics: of batch norm in the cut network.  `batch`: those of the reward images as they
+    pass (no labels, no second pass); `kept`: the dense network's; a tensor `[M, C, H, W]`: measured
+    anew on these images first.
+    reward: a name in `REWARDS`.  precision: what the subnet computes in; bfloat16 is faster on
+    processors that have it and ranks plans alike.
     """
 
     def __init__(
@@ -64,34 +69,38 @@ class Evaluator:
         images: Tensor,
         labels: Tensor,
         *,
-        calibration: Tensor | None = None,
+        statistics: str | Tensor = "batch",
         reward: str = "accuracy",
+        precision: torch.dtype = torch.float32,
         batch_size: int = 512,
     ) -> None:
         if reward not in REWARDS:
             raise UserError(f"unknown reward {reward!r}, expected one of {list(REWARDS)}")
-        self.graph = graph
-        self._surgeon = Surgeon(network.eval(), graph)
-        self._images, self._labels = images, labels
-        self._calibration = images if calibration is None else calibration
-        self._reward, self._batch_size = REWARDS[reward], batch_size
+        if isinstance(statistics, str) and statistics not in STATISTICS:
+            raise UserError(f"unknown statistics {statistics!r}, expected one of {STATISTICS}")
+        self.graph, self.labels = graph, labels
+        self._reward, self._batch_size, self._statistics = REWARDS[reward], batch_size, statistics
         with torch.no_grad():
-            self._dense = self._logits(network)
+            self._dense = _logits(network.eval(), images, batch_size)
+        self._prepare = lambda net: net.to(precision, memory_format=torch.channels_last).eval()
+        self._images = self._ready(images, precision)
+        if isinstance(statistics, Tensor):
+            self._statistics = self._ready(statistics, precision)
+        self._slot = Slot(Surgeon(network, graph), self._prepare)
 
     @property
     def cost(self) -> float:
         """Evaluation equivalents of one evaluation."""
-        return (len(self._images) + len(self._calibration)) / EQUIVALENT
+        extra = len(self._statistics) if isinstance(self._statistics, Tensor) else 0
+        return (len(self._images) + extra) / EQUIVALENT
 
     def __call__(self, plans: Sequence[PruningPlan]) -> list[Evaluation]:
         """Evaluate plans one after the other; equal plans get equal evaluations."""
         return [self.evaluate(plan) for plan in plans]
 
     def evaluate(self, plan: PruningPlan) -> Evaluation:
-        subnet = self.subnet(plan)
         price = cost(self.graph, plan)
-        with torch.no_grad():
-            logits = self._logits(subnet)
+        logits = self.logits(plan)
         if not torch.isfinite(logits).all():
             return Evaluation(
                 FAILED, 0.0, price.flops, price.parameters, status="not finite", cost=self.cost
@@ -101,21 +110,30 @@ class Evaluator:
             self._reward(measured), measured.accuracy, price.flops, price.parameters, cost=self.cost
         )
 
-    def subnet(self, plan: PruningPlan) -> nn.Module:
-        """The cut network as it is evaluated."""
-        subnet = self._surgeon.cut(plan).eval()
-        if len(self._calibration):
-            recalibrate(subnet, self._calibration.split(self._batch_size))
-        return subnet
+    def logits(self, plan: PruningPlan) -> Tensor:
+        """What the cut network says about the reward images `[N, K]`."""
+        with torch.inference_mode():
+            subnet = self._slot.fill(plan)
+            if isinstance(self._statistics, Tensor):
+                recalibrate(subnet, self._statistics.split(self._batch_size))
+            if self._statistics == "batch":
+                with batch_statistics(subnet):
+                    return _logits(subnet, self._images, self._batch_size)
+            return _logits(subnet, self._images, self._batch_size)
 
     def measure(self, logits: Tensor) -> Measured:
         """Compare logits `[N, K]` with labels and with the dense network."""
         log_p, dense = F.log_softmax(logits.double(), 1), F.log_softmax(self._dense.double(), 1)
         return Measured(
-            accuracy=float((logits.argmax(1) == self._labels).double().mean()),
-            loss=float(F.nll_loss(log_p, self._labels)),
+            accuracy=float((logits.argmax(1) == self.labels).double().mean()),
+            loss=float(F.nll_loss(log_p, self.labels)),
             divergence=float(F.kl_div(log_p, dense, log_target=True, reduction="batchmean")),
         )
 
-    def _logits(self, network: nn.Module) -> Tensor:
-        return torch.cat([network(part) for part in self._images.split(self._batch_size)]).float()
+    @staticmethod
+    def _ready(images: Tensor, precision: torch.dtype) -> Tensor:
+        return images.to(precision).contiguous(memory_format=torch.channels_last)
+
+
+def _logits(network: nn.Module, images: Tensor, batch_size: int) -> Tensor:
+    return torch.cat([network(part) for part in images.split(batch_size)]).float()

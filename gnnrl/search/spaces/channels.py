@@ -11,7 +11,7 @@ import torch
 
 from gnnrl.errors import UserError
 from gnnrl.graph.cost import Cost, cost
-from gnnrl.graph.graph import ComputationalGraph
+from gnnrl.graph.graph import Channels, ComputationalGraph
 from gnnrl.graph.latency import LatencyTable
 from gnnrl.graph.units import kept_filters, kept_units
 from gnnrl.pruning.importance import Importance
@@ -61,11 +61,11 @@ class ChannelSpace:
         self.names = [group.name for group in graph.groups]
         self.size = len(self.names)
         self._sizes = np.array([group.size for group in graph.groups])
-        self._order = _order(graph, importance)
+        self._order, core = _order(graph, importance)
         self._rank = np.argsort(self._order)  # place of each unit, best of its group first
         self._start = np.repeat(np.cumsum(self._sizes) - self._sizes, self._sizes)
         self._multiple = max(1, multiple)
-        self._floor = self._grid(np.minimum(max(1, min_channels), self._sizes), up=True)
+        self._floor = self._grid(np.clip(max(1, min_channels), core, self._sizes), up=True)
         if self.budget.resource == "latency" and table is None:
             raise UserError(
                 "a budget of latency needs a latency table; measure one with "
@@ -203,12 +203,32 @@ class ChannelSpace:
             )
 
 
-def _order(graph: ComputationalGraph, importance: Importance) -> np.ndarray:
-    """Units of every group, most important first; ties by index `[U]`."""
-    parts = []
+def _order(graph: ComputationalGraph, importance: Importance) -> tuple[np.ndarray, np.ndarray]:
+    """Units of every group, most important first `[U]`, and how many must stay of each `[G]`.
+
+    Where operations read different parts of a group (after a split), the channels that leave
+    none of them without any come first.  Ties go by index.
+    """
+    ranked = []
     for group in graph.groups:
         if group.name not in importance or len(importance[group.name]) != group.size:
             raise UserError(f"importance has no {group.size} scores for group {group.name!r}")
-        ranked = np.argsort(-importance[group.name].double().numpy(), kind="stable")
-        parts.append(group.start + ranked)
-    return np.concatenate(parts)
+        order = np.argsort(-importance[group.name].double().numpy(), kind="stable")
+        ranked.append(group.start + order)
+    core = [[order[0]] for order in ranked]
+    place = np.concatenate([np.arange(len(order)) / len(order) for order in ranked])
+    rank = np.empty(graph.num_units)
+    rank[np.concatenate(ranked)] = place
+    owner = np.repeat(np.arange(len(ranked)), [len(order) for order in ranked])
+    needed = {unit for units in core for unit in units}
+    for runs in graph.axes:
+        units = Channels(0, runs).units
+        if len(units) and (units >= 0).all() and not needed.intersection(units.tolist()):
+            best = int(units[rank[units].argmin()])
+            core[owner[best]].append(best)
+            needed.add(best)
+    parts = [
+        np.concatenate([first, order[~np.isin(order, first)]])
+        for first, order in zip(core, ranked, strict=True)
+    ]
+    return np.concatenate(parts), np.array([len(first) for first in core])

@@ -165,3 +165,10 @@ def test_sampling_is_reproducible(resnet20):
     assert isinstance(first, PruningPlan)
     assert first == resnet20.sample(torch.Generator().manual_seed(5))
     assert first != resnet20.sample(torch.Generator().manual_seed(6))
+
+
+def test_no_operation_is_left_without_a_channel_where_a_split_reads_part_of_a_group():
+    space = space_of("shufflenet_v2", 0.05)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        assert cost(space.graph, space.sample(generator)).flops <= 0.05 * space.dense.flops
