@@ -27,9 +27,10 @@ class SchedulingEnv(GraphEnv):
     most_tasks: how many ready tasks are offered, those of highest upward rank first.
     lookahead: observe where HEFT and PEFT would end after each choice.
 
-    The reward of a step is how much earlier all would end than it would have before the step, if
-    HEFT did what is left, as a fraction of HEFT's makespan: it adds up to the whole and tells each
-    choice from the next.
+    The reward of a step is how much earlier all would end than it would have before the step, if a
+    heuristic did what is left, as a fraction of HEFT's makespan: it adds up to the whole and tells
+    each choice from the next.  The heuristic is HEFT or, with lookahead, the best continuation
+    seen; what that one gains on HEFT before anything is placed is part of the first reward.
     """
 
     name = "scheduling"
@@ -58,7 +59,8 @@ class SchedulingEnv(GraphEnv):
         self._partial = PartialSchedule(problem)
         self._heft = self._expected = completed_by_heft(self._partial, self._view.order)
         self.max_episode_steps = problem.jobs.num_tasks
-        return self._observe(), {"problem": problem, "heft": self._heft}
+        self._look()
+        return self._seen, {"problem": problem, "heft": self._heft}
 
     def step(self, action: int) -> Step:
         """Place the task of choice `action` on its machine, as early as it fits."""
@@ -70,19 +72,29 @@ class SchedulingEnv(GraphEnv):
             )
         partial, choices = self._partial, self._choices
         partial.place(int(choices.task[action]), int(choices.machine[action]))
-        before, self._expected = self._expected, completed_by_heft(partial, self._view.order)
+        if not partial.complete:
+            self._look()
+        before, self._expected = self._expected, self._outlook()
         reward = (before - self._expected) / self._heft
         if not partial.complete:
-            return self._observe(), reward, False, False, {}
+            return self._seen, reward, False, False, {}
         info = {"plan": partial.schedule(), "makespan": partial.makespan, "heft": self._heft}
-        return self._last, reward, True, False, info
+        return self._seen, reward, True, False, info
 
-    def _observe(self) -> Data:
+    def _look(self) -> None:
+        """Take in what can be decided now, and what that would lead to."""
         assert self._partial is not None
         self._choices: Choices = self._view.choices(self._partial)
+        self._ends = self._view.ends(self._partial, self._choices)
+        self._seen = self._view.observe(self._partial, self._choices, self._ends)
         self.action_space = gymnasium.spaces.Discrete(len(self._choices))
-        self._last = self._view.observe(self._partial, self._choices)
-        return self._last
+
+    def _outlook(self) -> float:
+        """The second all would end if a heuristic did what is left."""
+        assert self._partial is not None
+        if self.lookahead and not self._partial.complete:
+            return float(self._ends.min())
+        return completed_by_heft(self._partial, self._view.order)
 
 
 def completed_by_heft(partial: PartialSchedule, order: tuple[int, ...]) -> float:

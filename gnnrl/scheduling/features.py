@@ -56,8 +56,21 @@ class View:
         ready = sorted(partial.ready, key=self.place_in_order.__getitem__)[: self.most_tasks]
         return Choices.of(partial, ready)
 
-    def observe(self, partial: PartialSchedule, choices: Choices) -> Data:
-        """The state as a graph; the decision nodes are the choices, in their order."""
+    def ends(self, partial: PartialSchedule, choices: Choices) -> np.ndarray:
+        """When all would end after each choice, if HEFT (PEFT) went on, or the better: [3, C].
+
+        Zeros without lookahead.
+        """
+        if self.lookahead is None:
+            return np.zeros((3, len(choices)))
+        ends = self.lookahead.makespans(partial, choices, self.rules)
+        return np.concatenate([ends, ends.min(axis=0, keepdims=True)])
+
+    def observe(self, partial: PartialSchedule, choices: Choices, ends: np.ndarray) -> Data:
+        """The state as a graph; the decision nodes are the choices, in their order.
+
+        ends: of the choices, as from `ends`.
+        """
         left = np.flatnonzero(np.array(partial.machine) < 0)
         tasks, machines = len(left), self.problem.machines.count
         count = len(choices)
@@ -71,7 +84,7 @@ class View:
         at += TASK
         x[tasks : tasks + machines, at : at + MACHINE] = self._machines(partial, free)
         at += MACHINE
-        x[tasks + machines :, at:] = self._choices(partial, choices, free)
+        x[tasks + machines :, at:] = self._choices(partial, choices, ends)
         edge_index, edge_attr = self._edges(left, choices)
         return Data(
             x=torch.from_numpy(x),
@@ -109,18 +122,19 @@ class View:
         ]
         return np.stack(columns, axis=1)
 
-    def _choices(self, partial: PartialSchedule, choices: Choices, free: np.ndarray) -> np.ndarray:
+    def _choices(self, partial: PartialSchedule, choices: Choices, ends: np.ndarray) -> np.ndarray:
         """[C, 14]: when it would end, what it would leave, and where two heuristics would end.
 
         The last two mark what HEFT would choose, and what the lookahead would.
         """
         task, machine, finish = choices.task, choices.machine, choices.finish
+        free = np.array([partial.available(m) for m in range(self.problem.machines.count)])
         arrival = np.array(partial.arrival)[task, machine]
         rank = self.rank[task]
         after = finish + self.cost[task, machine]  # the end of all, were machines never busy
         best = _least_per_task(finish, len(free))
         heft = (task == task[rank.argmax()]) & (finish == best)
-        regrets = self._regrets(partial, choices)  # [3, C]
+        regrets = ends - ends.min(axis=1, keepdims=True)
         ahead = np.arange(len(choices)) == np.lexsort((finish, regrets[2].round(9)))[0]
         columns = [
             *regrets,
@@ -137,17 +151,6 @@ class View:
         scaled = squash(np.stack(columns, axis=1) / self.unit)
         marks = np.stack([heft, ahead & (self.lookahead is not None)], axis=1)
         return np.concatenate([scaled, marks], axis=1)
-
-    def _regrets(self, partial: PartialSchedule, choices: Choices) -> np.ndarray:
-        """How much later all would end than after the best choice: HEFT, PEFT, the better, [3, C].
-
-        Zeros without lookahead.
-        """
-        if self.lookahead is None:
-            return np.zeros((3, len(choices)))
-        ends = self.lookahead.makespans(partial, choices, self.rules)
-        ends = np.concatenate([ends, ends.min(axis=0, keepdims=True)])
-        return ends - ends.min(axis=1, keepdims=True)
 
     def _edges(self, left: np.ndarray, choices: Choices) -> tuple[np.ndarray, np.ndarray]:
         """edge_index [2, E] and edge_attr [E, 7]: one-hot of the kind, and the transfer's time."""

@@ -6,7 +6,7 @@ whose speeds and bandwidths are about 1 (the communication-to-computation ratio 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 
 import numpy as np
@@ -16,6 +16,7 @@ from gnnrl.scheduling.dag import JobGraph
 from gnnrl.scheduling.machines import Machines, Problem
 
 Edge = tuple[int, int]
+Kind = Callable[[int, np.random.Generator, float], JobGraph]  # tasks, generator, ccr
 
 
 def layered(num_tasks: int, generator: np.random.Generator, ccr: float = 1.0) -> JobGraph:
@@ -105,6 +106,9 @@ def montage(num_tasks: int, generator: np.random.Generator, ccr: float = 1.0) ->
     return _weighted(f"montage-{num_tasks}", num_tasks, edges, generator, ccr)
 
 
+KINDS: Mapping[str, Kind] = {"layered": layered, "erdos_renyi": erdos_renyi, "montage": montage}
+
+
 def machines(count: int, generator: np.random.Generator) -> Machines:
     """Speeds 0.5 to 2, bandwidths 0.5 to 2 and a little latency, the same both ways of a line."""
     _need(count, 1, "machines")
@@ -119,7 +123,7 @@ def random_problem(
     num_tasks: int,
     num_machines: int,
     generator: np.random.Generator,
-    kinds: Iterable[Callable[[int, np.random.Generator, float], JobGraph]] = (layered, erdos_renyi),
+    kinds: Iterable[Kind] = (layered, erdos_renyi),
 ) -> Problem:
     """One of the kinds of graphs, with transfers from cheap (ccr 0.25) to dear (ccr 2)."""
     options = tuple(kinds)
@@ -133,7 +137,7 @@ def held_out(
     num_tasks: int,
     num_machines: int,
     seed: int,
-    kinds: Iterable[Callable[[int, np.random.Generator, float], JobGraph]] = (layered, erdos_renyi),
+    kinds: Iterable[Kind] = (layered, erdos_renyi),
 ) -> list[Problem]:
     """Problems to test on; training draws from single-number seeds, these from three numbers."""
     options = tuple(kinds)

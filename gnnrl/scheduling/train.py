@@ -1,0 +1,116 @@
+"""Train a scheduler and measure it: the library's `ppo` and `search`, on this environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from gnnrl.scheduling import generators
+from gnnrl.scheduling.compare import Row, agent_schedules, best_of, compare, mean_makespans
+from gnnrl.scheduling.env import SchedulingEnv
+from gnnrl.scheduling.exact import optimum
+from gnnrl.scheduling.generators import held_out, random_problem
+from gnnrl.scheduling.machines import Problem
+from gnnrl.scheduling.schedule import Schedule as Solution
+from gnnrl.scheduling.settings import Schedule
+from gnnrl.search.agents.ppo import PPO, PPOSettings
+from gnnrl.search.encoders import EncoderSettings
+from gnnrl.search.loop import SearchResult, search
+from gnnrl.search.observations import ObservationSpec
+
+Figures = dict[str, dict[str, float]]
+
+
+def build_env(settings: Schedule) -> SchedulingEnv:
+    """An environment that draws graphs of the training sizes."""
+    kinds = _kinds(settings)
+
+    def draw(generator: np.random.Generator) -> Problem:
+        tasks = int(generator.integers(settings.smallest, settings.largest + 1))
+        return random_problem(tasks, settings.machines, generator, kinds)
+
+    return SchedulingEnv(draw, most_tasks=settings.most_tasks, lookahead=settings.lookahead)
+
+
+def build_agent(settings: Schedule, env: SchedulingEnv) -> PPO:
+    """The same PPO as for pruning; imitation is off: another episode is another problem."""
+    observation, _ = env.clone().reset(seed=settings.seed)
+    learning = PPOSettings(
+        learning_rate=settings.learning_rate,
+        n_epochs=settings.n_epochs,
+        batch_size=settings.batch_size,
+        gamma=settings.gamma,
+        gae_lambda=settings.gae_lambda,
+        ent_coef=settings.ent_coef,
+        target_kl=settings.target_kl,
+        imitation_coef=0.0,
+    )
+    encoder = EncoderSettings(
+        encoder="plain",
+        hidden=settings.hidden,
+        layers=settings.layers,
+        message_passing=settings.message_passing,
+    )
+    return PPO(ObservationSpec.of(observation, env.action_kind), learning, encoder, settings.seed)
+
+
+def train(
+    settings: Schedule, *, journal: Path | None = None, progress: bool = False
+) -> SearchResult:
+    """Learn from `episodes` job graphs, each seen once."""
+    env = build_env(settings)
+    return search(
+        env,
+        build_agent(settings, env),
+        evaluations=settings.episodes,
+        batch=settings.batch,
+        seed=settings.seed,
+        journal=journal,
+        progress=progress,
+    )
+
+
+def held_out_rows(settings: Schedule, agent: PPO, tasks: int) -> list[Row]:
+    """The agent's greedy schedules and all baselines on held-out graphs of one size."""
+    problems = held_out(
+        settings.test_problems, tasks, settings.machines, settings.seed, _kinds(settings)
+    )
+    mine = agent_schedules(agent, build_env(settings), problems)
+    return compare(problems, {"agent": mine}, settings.seed)
+
+
+def tiny_rows(settings: Schedule, agent: PPO) -> list[Row]:
+    """The same on graphs so small that the optimum is known; best-of-N stands by itself."""
+    problems = held_out(
+        settings.test_problems, settings.tiny_tasks, settings.machines, settings.seed
+    )
+    env = build_env(settings)
+    named: dict[str, list[Solution]] = {
+        "agent": agent_schedules(agent, env, problems),
+        f"agent_best_of_{settings.samples}": best_of(
+            agent, env, problems, settings.samples, settings.seed
+        ),
+        "optimum": [optimum(problem) for problem in problems],
+    }
+    return compare(problems, named, settings.seed)
+
+
+def relative(rows: list[Row], reference: str) -> dict[str, float]:
+    """The mean makespan of every scheduler over that of one of them."""
+    means = mean_makespans(rows)
+    return {name: mean / means[reference] for name, mean in means.items()}
+
+
+def over_optimum(rows: list[Row]) -> dict[str, float]:
+    """The mean over problems of makespan over optimum, for every scheduler."""
+    best = {row.problem: row.makespan for row in rows if row.scheduler == "optimum"}
+    names = dict.fromkeys(row.scheduler for row in rows)
+    return {
+        name: float(np.mean([r.makespan / best[r.problem] for r in rows if r.scheduler == name]))
+        for name in names
+    }
+
+
+def _kinds(settings: Schedule) -> list[generators.Kind]:
+    return [generators.KINDS[kind] for kind in settings.kinds]

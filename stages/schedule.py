@@ -1,0 +1,47 @@
+"""Train a scheduler on small job graphs and measure it on held-out ones: the second discipline."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stages import _cli
+
+PARAMS = Path("examples/scheduling/params.yaml")
+OUTPUT = Path("artifacts/schedule")
+
+app = _cli.app(__doc__)
+
+
+@app.command()
+def schedule(
+    params: Annotated[Path, typer.Option(help="The file with the section `schedule`.")] = PARAMS,
+    output: Annotated[Path, typer.Option(help="The folder to write to.")] = OUTPUT,
+    journal: Annotated[
+        Path | None, typer.Option(help="A folder from which a killed training goes on.")
+    ] = None,
+) -> None:
+    """Train the scheduler and compare it with FIFO, critical path, HEFT and the optimum."""
+    try:
+        _run(params, output, journal)
+    except _cli.REFUSED as error:
+        print(f"schedule: {' '.join(str(error).split())}", file=sys.stderr)
+        raise typer.Exit(1) from None
+
+
+def _run(params: Path, output: Path, journal: Path | None) -> None:
+    from gnnrl.scheduling.report import write_results
+    from gnnrl.scheduling.settings import load_settings
+    from gnnrl.scheduling.train import train
+
+    settings = load_settings(params)
+    result = train(settings, journal=journal, progress=True)
+    for line in write_results(output, settings, result):
+        print(line)
+
+
+if __name__ == "__main__":
+    app()
