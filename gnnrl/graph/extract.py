@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +13,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gnnrl.errors import UserError
 from gnnrl.graph.couplings import Units, resolve
-from gnnrl.graph.flow import Flow, Folded, Layout, is_tensor, shape_of
+from gnnrl.graph.flow import Flow, Layout, is_tensor, module_of, shape_of
 from gnnrl.graph.graph import Channels, ComputationalGraph, Node, Parameter
+from gnnrl.graph.numbers import settle_numbers
+from gnnrl.graph.rules import gives_tensors
+from gnnrl.graph.skeleton import skeleton_of
 from gnnrl.graph.tables import look_up
 from gnnrl.graph.trace import attribute, operation_name, scope_of, trace
 
@@ -45,9 +47,7 @@ def extract(
     return analyse(network, example_input, protect).graph
 
 
-def analyse(
-    network: nn.Module, example_input: Tensor, protect: Iterable[str] = ()
-) -> Analysis:
+def analyse(network: nn.Module, example_input: Tensor, protect: Iterable[str] = ()) -> Analysis:
     """The graph together with the traced network that surgery works on."""
     protected = tuple(sorted(set(protect)))
     modules = dict(network.named_modules())
@@ -57,19 +57,22 @@ def analyse(
                 f"extract.protect names {name!r}, which the network does not have (its parts: "
                 f"{', '.join(n for n, _ in network.named_children())})"
             )
-    opaque = frozenset(n for n in protected if next(modules[n].children(), None) is not None)
-    traced = trace(network, example_input, opaque)
+    opaque = frozenset(n for n in protected if _is_compound(modules[n]))
+    # a batch of two: an axis of length one would be taken for something it is not
+    example = example_input.new_empty((2, *example_input.shape[1:]), device="meta")
+    traced = trace(network, example, opaque)
     flow = Flow(traced, frozenset(protected))
     kinds: dict[fx.Node, str] = {}
     for node in traced.graph.nodes:
-        kinds[node], rule = look_up(node)
-        if kinds[node] in ("input", "output", "parameter") or _gives_tensors(node):
+        kinds[node], rule = look_up(node, protected)
+        if kinds[node] in ("input", "output", "parameter") or gives_tensors(node):
+            settle_numbers(flow, node)
             rule(flow, node)
         else:
             flow.layouts[node] = None
     filters = _filters(flow)
     units = resolve(flow.couplings, filters)
-    nodes = _nodes(flow, units, kinds, example_input)
+    nodes = _nodes(flow, units, kinds)
     graph = ComputationalGraph(
         input_shape=tuple(example_input.shape[1:]),
         nodes=nodes,
@@ -80,10 +83,10 @@ def analyse(
     return Analysis(traced, flow, units, graph)
 
 
-def _gives_tensors(node: fx.Node) -> bool:
-    value = node.meta["example"]
-    return isinstance(value, Tensor) or (
-        isinstance(value, tuple | list) and bool(value) and isinstance(value[0], Tensor)
+def _is_compound(module: nn.Module) -> bool:
+    """Whether a protected module is one that would be looked into, or has parts."""
+    return not type(module).__module__.startswith("torch.nn") or (
+        next(module.children(), None) is not None
     )
 
 
@@ -95,11 +98,9 @@ def _filters(flow: Flow) -> dict[str, np.ndarray]:
     return found
 
 
-def _nodes(
-    flow: Flow, units: Units, kinds: Mapping[fx.Node, str], example: Tensor
-) -> tuple[Node, ...]:
+def _nodes(flow: Flow, units: Units, kinds: Mapping[fx.Node, str]) -> tuple[Node, ...]:
     shown = [n for n in flow.traced.graph.nodes if n.op != "get_attr" and _shown(n)]
-    return tuple(_node(flow, units, kinds[n], n, example) for n in shown)
+    return tuple(_node(flow, units, kinds[n], n) for n in shown)
 
 
 def _shown(node: fx.Node) -> bool:
@@ -107,7 +108,7 @@ def _shown(node: fx.Node) -> bool:
     return is_tensor(node) and node.op != "output"
 
 
-def _node(flow: Flow, units: Units, kind: str, node: fx.Node, example: Tensor) -> Node:
+def _node(flow: Flow, units: Units, kind: str, node: fx.Node) -> Node:
     layer, layout = flow.layers.get(node), flow.layouts.get(node)
     filters = layer.filters if layer is not None else None
     return Node(
@@ -123,7 +124,7 @@ def _node(flow: Flow, units: Units, kind: str, node: fx.Node, example: Tensor) -
         if isinstance(layout, Layout)
         else None,
         filters=None if filters is None else Channels.of(0, units.of(filters)),
-        flops=_flops_inside(flow, node, example) if kind == "opaque" else 0,
+        flops=_flops_inside(node) if kind == "opaque" else 0,
     )
 
 
@@ -133,7 +134,7 @@ def _sources(node: fx.Node) -> list[str]:
     for read in node.all_input_nodes:
         if is_tensor(read):
             names += [read.name] if read.op != "get_attr" else []
-        elif _gives_tensors(read):
+        elif gives_tensors(read):
             names += _sources(read)
     return names
 
@@ -142,7 +143,7 @@ def _attributes(flow: Flow, node: fx.Node) -> dict[str, Any]:
     """What the operation was built with, as far as JSON can hold it."""
     found: dict[str, Any] = {"type": operation_name(node)}
     if node.op == "call_module":
-        module = flow.traced.get_submodule(str(node.target))
+        module = module_of(node)
         for name in ("kernel_size", "stride", "padding", "dilation", "groups", "num_groups"):
             value = getattr(module, name, None)
             if isinstance(value, int | str):
@@ -152,13 +153,14 @@ def _attributes(flow: Flow, node: fx.Node) -> dict[str, Any]:
     return found
 
 
-def _flops_inside(flow: Flow, node: fx.Node, example: Tensor) -> int:
+def _flops_inside(node: fx.Node) -> int:
     """Multiply-accumulates of a part that is not looked into, counted by PyTorch."""
-    reads = [torch.zeros(shape_of(n)) for n in node.all_input_nodes if is_tensor(n)]
-    module = flow.traced.get_submodule(str(node.target))
+    args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: n.meta["example"])
+    module = skeleton_of(module_of(node))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        module(*reads)
-    return counter.get_total_flops() // 2 // len(example)
+        module(*args, **kwargs)
+    first = next(n for n in node.all_input_nodes if is_tensor(n))
+    return counter.get_total_flops() // 2 // len(first.meta["example"])
 
 
 def _parameters(flow: Flow, units: Units, nodes: tuple[Node, ...]) -> dict[str, Parameter]:
@@ -168,8 +170,12 @@ def _parameters(flow: Flow, units: Units, nodes: tuple[Node, ...]) -> dict[str, 
         of = units.of(labels)
         if (of >= 0).any():
             axes.setdefault(path, []).append(Channels.of(axis, of))
-    read = {str(n.target) for n in flow.traced.graph.nodes if n.op == "get_attr"}
-    names = {name for node in nodes for name in node.parameters} | (read - {"training"})
+    read = {
+        flow.one_name(str(n.target))
+        for n in flow.traced.graph.nodes
+        if n.op == "get_attr" and is_tensor(n)
+    }
+    names = {name for node in nodes for name in node.parameters} | read
     return {
         name: Parameter(
             tuple(attribute(flow.traced, name).shape),

@@ -8,14 +8,12 @@ where every channel went, whatever the network's author wrote.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 from gnnrl.errors import UserError
 from gnnrl.graph.couplings import Couplings
@@ -87,12 +85,16 @@ class Flow:
     layers: dict[fx.Node, Layer] = field(default_factory=dict)
     gathers: dict[fx.Node, Gather] = field(default_factory=dict)
 
-    def layout(self, node: fx.Node) -> Layout | None:
-        """Layout of a tensor that an operation reads; None: it carries no channels to cut."""
-        found = self.layouts.get(node)
-        if isinstance(found, Folded):
-            self.refuse(node, "its channels are spread over several axes when they are used")
-        return found if isinstance(found, Layout) else None
+    @cached_property
+    def _names(self) -> dict[int, str]:
+        names: dict[int, str] = {}
+        for name, tensor in self.traced.named_parameters(remove_duplicate=False):
+            names.setdefault(id(tensor), name)
+        return names
+
+    def one_name(self, path: str) -> str:
+        """The first name of a parameter that several modules share."""
+        return self._names.get(id(attribute(self.traced, path)), path)
 
     def bind(self, path: str, axis: int, labels: np.ndarray) -> None:
         """Axis `axis` of parameter `path` shrinks with `labels`."""
@@ -129,99 +131,8 @@ def is_tensor(node: Any) -> bool:
     return isinstance(node, fx.Node) and isinstance(node.meta.get("example"), Tensor)
 
 
-def move(flow: Flow, node: fx.Node, read: fx.Node) -> None:
-    """Layout after an operation that moves the elements of `read` and changes none."""
-    before = flow.layouts.get(read)
-    if not isinstance(before, Layout | Folded):
-        flow.layouts[node] = None if not isinstance(before, Weights) else before
-        return
-    if isinstance(before, Layout):
-        shape = shape_of(read)
-        positions = torch.arange(1, math.prod(shape) + 1, dtype=torch.float64).view(shape)
-        before = Folded(read, positions)
-    after = _run(node, read, before.positions)
-    if isinstance(after, Tensor):
-        flow.layouts[node] = settle(flow, node, before.source, after)
-    else:
-        flow.layouts[node] = tuple(Folded(before.source, part) for part in after)
-
-
-def settle(flow: Flow, node: fx.Node, source: fx.Node, positions: Tensor) -> Layout | Folded:
-    """Find the channel axis of moved elements, if there is one."""
-    layout, shape = flow.layouts[source], shape_of(source)
-    channel = _channel_of(positions, shape, layout.axis)
-    index = _gathered(positions, channel, shape, layout.axis)
-    if index is not None:
-        whole = len(index) == shape[layout.axis] and (index == np.arange(len(index))).all()
-        if whole and source in node.all_input_nodes:
-            return layout
-        flow.gathers[node] = Gather(source, layout.axis, index)
-        labels = np.where(index >= 0, layout.labels[index], -1)
-        labels[index < 0] = flow.couplings.fresh(int((index < 0).sum()))
-        return Layout(layout.axis, labels)
-    direct = source in node.all_input_nodes
-    varying = [k for k in range(channel.ndim) if (channel != channel.narrow(k, 0, 1)).any()]
-    if len(varying) <= 1 and direct and (channel >= 0).all():
-        axis = varying[0] if varying else _axis_of_one(layout, shape, tuple(positions.shape))
-        line = channel[tuple(slice(None) if k == axis else 0 for k in range(channel.ndim))]
-        if _keeps_order(line.numpy(), shape[layout.axis]):
-            return Layout(axis, layout.labels[line.numpy()])
-    return Folded(source, positions)
-
-
-def _axis_of_one(layout: Layout, before: tuple[int, ...], after: tuple[int, ...]) -> int:
-    """Where the axis of a single channel went; any axis of length one tells no channels apart."""
-    if len(before) == len(after) and after[layout.axis] == 1:
-        return layout.axis
-    return next((k for k in range(1, len(after)) if after[k] == 1), len(after) - 1)
-
-
-def _channel_of(positions: Tensor, shape: tuple[int, ...], axis: int) -> Tensor:
-    """Channel of the source that each element came from, -1 for padding."""
-    inner = math.prod(shape[axis + 1 :])
-    channel = ((positions.long() - 1) // inner) % shape[axis]
-    return torch.where(positions == 0, -1, channel)
-
-
-def _gathered(
-    positions: Tensor, channel: Tensor, shape: tuple[int, ...], axis: int
-) -> np.ndarray | None:
-    """Channels picked, if that is all that happened to the source."""
-    after = tuple(positions.shape)
-    if len(after) != len(shape) or any(
-        a != b for k, (a, b) in enumerate(zip(after, shape, strict=True)) if k != axis
-    ):
+def module_of(node: fx.Node) -> nn.Module | None:
+    """The module that a node calls."""
+    if node.op != "call_module":
         return None
-    index = channel[tuple(slice(None) if k == axis else 0 for k in range(len(shape)))]
-    original = torch.arange(1, math.prod(shape) + 1, dtype=positions.dtype).view(shape)
-    expected = original.index_select(axis, index.clamp(min=0))
-    present = (index >= 0).view([-1 if k == axis else 1 for k in range(len(shape))])
-    return index.numpy() if torch.equal(expected * present, positions) else None
-
-
-def _keeps_order(index: np.ndarray, count: int) -> bool:
-    """Every channel is there, in order, repeated in blocks or as a whole; then cutting commutes
-    with the operation."""
-    if len(index) % count:
-        return False
-    inner = int(np.argmax(index != index[0])) if (index != index[0]).any() else len(index)
-    return len(index) % (inner * count) == 0 and bool(
-        (index.reshape(-1, count, inner) == np.arange(count)[None, :, None]).all()
-    )
-
-
-def _run(node: fx.Node, read: fx.Node, value: Tensor) -> Any:
-    """Run one operation on other values than the example's."""
-
-    def concrete(n: fx.Node) -> Any:
-        if n.op == "get_attr":
-            return attribute(node.graph.owning_module, str(n.target))
-        return value if n is read else n.meta["example"]
-
-    args: Any = fx.node.map_arg(node.args, concrete)
-    kwargs: Mapping[str, Any] = fx.node.map_arg(node.kwargs, concrete)
-    if node.op == "call_module":
-        return node.graph.owning_module.get_submodule(str(node.target))(*args, **kwargs)
-    if node.op == "call_method":
-        return getattr(args[0], str(node.target))(*args[1:], **kwargs)
-    return node.target(*args, **kwargs)
+    return node.graph.owning_module.get_submodule(str(node.target))

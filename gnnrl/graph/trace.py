@@ -9,6 +9,7 @@ refused.  A flag that follows `network.training` stays a flag of the traced netw
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from gnnrl.errors import UserError
+from gnnrl.graph.skeleton import NEEDS_DATA, is_about_data, skeleton_of, without_data
 
 
 class _ShapeProxy(fx.Proxy):
@@ -35,9 +37,11 @@ class _ShapeProxy(fx.Proxy):
 
 
 class _Tracer(fx.Tracer):
-    def __init__(self, example: Tensor, opaque: frozenset[str]) -> None:
+    """skeleton: the network without data, on which recorded prefixes run."""
+
+    def __init__(self, skeleton: nn.Module, example: Tensor, opaque: frozenset[str]) -> None:
         super().__init__()
-        self._example, self._opaque = example, opaque
+        self._skeleton, self._example, self._opaque = skeleton, example, opaque
         self._values: dict[fx.Node, Any] = {}
         self._running = False
 
@@ -76,22 +80,22 @@ class _Tracer(fx.Tracer):
         """The value of a node that depends on shapes only."""
         value = self.known(node)
         if isinstance(value, Tensor):
-            raise UserError(
-                f"{self.where(node)}: control flow depends on the data ({operation_name(node)}), "
-                "so there is no one graph of this network; rewrite that part without it or "
-                "protect it (extract.protect)"
-            )
+            raise _depends_on_data(node, type(self.root).__name__)
         return value
 
     def known(self, node: fx.Node) -> Any:
-        """The value of a node on the example input, running what it needs."""
+        """The value of a node for an input of the example's shape, running what it needs."""
         if node not in self._values:
             args = fx.node.map_arg(node.args, self.known)
             kwargs = fx.node.map_arg(node.kwargs, self.known)
             self._running = True
             try:
-                with torch.no_grad():
-                    self._values[node] = self._run(node, args, kwargs)
+                with torch.no_grad(), torch.device("meta"):
+                    self._values[node] = without_data(self._run(node, args, kwargs))
+            except NEEDS_DATA as error:
+                if not is_about_data(error):
+                    raise
+                raise _depends_on_data(node, type(self.root).__name__) from error
             finally:
                 self._running = False
         return self._values[node]
@@ -103,68 +107,92 @@ class _Tracer(fx.Tracer):
         if node.op == "get_attr":
             return attribute(self.root, str(node.target))
         if node.op == "call_module":
-            return self.root.get_submodule(str(node.target)).forward(*args, **kwargs)
+            return self._skeleton.get_submodule(str(node.target)).forward(*args, **kwargs)
         if node.op == "call_method":
             return getattr(args[0], str(node.target))(*args[1:], **kwargs)
         return node.target(*args, **kwargs)
 
-    def where(self, node: fx.Node) -> str:
-        return scope_of(node) or type(self.root).__name__
+
+def _depends_on_data(node: fx.Node, root: str) -> UserError:
+    return UserError(
+        f"{scope_of(node) or root}: what the network does depends on the data "
+        f"({operation_name(node)!r}), so there is no one graph of it; rewrite that part without "
+        "it or protect it (extract.protect)"
+    )
 
 
-def trace(network: nn.Module, example: Tensor, opaque: frozenset[str] = frozenset()) -> fx.GraphModule:
+def trace(
+    network: nn.Module, example: Tensor, opaque: frozenset[str] = frozenset()
+) -> fx.GraphModule:
     """The operations of `network` on `example` `[N, ...]`, as a copy that shares no weights with it.
 
-    Each node holds in `meta["example"]` what it gave for the example: tensors without storage,
-    other values as they are.  `opaque`: modules that are not looked into.
+    Only the shape and type of `example` count.  Each node holds in `meta["example"]` what it
+    gives: tensors without storage, other values as they are.  `opaque`: modules that are not
+    looked into.
     """
-    network = copy.deepcopy(network)
+    example = without_data(example)
+    skeleton, network = skeleton_of(network), copy.deepcopy(network)
     mode = {name: module.training for name, module in network.named_modules()}
-    statistics = [(buffer, buffer.clone()) for buffer in network.buffers()]
-    graphs = []
-    for training in (True, False):
-        network.train(training)
-        tracer = _Tracer(example, opaque)
-        try:
-            graphs.append(tracer.trace(network))
-        except UserError:
-            raise
-        except Exception as error:  # whatever the network's own Python raises under the tracer
-            if training:
-                graphs.append(None)
-                continue
-            raise UserError(
-                f"{type(network).__name__} cannot be read as a graph: {error}; "
-                "protect the part that does this (extract.protect) or rewrite it"
-            ) from error
-    for buffer, value in statistics:  # running a prefix in training mode may have moved them
-        buffer.copy_(value)
-    graph = graphs[1]
-    if graphs[0] is not None:
-        _restore_training_flags(graph, graphs[0])
+    graph = _recorded(network, False, _Tracer(skeleton, example, opaque))
+    try:
+        _restore_training_flags(graph, _recorded(network, True, _Tracer(skeleton, example, opaque)))
+    except UserError:  # it cannot be recorded in training mode; nothing to restore
+        pass
     traced = fx.GraphModule(network, graph, class_name=type(network).__name__)
-    traced.eval()
-    _Examples(traced).run_once(example)
+    _Examples(skeleton, traced).run_once(example)
     for name, module in traced.named_modules():
         module.training = mode.get(name, mode[""])
     return traced
 
 
+def _recorded(network: nn.Module, training: bool, tracer: _Tracer) -> fx.Graph:
+    inputs = [p for p in inspect.signature(network.forward).parameters.values()]
+    if sum(p.default is p.empty and p.kind == p.POSITIONAL_OR_KEYWORD for p in inputs) != 1:
+        raise UserError(
+            f"{type(network).__name__} takes {len(inputs)} inputs; a network to be pruned takes "
+            "one tensor of images (wrap it in a module that makes the others)"
+        )
+    try:
+        return tracer.trace(network.train(training))
+    except UserError:
+        raise
+    except Exception as error:  # whatever the network's own Python raises under the tracer
+        raise UserError(
+            f"{type(network).__name__} cannot be read as a graph: {str(error).splitlines()[0]}; "
+            "protect the part that does this (extract.protect) or rewrite it"
+        ) from error
+
+
 class _Examples(fx.Interpreter):
-    """Writes `meta["example"]` into every node."""
+    """Writes `meta["example"]` into every node of a traced network."""
+
+    def __init__(self, skeleton: nn.Module, traced: fx.GraphModule) -> None:
+        super().__init__(skeleton, graph=traced.graph)
+        self._traced = traced
+
+    def fetch_attr(self, target: str) -> Any:
+        try:
+            return super().fetch_attr(target)
+        except RuntimeError:  # a constant that tracing has made
+            return without_data(attribute(self._traced, target))
 
     def run_node(self, n: fx.Node) -> Any:
-        value = super().run_node(n)
-        n.meta["example"] = fx.node.map_aggregate(
-            value, lambda v: v.to("meta") if isinstance(v, Tensor) else v
-        )
+        try:
+            value = without_data(super().run_node(n))
+        except NEEDS_DATA as error:
+            if is_about_data(error):
+                raise _depends_on_data(n, type(self._traced).__name__) from error
+            raise
+        n.meta["example"] = value
         return value
 
     def run_once(self, example: Tensor) -> None:
         try:
-            with torch.no_grad():
+            with torch.no_grad(), torch.device("meta"):
                 self.run(example)
-        except RuntimeError as error:
+        except UserError:
+            raise
+        except (RuntimeError, ValueError) as error:
             raise UserError(
                 f"the network does not run on an input of shape {tuple(example.shape)}: "
                 f"{str(error).splitlines()[0]}; give an input it accepts"

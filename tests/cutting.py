@@ -1,0 +1,124 @@
+"""What every cut has to show, for any network and any plan."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from gnnrl.graph.cost import cost
+from gnnrl.graph.extract import extract
+from gnnrl.graph.graph import ComputationalGraph
+from gnnrl.graph.units import kept_filters
+from gnnrl.pruning.plan import PruningPlan
+from gnnrl.pruning.surgery import prune
+from tests.masking import masked_output
+
+
+def randomise(network: nn.Module, seed: int = 0) -> nn.Module:
+    """Give every parameter and running statistic a value that matters, in place."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, value in network.named_parameters():
+            if value.ndim == 1 or value.numel() in value.shape:  # scales and shifts
+                low, high = (-0.2, 0.2) if name.endswith("bias") else (0.5, 1.5)
+                value.uniform_(low, high, generator=generator)
+            else:  # fan-in: activations keep their size
+                fan_in = value[0].numel()
+                value.normal_(0.0, (2.0 / fan_in) ** 0.5, generator=generator)
+        for name, value in network.named_buffers():
+            if name.endswith("running_mean"):
+                value.uniform_(-0.2, 0.2, generator=generator)
+            elif name.endswith("running_var"):
+                value.uniform_(0.5, 1.5, generator=generator)
+    return network.eval()
+
+
+def random_plan(graph: ComputationalGraph, keep_ratio: float, seed: int) -> PruningPlan:
+    """Every channel stays with probability `keep_ratio`, and at least one of every group."""
+    generator = np.random.default_rng(seed)
+    keep = generator.random(graph.num_units) < keep_ratio
+    for group in graph.groups:
+        keep[group.start + generator.integers(group.size)] = True
+    return PruningPlan(kept_filters(graph, keep))
+
+
+def flops_counted(network: nn.Module, image: Tensor) -> int:
+    """Multiply-accumulates of one image, counted by PyTorch while it runs."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(image[:1])
+    return counter.get_total_flops() // 2
+
+
+def assert_equals_masked(
+    network: nn.Module,
+    subnet: nn.Module,
+    plan: PruningPlan,
+    image: Tensor,
+    tolerance: float,
+) -> Tensor:
+    """The cut network says what the dense one says without those channels."""
+    with torch.no_grad():
+        found, expected = subnet(image), masked_output(network, plan, image)
+    scale = max(1.0, expected.abs().max().item())
+    torch.testing.assert_close(found, expected, rtol=0.0, atol=tolerance * scale)
+    return found
+
+
+def assert_cut_is_exact(
+    network: nn.Module, image: Tensor, keep_ratio: float, seed: int, double: bool = True
+) -> nn.Module:
+    """Cut with a random plan, hold the subnet against the masked network, and return it."""
+    graph = extract(network, image)
+    plan = random_plan(graph, keep_ratio, seed)
+    subnet = prune(network, graph, plan)
+    assert_equals_masked(network, subnet, plan, image, 1e-4)
+    if double:
+        precise = copy.deepcopy(network).double()
+        assert_equals_masked(precise, prune(precise, graph, plan), plan, image.double(), 1e-9)
+    assert_costs_are_counted(graph, plan, subnet, image)
+    assert_widths_are_kept(subnet, plan, image)
+    return subnet
+
+
+def assert_costs_are_counted(
+    graph: ComputationalGraph, plan: PruningPlan, subnet: nn.Module, image: Tensor
+) -> None:
+    """The cost told from the graph is the cost counted on the cut network."""
+    told = cost(graph, plan)
+    assert told.flops == flops_counted(subnet, image)
+    assert told.parameters == sum(p.numel() for p in subnet.parameters())
+
+
+def assert_widths_are_kept(subnet: nn.Module, plan: PruningPlan, image: Tensor) -> None:
+    """The cut network read again has the widths that the plan kept."""
+    again = extract(subnet, image)
+    for layer, filters in plan.kept.items():
+        assert len(again.layers[layer].filters.units) == len(filters), layer
+
+
+def assert_trains(subnet: nn.Module, image: Tensor) -> None:
+    """One step of training changes the weights and leaves the network running."""
+    subnet = copy.deepcopy(subnet).train()
+    optimiser = torch.optim.SGD(subnet.parameters(), lr=0.1)
+    before = [p.detach().clone() for p in subnet.parameters()]
+    loss = subnet(image).square().mean()
+    loss.backward()
+    optimiser.step()
+    assert torch.isfinite(loss)
+    assert any((a != b).any() for a, b in zip(before, subnet.parameters(), strict=True))
+    assert all(p.grad is not None for p in subnet.parameters())
+
+
+def assert_survives_saving(
+    network: nn.Module, subnet: nn.Module, plan: PruningPlan, image: Tensor
+) -> None:
+    """Weights loaded into a fresh cut of the same network give the same output."""
+    other = randomise(copy.deepcopy(network), seed=99)
+    fresh = prune(other, extract(other, image), plan)
+    fresh.load_state_dict(subnet.state_dict())
+    with torch.no_grad():
+        torch.testing.assert_close(fresh(image), subnet(image), rtol=0.0, atol=0.0)
