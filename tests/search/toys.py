@@ -68,7 +68,9 @@ class Target(GraphEnv):
         drawn = 0 if self.static else int(self.np_random.integers(2**31))
         generator = torch.Generator().manual_seed(drawn)
         low, high = self.sizes
-        return ring(generator, int(torch.randint(low, high + 1, (), generator=generator)))
+        seen = ring(generator, int(torch.randint(low, high + 1, (), generator=generator)))
+        seen.x[:, 2] = self.left / self.steps  # the value depends on what is still to come
+        return seen
 
     def signal(self, seen: Data) -> torch.Tensor:
         """What each node should go by, in [-1, 1]."""

@@ -59,8 +59,9 @@ class Annealing:
         """Move from the current action; greedy: repeat the best one."""
         decisions = []
         for place, seen in enumerate(observations):
-            if greedy and self.best is not None:
-                vector = self.best
+            if greedy:
+                start = torch.full((seen.decision_index.numel(),), self.settings.initial_action)
+                vector = start if self.best is None else self.best
             elif self.current is None:
                 vector = self._first(seen, generator, alone=place == 0)
             else:

@@ -35,8 +35,8 @@ class DDPGSettings:
     tau: float = 0.02  # how far the target networks follow at each update
     batch_size: int = 64  # transitions of a minibatch
     buffer_size: int = 2000  # transitions kept for replay
-    updates: int = 4  # gradient steps per transition collected
-    max_updates: int = 64  # gradient steps per call of `learn`, at most
+    updates: int = 2  # gradient steps per transition collected
+    max_updates: int = 32  # gradient steps per call of `learn`, at most
     warmup: int = 32  # first decisions, with the full noise around `initial_action`
     noise_std: float = 0.3  # of the truncated normal noise, in the unit of the action
     noise_decay: float = 0.98  # per decision after the warm-up
@@ -176,7 +176,7 @@ class DDPG:
             both = zip(self.targets.parameters(), self.nets.parameters(), strict=True)
             for target, parameter in both:
                 target.lerp_(parameter, self.settings.tau)
-        return {"critic_loss": float(critic_loss), "value": float(value)}
+        return {"critic_loss": critic_loss.item(), "value": value.item()}
 
     @torch.no_grad()
     def _goals(self, batch: Sequence[Stored]) -> Tensor:

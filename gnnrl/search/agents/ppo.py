@@ -176,10 +176,10 @@ class PPO:
         nn.utils.clip_grad_norm_(self.policy.parameters(), settings.max_grad_norm)
         self.optimizer.step()
         return {
-            "kl": float((log_ratio.exp() - 1 - log_ratio).mean()),  # Schulman's k3 estimator
-            "entropy": float(entropy),
-            "value_loss": float(value_loss),
-            "surrogate": float(surrogate.mean()),
+            "kl": (log_ratio.exp() - 1 - log_ratio).mean().item(),  # Schulman's k3 estimator
+            "entropy": entropy.item(),
+            "value_loss": value_loss.item(),
+            "surrogate": surrogate.mean().item(),
         }
 
     def _imitation(

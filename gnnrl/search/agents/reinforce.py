@@ -82,7 +82,7 @@ class Reinforce:
         loss.backward()
         nn.utils.clip_grad_norm_(self.policy.parameters(), self.settings.max_grad_norm)
         self.optimizer.step()
-        return {"entropy": float(entropy), "advantage_std": float(scale)}
+        return {"entropy": entropy.item(), "advantage_std": scale.item()}
 
     def state_dict(self) -> dict[str, Any]:
         """Return policy and optimiser."""

@@ -1,0 +1,51 @@
+"""Agents find the known best decision of toy tasks on graphs."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from gnnrl.search.agents.build import build_agent
+from gnnrl.search.episodes import roll_out
+from gnnrl.search.loop import search
+from tests.search.toys import Target
+
+SMALL = {"hidden": 32, "layers": 2}
+FAST = {"ppo": SMALL, "reinforce": SMALL, "ddpg": {**SMALL, "max_updates": 16}}
+
+
+def solved(name, kind, evaluations, batch=16, parameters=None, **task):
+    """Search the task; return the mean reward of greedy decisions on episodes not seen."""
+    env = Target(kind, **task)
+    agent = build_agent(name, env, seed=0, **(parameters or FAST.get(name, {})))
+    search(env, agent, evaluations=evaluations, batch=batch, seed=0)
+    unseen = roll_out(env, agent, range(10**6, 10**6 + 20), torch.Generator(), greedy=True)
+    return sum(episode.reward for episode in unseen) / len(unseen)
+
+
+@pytest.mark.parametrize("kind, best", [("continuous", 0.9), ("binary", 1.0), ("categorical", 1.0)])
+@pytest.mark.parametrize("name", ["annealing", "evolution", "ppo", "reinforce", "ddpg"])
+def test_one_graph_is_solved(name, kind, best):
+    if (name, kind) == ("ddpg", "categorical"):
+        return
+    if name == "reinforce":
+        best *= 0.85
+    assert solved(name, kind, 300) >= best
+
+
+@pytest.mark.parametrize(
+    "kind, best", [("continuous", 0.85), ("binary", 0.9), ("categorical", 0.97)]
+)
+def test_ppo_learns_what_holds_on_all_graphs(kind, best):
+    assert solved("ppo", kind, 800, static=False, size=(5, 12)) >= best
+
+
+def test_ppo_learns_what_only_the_neighbours_tell():
+    task = {"static": False, "neighbours": True}
+    blind = {**SMALL, "message_passing": False}
+    assert solved("ppo", "continuous", 1000, 32, **task) >= 0.85
+    assert solved("ppo", "continuous", 1000, 32, blind, **task) < 0.8
+
+
+def test_ppo_learns_over_several_steps():
+    assert solved("ppo", "continuous", 300, steps=3) >= 3 * 0.85

@@ -1,0 +1,254 @@
+"""The loop: budget, cache, determinism, and a search that is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from gnnrl.errors import UserError
+from gnnrl.search.agents.build import build_agent
+from gnnrl.search.env import PruningEnv
+from gnnrl.search.loop import search, together
+from gnnrl.search.reward import Evaluation
+from tests.search.toys import Target, Widths
+
+TINY = {"hidden": 8, "layers": 1}
+AGENTS = {
+    "annealing": {},
+    "ddpg": {**TINY, "max_updates": 3, "batch_size": 16},
+    "evolution": {},
+    "ppo": {**TINY, "n_epochs": 2},
+    "random": {},
+    "reinforce": TINY,
+    "uniform": {},
+}
+
+
+class Pruning(PruningEnv):
+    """Pruning of toy widths which counts what it evaluates."""
+
+    def __init__(self, max_steps=1):
+        self.evaluated = []
+        super().__init__(Widths(), self.rate, max_steps)
+
+    def rate(self, plans):
+        self.evaluated += plans
+        return [Evaluation(self.space.reward(plan), accuracy=0.5) for plan in plans]
+
+
+def run(name="random", evaluations=30, batch=8, env=None, **options):
+    env = env or Pruning()
+    agent = build_agent(name, env, seed=0, **AGENTS[name])
+    return search(env, agent, evaluations=evaluations, batch=batch, seed=0, **options)
+
+
+def test_the_best_plan_of_the_rows_is_returned():
+    found = run()
+    rewards = [row["reward"] for row in found.evaluations]
+    best = found.evaluations[int(np.argmax(rewards))]
+    assert found.reward == max(rewards) and found.plan.digest == best["plan"]
+    assert [row["best"] for row in found.evaluations] == np.maximum.accumulate(rewards).tolist()
+
+
+def test_every_evaluation_is_spent_and_none_more():
+    env = Pruning()
+    found = run(env=env)
+    assert len(env.evaluated) == len(found.evaluations) == 30
+    assert [h["spent"] for h in found.history] == [8, 16, 24, 29]
+
+
+def test_a_plan_is_evaluated_once_and_the_agent_that_repeats_itself_ends_the_search():
+    env = Pruning()
+    found = run("uniform", env=env)
+    assert len(env.evaluated) == 1
+    cached = [row["cached"] for row in found.evaluations]
+    assert not cached[0] and all(cached[1:])
+
+
+def test_the_last_evaluation_is_the_greedy_decision():
+    found = run("ppo", evaluations=20)
+    env = Pruning()
+    (decision,) = found.agent.act([env.reset()[0]], torch.Generator(), greedy=True)
+    assert env.space.plan(decision.action).digest == found.evaluations[-1]["plan"]
+
+
+def test_cost_is_charged_in_evaluation_equivalents():
+    env = Pruning()
+    env.evaluate = lambda plans: [Evaluation(env.space.reward(p), cost=0.5) for p in plans]
+    found = run(env=env, evaluations=10)
+    assert len(found.evaluations) == 19  # 18 at one half, and the greedy one
+
+
+def test_preparation_is_charged():
+    env = Pruning()
+    agent = build_agent("random", env)
+    agent.prepare = lambda env: 12.5
+    found = search(env, agent, evaluations=20, batch=4, seed=0)
+    assert len(found.evaluations) == 8
+
+
+def test_a_batch_can_be_evaluated_together():
+    sizes = []
+    env = Pruning()
+    rate = env.rate
+    env.evaluate = lambda plans: sizes.append(len(plans)) or rate(plans)
+    whole = run(env=env, evaluate_map=together)
+    assert sizes == [8, 8, 8, 5, 1]
+    assert whole.evaluations == run().evaluations
+
+
+ONE_ACTION = ("annealing", "evolution")  # their episodes have one step
+
+
+@pytest.mark.parametrize(
+    "name, steps", [(n, s) for n in AGENTS for s in (1, 3) if s == 1 or n not in ONE_ACTION]
+)
+def test_the_same_seed_gives_the_same_search(name, steps):
+    first, again = (run(name, 20, env=Pruning(steps)) for _ in range(2))
+    assert first.evaluations == again.evaluations and first.history == again.history
+    assert_same_state(first.agent.state_dict(), again.agent.state_dict())
+
+
+def assert_same_state(one, other):
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other)
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key in one:
+            assert_same_state(one[key], other[key])
+    elif isinstance(one, (list, tuple)):
+        assert len(one) == len(other)
+        for a, b in zip(one, other, strict=True):
+            assert_same_state(a, b)
+    else:
+        assert one == other
+
+
+class Killed(Exception):
+    """Stands for a kill between two evaluations."""
+
+
+@pytest.mark.parametrize(
+    "name, after",
+    # uniform evaluates one plan only
+    [(n, k) for n in AGENTS for k in (0, 3, 9, 28) if k == 0 or n != "uniform"],
+)
+def test_a_search_cut_short_anywhere_goes_on_as_if_it_had_not_been(name, after, tmp_path):
+    whole = run(name)
+    env = Pruning()
+    rate = env.rate
+
+    def fragile(plans):
+        if len(env.evaluated) == after:
+            raise Killed
+        return rate(plans)
+
+    env.evaluate = fragile
+    with pytest.raises(Killed):
+        run(name, env=env, journal=tmp_path)
+    rest = Pruning()
+    resumed = run(name, env=rest, journal=tmp_path)
+    assert resumed.plan == whole.plan and resumed.reward == whole.reward
+    assert resumed.evaluations == whole.evaluations and resumed.history == whole.history
+    assert_same_state(resumed.agent.state_dict(), whole.agent.state_dict())
+    assert len(env.evaluated) + len(rest.evaluated) == sum(
+        not row["cached"] for row in whole.evaluations
+    )
+
+
+def test_a_finished_search_called_again_evaluates_nothing(tmp_path):
+    whole = run("ppo", journal=tmp_path)
+    env = Pruning()
+    again = run("ppo", env=env, journal=tmp_path)
+    assert not env.evaluated and again.evaluations == whole.evaluations
+    assert again.plan == whole.plan
+
+
+def test_a_journal_of_another_search_is_refused(tmp_path):
+    run(journal=tmp_path)
+    with pytest.raises(UserError, match="is of another search"):
+        run(evaluations=31, journal=tmp_path)
+
+
+def test_half_a_line_in_the_journal_is_dropped(tmp_path):
+    whole = run()
+    run(evaluations=30, journal=tmp_path)
+    (tmp_path / "search.pt").unlink()
+    lines = (tmp_path / "evaluations.jsonl").read_text()
+    (tmp_path / "evaluations.jsonl").write_text(lines[:-20])
+    env = Pruning()
+    assert run(env=env, journal=tmp_path).evaluations == whole.evaluations
+    assert len(env.evaluated) == 1
+
+
+SCRIPT = """
+import sys, time
+from pathlib import Path
+import tests.search.test_loop as t
+env = t.Pruning()
+rate = env.rate
+env.evaluate = lambda plans: time.sleep(0.03) or rate(plans)
+t.run("ppo", evaluations=40, env=env, journal=Path(sys.argv[1]))
+"""
+
+
+def test_a_search_killed_by_sigkill_ends_as_if_it_had_not_been(tmp_path):
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    child = subprocess.Popen([sys.executable, "-c", SCRIPT, str(tmp_path)], env=environment)
+    rows = tmp_path / "evaluations.jsonl"
+    give_up = time.monotonic() + 60
+    while not (rows.exists() and rows.read_text().count("\n") >= 20):
+        assert child.poll() is None and time.monotonic() < give_up
+        time.sleep(0.005)
+    child.send_signal(signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
+    before = rows.read_text().count("\n")
+    env = Pruning()
+    resumed, whole = run("ppo", 40, env=env, journal=tmp_path), run("ppo", 40)
+    assert len(env.evaluated) == 40 - before
+    assert resumed.plan == whole.plan and resumed.evaluations == whole.evaluations
+    assert_same_state(resumed.agent.state_dict(), whole.agent.state_dict())
+
+
+@pytest.mark.parametrize("name", ["random", "ppo", "reinforce", "ddpg"])
+def test_an_environment_without_plans_is_searched_by_episodes(name, tmp_path):
+    env = Target("continuous", size=(4, 6), static=False, steps=2)
+    whole = run(name, 20, env=env)
+    assert len(whole.evaluations) == 20 and len(whole.plan) == 2
+    run(name, 20, env=env, journal=tmp_path)
+    again = run(name, 20, env=env, journal=tmp_path)
+    assert again.evaluations == whole.evaluations and again.reward == whole.reward
+
+
+def test_neighbouring_episodes_can_start_from_the_same_seed():
+    seeds = []
+
+    class Watched(Target):
+        def reset(self, *, seed=None, options=None):
+            seeds.append(seed)
+            return super().reset(seed=seed)
+
+    env = Watched("continuous", static=False)
+    agent = build_agent("random", env)
+    seeds.clear()
+    search(env, agent, evaluations=9, batch=8, seed=0, repeats=4)
+    assert len(seeds) == 9
+    assert len(set(seeds[:4])) == len(set(seeds[4:8])) == 1
+    assert len(set(seeds)) == 3
+
+
+@pytest.mark.parametrize("name", ["evaluations", "batch", "repeats"])
+def test_a_search_of_nothing_is_refused(name):
+    env = Pruning()
+    options = {"evaluations": 5, "batch": 5, "repeats": 1, name: 0}
+    with pytest.raises(UserError, match=f"{name} 0"):
+        search(env, build_agent("random", env), **options)
