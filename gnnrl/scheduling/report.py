@@ -11,32 +11,40 @@ from pathlib import Path
 import torch
 
 from gnnrl.runtime import atomic_write
+from gnnrl.scheduling.compare import Row
 from gnnrl.scheduling.settings import Schedule
 from gnnrl.scheduling.train import held_out_rows, over_optimum, relative, tiny_rows
+from gnnrl.search.agents.agent import Agent
 from gnnrl.search.loop import SearchResult
 
 Figures = Mapping[str, Mapping[str, float]]
 
 
-def write_results(output: Path, settings: Schedule, result: SearchResult) -> list[str]:
-    """Measure the agent, write metrics.json, two CSV files and the agent; lines for people.
+def measured(settings: Schedule, agent: Agent) -> tuple[Figures, dict[int, list[Row]]]:
+    """The means on held-out graphs and the rows behind them, by number of tasks.
 
-    over_heft: mean makespan over HEFT's, by size.  over_optimum: mean of makespan over optimum.
+    over_heft: mean makespan over HEFT's.  over_optimum: mean of makespan over optimum.
     """
-    sizes = {n: held_out_rows(settings, result.agent, n)
-             for n in (settings.test_tasks, settings.large_tasks)}  # fmt: skip
-    tiny = tiny_rows(settings, result.agent)
+    sizes = (settings.test_tasks, settings.large_tasks)
+    rows = {tasks: held_out_rows(settings, agent, tasks) for tasks in sizes}
     figures: dict[str, Mapping[str, float]] = {
-        f"over_heft_{tasks}_tasks": relative(rows, "heft") for tasks, rows in sizes.items()
+        f"over_heft_{tasks}_tasks": relative(rows[tasks], "heft") for tasks in sizes
     }
-    figures[f"over_optimum_{settings.tiny_tasks}_tasks"] = over_optimum(tiny)
-    output.mkdir(parents=True, exist_ok=True)
-    atomic_write(output / "metrics.json", json.dumps({"schedule": figures}, indent=2).encode())
+    rows[settings.tiny_tasks] = tiny_rows(settings, agent)
+    figures[f"over_optimum_{settings.tiny_tasks}_tasks"] = over_optimum(rows[settings.tiny_tasks])
+    return figures, rows
+
+
+def write_results(output: Path, settings: Schedule, result: SearchResult) -> list[str]:
+    """Measure the agent, write metrics.json, two CSV files and the agent; lines for people."""
+    figures, groups = measured(settings, result.agent)
     rows = (
         {"tasks": tasks, "problem": row.problem, "scheduler": row.scheduler,
          "makespan": row.makespan}
-        for tasks, group in {**sizes, settings.tiny_tasks: tiny}.items() for row in group
+        for tasks, group in groups.items() for row in group
     )  # fmt: skip
+    metrics = json.dumps({"schedule": figures}, indent=2) + "\n"
+    atomic_write(output / "metrics.json", metrics.encode())
     atomic_write(output / "makespans.csv", as_csv(rows))
     atomic_write(output / "history.csv", as_csv(result.history))
     buffer = io.BytesIO()
@@ -46,10 +54,11 @@ def write_results(output: Path, settings: Schedule, result: SearchResult) -> lis
 
 
 def as_csv(rows: Iterable[Mapping[str, object]]) -> bytes:
-    """Rows with the columns of the first, as CSV."""
+    """Rows as CSV, with every column that any of them has."""
     given: Sequence[Mapping[str, object]] = list(rows)
+    columns = dict.fromkeys(key for row in given for key in row)
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(given[0]), lineterminator="\n")
+    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
     writer.writeheader()
     writer.writerows(given)
     return text.getvalue().encode()

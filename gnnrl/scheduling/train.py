@@ -14,12 +14,11 @@ from gnnrl.scheduling.generators import held_out, random_problem
 from gnnrl.scheduling.machines import Problem
 from gnnrl.scheduling.schedule import Schedule as Solution
 from gnnrl.scheduling.settings import Schedule
+from gnnrl.search.agents.agent import Agent
 from gnnrl.search.agents.ppo import PPO, PPOSettings
 from gnnrl.search.encoders import EncoderSettings
 from gnnrl.search.loop import SearchResult, search
 from gnnrl.search.observations import ObservationSpec
-
-Figures = dict[str, dict[str, float]]
 
 
 def build_env(settings: Schedule) -> SchedulingEnv:
@@ -71,7 +70,7 @@ def train(
     )
 
 
-def held_out_rows(settings: Schedule, agent: PPO, tasks: int) -> list[Row]:
+def held_out_rows(settings: Schedule, agent: Agent, tasks: int) -> list[Row]:
     """The agent's greedy schedules and all baselines on held-out graphs of one size."""
     problems = held_out(
         settings.test_problems, tasks, settings.machines, settings.seed, _kinds(settings)
@@ -80,7 +79,7 @@ def held_out_rows(settings: Schedule, agent: PPO, tasks: int) -> list[Row]:
     return compare(problems, {"agent": mine}, settings.seed)
 
 
-def tiny_rows(settings: Schedule, agent: PPO) -> list[Row]:
+def tiny_rows(settings: Schedule, agent: Agent) -> list[Row]:
     """The same on graphs so small that the optimum is known; best-of-N stands by itself."""
     problems = held_out(
         settings.test_problems, settings.tiny_tasks, settings.machines, settings.seed

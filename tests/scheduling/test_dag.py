@@ -61,7 +61,9 @@ def test_a_task_takes_its_work_over_the_speed_and_data_their_latency_and_size(ch
 
 
 def test_durations_of_another_shape_are_refused(chain):
-    with pytest.raises(UserError, match=r"durations are \(1, 2\), expected \(2 tasks, 2 machines\)"):
+    with pytest.raises(
+        UserError, match=r"durations are \(1, 2\), expected \(2 tasks, 2 machines\)"
+    ):
         Problem(chain.jobs, chain.machines, ((1.0, 2.0),))
 
 
