@@ -48,7 +48,7 @@ def versions() -> dict[str, str]:
 
 def main() -> None:
     """Measure and write the file anew after each training: a killed run keeps what it has."""
-    from gnnrl.scheduling.report import as_csv
+    from gnnrl.runtime import write_csv
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -58,7 +58,7 @@ def main() -> None:
     for seed in given.seeds:
         for lookahead in (True, False):
             rows += measure(seed, lookahead)
-            given.output.write_bytes(as_csv(rows))
+            write_csv(given.output, rows)
             print(*(f"{r['figure']} {r['scheduler']} {r['value']}" for r in rows), sep="\n")
 
 

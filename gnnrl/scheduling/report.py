@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import io
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
-from gnnrl.runtime import atomic_write
+from gnnrl.runtime import atomic_write, write_csv, write_json
 from gnnrl.scheduling.compare import Row
 from gnnrl.scheduling.settings import Schedule
 from gnnrl.scheduling.train import held_out_rows, over_optimum, relative, tiny_rows
@@ -43,25 +41,13 @@ def write_results(output: Path, settings: Schedule, result: SearchResult) -> lis
          "makespan": row.makespan}
         for tasks, group in groups.items() for row in group
     )  # fmt: skip
-    metrics = json.dumps({"schedule": figures}, indent=2) + "\n"
-    atomic_write(output / "metrics.json", metrics.encode())
-    atomic_write(output / "makespans.csv", as_csv(rows))
-    atomic_write(output / "history.csv", as_csv(result.history))
+    write_json(output / "metrics.json", {"schedule": figures})
+    write_csv(output / "makespans.csv", rows)
+    write_csv(output / "history.csv", result.history)
     buffer = io.BytesIO()
     torch.save(result.agent.state_dict(), buffer)
     atomic_write(output / "agent.pt", buffer.getvalue())
     return lines(figures)
-
-
-def as_csv(rows: Iterable[Mapping[str, object]]) -> bytes:
-    """Rows as CSV, with every column that any of them has."""
-    given: Sequence[Mapping[str, object]] = list(rows)
-    columns = dict.fromkeys(key for row in given for key in row)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(given)
-    return text.getvalue().encode()
 
 
 def lines(figures: Figures) -> list[str]:
