@@ -49,17 +49,19 @@ def peft(problem: Problem) -> Schedule:
     return partial.schedule()
 
 
-def lookahead_schedule(problem: Problem) -> Schedule:
+def lookahead_schedule(problem: Problem, most_tasks: int = 8) -> Schedule:
     """Greedy by the environment's own lookahead: the choice after which HEFT or PEFT ends first.
 
     What an agent that sees the lookahead gets without learning anything: a rollout policy
-    (Bertsekas 2020). Among equals the choice that ends first.
+    (Bertsekas 2020). Among equals the choice that ends first.  Only the `most_tasks` ready tasks
+    of highest upward rank are tried, as in the environment.
     """
     ahead, cost = Lookahead(problem), optimistic_cost(problem)
     rules = np.stack([np.zeros_like(cost), cost])
+    place = {task: at for at, task in enumerate(by_upward_rank(problem))}
     partial = PartialSchedule(problem)
     while not partial.complete:
-        choices = Choices.of(partial, sorted(partial.ready))
+        choices = Choices.of(partial, sorted(partial.ready, key=place.__getitem__)[:most_tasks])
         ends = ahead.makespans(partial, choices, rules).min(axis=0)
         best = int(np.lexsort((choices.finish, ends.round(9)))[0])
         partial.place(int(choices.task[best]), int(choices.machine[best]))
