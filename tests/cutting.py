@@ -38,11 +38,15 @@ def randomise(network: nn.Module, seed: int = 0) -> nn.Module:
 
 
 def random_plan(graph: ComputationalGraph, keep_ratio: float, seed: int) -> PruningPlan:
-    """Every channel stays with probability `keep_ratio`, and at least one of every group."""
+    """Every channel stays with probability `keep_ratio`; no operation is left without any."""
     generator = np.random.default_rng(seed)
     keep = generator.random(graph.num_units) < keep_ratio
     for group in graph.groups:
         keep[group.start + generator.integers(group.size)] = True
+    for runs in graph.axes:
+        units = np.concatenate([np.arange(first, first + count) for first, count, _ in runs])
+        if not np.append(keep, True)[units].any():
+            keep[units[0]] = True
     return PruningPlan(kept_filters(graph, keep))
 
 

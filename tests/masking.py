@@ -36,9 +36,9 @@ ELEMENTWISE = set(
     "sigmoid tanh softplus dropout dropout2d stochastic_depth add add_ iadd sub isub mul mul_ "
     "imul truediv div pow neg abs exp sqrt square clamp maximum minimum softmax log_softmax where "
     "float to alpha_dropout feature_alpha_dropout type_as rsub lerp erf local_response_norm "
-    "normalize rsqrt itruediv".split()
+    "normalize rsqrt itruediv zeros_like ones_like max min gt lt where".split()
 )
-CREATIONS = {"zeros", "ones", "zeros_like", "ones_like", "new_zeros", "new_ones", "full"}
+CREATIONS = {"zeros", "ones", "new_zeros", "new_ones", "full"}
 
 
 @dataclass(frozen=True)

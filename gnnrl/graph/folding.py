@@ -8,7 +8,7 @@ or all of them stay.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -81,19 +81,37 @@ def fitted(node: fx.Node, axis: int, width: int) -> tuple[tuple[Any, ...], dict[
     """
     args, kwargs = list(node.args), dict(node.kwargs)
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
-    if name in ("view", "reshape", "expand") and len(args) > 1:
-        listed = isinstance(args[1], tuple | list)
-        sizes = list(args[1]) if listed else args[1:]
-        if axis < len(sizes) and sizes[axis] != -1:
-            sizes[axis] = width
-        args = [args[0], tuple(sizes)] if listed else [args[0], *sizes]
-    elif name == "unflatten" and len(args) == 3:
+    if name == "unflatten" and len(args) == 3:
         start = args[1] % len(args[0].meta["example"].shape)
-        sizes = list(args[2])
-        if 0 <= axis - start < len(sizes) and sizes[axis - start] != -1:
-            sizes[axis - start] = width
-        args[2] = tuple(sizes)
+        args[2] = _written(args[2], axis - start, width)
+    elif name in ("squeeze",) and len(args) == 1 and not kwargs:
+        shape = args[0].meta["example"].shape  # never an axis that only became short by the cut
+        args.append(tuple(k for k, size in enumerate(shape) if size == 1))
+    elif name in _SIZES:
+        first = _SIZES[name]
+        if "size" in kwargs:
+            kwargs["size"] = _written(kwargs["size"], axis, width)
+        elif len(args) > first and isinstance(args[first], tuple | list):
+            args[first] = _written(args[first], axis, width)
+        else:
+            args[first:] = _written(args[first:], axis, width)
     return tuple(args), kwargs
+
+
+_SIZES = {
+    "view": 1,
+    "reshape": 1,
+    "expand": 1,
+    "zeros": 0,
+    "ones": 0,
+    "new_zeros": 1,
+    "new_ones": 1,
+}
+"""Operations that name the sizes of what they give, and the place of the first."""
+
+
+def _written(sizes: Sequence[Any], axis: int, width: int) -> tuple[Any, ...]:
+    return tuple(width if k == axis and size != -1 else size for k, size in enumerate(sizes))
 
 
 def run(

@@ -9,9 +9,9 @@ import math
 
 import numpy as np
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
-from gnnrl.graph.flow import Flow, Folded, Gather, Layout, is_tensor, module_of, shape_of
+from gnnrl.graph.flow import Flow, Folded, Gather, Layout, is_tensor, shape_of
 from gnnrl.graph.folding import classes_along, commutes, line_of, run
 
 
@@ -57,7 +57,7 @@ def settle(flow: Flow, node: fx.Node, source: fx.Node, positions: Tensor) -> Lay
     if len(varying) <= 1 and 0 not in varying and _reads(node, source):
         axis = varying[0] if varying else _axis_of_one(layout, shape, tuple(positions.shape))
         line = channel[tuple(slice(None) if k == axis else 0 for k in range(channel.ndim))].numpy()
-        if _keeps_order(line, shape[layout.axis]) and _fits(node):
+        if _keeps_order(line, shape[layout.axis]):
             return Layout(axis, layout.labels[line])
     return Folded(source, positions)
 
@@ -68,11 +68,6 @@ def _reads(node: fx.Node, source: fx.Node) -> bool:
     return source in inputs or any(
         not is_tensor(n) and source in n.all_input_nodes for n in inputs[:1]
     )
-
-
-def _fits(node: fx.Node) -> bool:
-    """Whether the sizes an operation was written with can be rewritten."""
-    return not isinstance(module_of(node), nn.Unflatten)
 
 
 def _picked(flow: Flow, labels: np.ndarray, index: np.ndarray) -> np.ndarray:
@@ -122,7 +117,7 @@ def _chain(flow: Flow, node: fx.Node, source: fx.Node) -> list[fx.Node]:
         if before is None or not isinstance(flow.layouts.get(before), Folded):
             return []
         chain.append(before)
-    return chain[::-1] if all(map(_fits, chain)) else []
+    return chain[::-1]
 
 
 def _along(

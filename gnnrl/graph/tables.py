@@ -107,7 +107,7 @@ _FUNCTIONS: tuple[tuple[str, str, Rule], ...] = (
     ("mean sum amax amin std var logsumexp", "pool", pointwise.reduction),
     ("max min", "pool", pointwise.extreme),
     ("expand_as view_as reshape_as", "reshape", pointwise.like),
-    ("zeros ones full new_zeros new_ones new_full", "constant", pointwise.constant),
+    ("zeros ones new_zeros new_ones", "constant", pointwise.constant),
     ("stack", "cat", pointwise.stack),
     ("cat concat concatenate", "cat", pointwise.concatenation),
     ("pad", "pad", pointwise.padding),

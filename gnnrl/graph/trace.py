@@ -124,7 +124,7 @@ def _depends_on_data(node: fx.Node, root: str) -> UserError:
 def trace(
     network: nn.Module, example: Tensor, opaque: frozenset[str] = frozenset()
 ) -> fx.GraphModule:
-    """The operations of `network` on `example` `[N, ...]`, as a copy that shares no weights with it.
+    """The operations of `network` on `example` `[N, ...]`, a copy that shares no weights.
 
     Only the shape and type of `example` count.  Each node holds in `meta["example"]` what it
     gives: tensors without storage, other values as they are.  `opaque`: modules that are not
@@ -138,6 +138,8 @@ def trace(
         _restore_training_flags(graph, _recorded(network, True, _Tracer(skeleton, example, opaque)))
     except UserError:  # it cannot be recorded in training mode; nothing to restore
         pass
+    for node in graph.nodes:
+        _write_sizes_here(network, node)
     traced = fx.GraphModule(network, graph, class_name=type(network).__name__)
     _Examples(skeleton, traced).run_once(example)
     for name, module in traced.named_modules():
@@ -161,6 +163,14 @@ def _recorded(network: nn.Module, training: bool, tracer: _Tracer) -> fx.Graph:
             f"{type(network).__name__} cannot be read as a graph: {str(error).splitlines()[0]}; "
             "protect the part that does this (extract.protect) or rewrite it"
         ) from error
+
+
+def _write_sizes_here(network: nn.Module, node: fx.Node) -> None:
+    """`nn.Unflatten` keeps sizes in a module; as a method call they can be rewritten."""
+    module = network.get_submodule(str(node.target)) if node.op == "call_module" else None
+    if isinstance(module, nn.Unflatten) and isinstance(module.dim, int):
+        node.op, node.target = "call_method", "unflatten"
+        node.args = (node.args[0], module.dim, tuple(module.unflattened_size))
 
 
 class _Examples(fx.Interpreter):

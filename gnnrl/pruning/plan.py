@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -100,7 +101,7 @@ def _indices(layer: str, filters: Iterable[int]) -> tuple[int, ...]:
             f"layer {layer!r} keeps no filter; keep at least one (to drop the whole layer, name "
             "it in removed_layers)"
         )
-    if found[0] < 0 or any(a >= b for a, b in zip(found, found[1:], strict=False)):
+    if found[0] < 0 or any(a >= b for a, b in pairwise(found)):
         raise UserError(
             f"filters kept of layer {layer!r} must be ascending, without repetition and not "
             f"negative, got {list(found[:8])}{'…' if len(found) > 8 else ''}"

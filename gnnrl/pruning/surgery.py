@@ -8,7 +8,7 @@ rewritten.  What comes out is an ordinary module with the parameter names of the
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,12 +18,15 @@ from torch import Tensor, fx, nn
 from gnnrl.errors import UserError
 from gnnrl.graph.extract import Analysis, analyse
 from gnnrl.graph.flow import Layout, is_tensor
+from gnnrl.graph.folding import fitted
 from gnnrl.graph.graph import ComputationalGraph
+from gnnrl.graph.removal import take_out
 from gnnrl.graph.rules import tensors_read
 from gnnrl.graph.trace import attribute
 from gnnrl.graph.units import kept_units
 from gnnrl.pruning.gather import ChannelGather
 from gnnrl.pruning.plan import PruningPlan
+from gnnrl.pruning.sparsity import sparsify
 
 
 def prune(network: nn.Module, graph: ComputationalGraph, plan: PruningPlan) -> nn.Module:
@@ -39,9 +42,7 @@ class Surgeon:
     """Cuts one network again and again: the network is read once."""
 
     def __init__(self, network: nn.Module, graph: ComputationalGraph) -> None:
-        weight = next(network.parameters())
-        example = torch.zeros(1, *graph.input_shape, dtype=weight.dtype, device=weight.device)
-        self.analysis: Analysis = analyse(network, example, graph.protected)
+        self.analysis: Analysis = _read(network, graph.input_shape, graph.protected)
         if self.analysis.graph.digest != graph.digest:
             raise UserError(
                 f"the graph is not that of this {type(network).__name__} (it has other layers, "
@@ -50,31 +51,57 @@ class Surgeon:
 
     def cut(self, plan: PruningPlan) -> fx.GraphModule:
         """A new network; parameters that lose nothing are copied too."""
-        keep = kept_units(self.analysis.graph, plan.kept)
-        return self.cut_units(keep)
+        analysis = self._without(plan.removed_layers)
+        keep = kept_units(analysis.graph, plan.kept)
+        subnet = cut_units(analysis, keep)
+        sparsify(subnet, analysis.graph, plan.weight_sparsity)
+        return subnet
 
     def cut_units(self, keep: np.ndarray, explicit: bool = False) -> fx.GraphModule:
-        """The subnet of the units with `keep` `[num_units]` true.
+        """The subnet of the units with `keep` `[num_units]` true; `explicit` as below."""
+        return cut_units(self.analysis, keep, explicit)
 
-        explicit: leave gathers in place that happen to change nothing, so that subnets of other
-        plans have the same operations.
-        """
-        analysis = self.analysis
-        subnet = copy.deepcopy(analysis.traced)
-        for name, index in kept_indices(analysis.graph, keep).items():
-            _shrink(subnet, name, index)
-        fitted: set[str] = set()
-        copies = dict(zip(analysis.traced.graph.nodes, subnet.graph.nodes, strict=True))
-        for original, node in list(copies.items()):
-            layout = analysis.flow.layouts.get(original)
-            if original in analysis.flow.gathers:
-                _gather(analysis, subnet, copies, original, keep, explicit)
-            elif isinstance(layout, Layout) and is_tensor(original):
-                _fit(analysis, subnet, original, node, layout, keep, fitted)
-        subnet.graph.eliminate_dead_code()
-        subnet.delete_all_unused_submodules()
-        subnet.recompile()
-        return subnet
+    def _without(self, removed: Iterable[str]) -> Analysis:
+        """The network from which parts were taken out, read again."""
+        if not removed:
+            return self.analysis
+        graph = self.analysis.graph
+        reduced = copy.deepcopy(self.analysis.traced)
+        take_out(reduced, graph, removed)
+        names = dict(reduced.named_modules())
+        protected = [name for name in graph.protected if name in names]
+        return _read(reduced, graph.input_shape, protected)
+
+
+def _read(network: nn.Module, shape: tuple[int, ...], protected: Iterable[str]) -> Analysis:
+    tensor = next(network.parameters(), torch.empty(0))
+    return analyse(network, torch.empty(1, *shape, dtype=tensor.dtype, device="meta"), protected)
+
+
+def cut_units(analysis: Analysis, keep: np.ndarray, explicit: bool = False) -> fx.GraphModule:
+    """The subnet of the units with `keep` `[num_units]` true.
+
+    explicit: leave gathers in place that happen to change nothing, so that subnets of other
+    plans have the same operations.
+    """
+    sliced = {
+        id(tensor): _sliced(tensor, index)
+        for name, index in kept_indices(analysis.graph, keep).items()
+        for tensor in [attribute(analysis.traced, name)]
+    }
+    subnet = copy.deepcopy(analysis.traced, sliced)
+    fitted_modules: set[str] = set()
+    copies = dict(zip(analysis.traced.graph.nodes, subnet.graph.nodes, strict=True))
+    for original, node in list(copies.items()):
+        layout = analysis.flow.layouts.get(original)
+        if original in analysis.flow.gathers:
+            _gather(analysis, subnet, copies, original, keep, explicit)
+        elif isinstance(layout, Layout) and is_tensor(original):
+            _fit(analysis, subnet, original, node, layout, keep, fitted_modules)
+    subnet.graph.eliminate_dead_code()
+    subnet.delete_all_unused_submodules()
+    subnet.recompile()
+    return subnet
 
 
 def kept_indices(
@@ -89,19 +116,14 @@ def kept_indices(
     }
 
 
-def _shrink(subnet: nn.Module, name: str, index: tuple[tuple[int, np.ndarray], ...]) -> None:
-    """Slice one parameter or buffer."""
-    *parents, last = name.split(".")
-    owner = subnet.get_submodule(".".join(parents))
-    tensor: Tensor = getattr(owner, last)
+def _sliced(tensor: Tensor, index: tuple[tuple[int, np.ndarray], ...]) -> Tensor:
+    """A copy of what stays of one parameter or buffer."""
     value = tensor.detach()
     for axis, chosen in index:
         if len(chosen) < value.shape[axis]:
             value = value.index_select(axis, torch.from_numpy(chosen).to(value.device))
-    if isinstance(tensor, nn.Parameter):
-        setattr(owner, last, nn.Parameter(value.clone(), requires_grad=tensor.requires_grad))
-    else:
-        setattr(owner, last, value.clone())
+    value = value.clone() if value.data_ptr() == tensor.data_ptr() else value
+    return nn.Parameter(value, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else value
 
 
 def _gather(
@@ -147,16 +169,16 @@ def _fit(
     node: fx.Node,
     layout: Layout,
     keep: np.ndarray,
-    fitted: set[str],
+    fitted_modules: set[str],
 ) -> None:
     """Bring the numbers an operation was written with in line with its new width."""
     stays = np.append(keep, True)
     width = int(stays[analysis.units.of(layout.labels)].sum())
     layer = analysis.flow.layers.get(original)
     if node.op == "call_module":
-        if str(node.target) in fitted:
+        if str(node.target) in fitted_modules:
             return
-        fitted.add(str(node.target))
+        fitted_modules.add(str(node.target))
         reads = analysis.flow.layouts.get(tensors_read(original)[0])
         inputs = (
             int(stays[analysis.units.of(reads.labels)].sum()) if isinstance(reads, Layout) else None
@@ -171,8 +193,8 @@ def _fit(
         if axis >= 0:
             shape[axis] = width
             _set_argument(node, 1, "normalized_shape", tuple(shape))
-    elif str(node.target) in ("view", "reshape", "expand") or node.target is torch.reshape:
-        _fit_sizes(original, node, layout.axis, width)
+    else:
+        node.args, node.kwargs = fitted(node, layout.axis, width)
 
 
 def _per_group(analysis: Analysis, original: fx.Node, per_group: int) -> int:
@@ -187,7 +209,7 @@ def _per_group(analysis: Analysis, original: fx.Node, per_group: int) -> int:
 def fit_module(module: nn.Module, layer: Any, inputs: int | None, width: int) -> None:
     """Bring a module's own numbers in line with the width of what it reads and makes."""
     if isinstance(module, nn.modules.conv._ConvNd):
-        if layer.per_group:
+        if layer is not None and layer.per_group:
             module.groups = inputs // layer.per_group
         module.in_channels = inputs if inputs is not None else module.in_channels
         module.out_channels = width
@@ -195,9 +217,10 @@ def fit_module(module: nn.Module, layer: Any, inputs: int | None, width: int) ->
         module.in_features = inputs if inputs is not None else module.in_features
         module.out_features = width
     elif isinstance(module, nn.modules.batchnorm._NormBase):
-        module.num_features = width
+        found = [t for t in (module.weight, module.running_mean) if t is not None]
+        module.num_features = len(found[0]) if found else width
     elif isinstance(module, nn.GroupNorm):
-        if layer.per_group:
+        if layer is not None and layer.per_group:
             module.num_groups = width // layer.per_group
         module.num_channels = width
     elif hasattr(module, "normalized_shape"):
@@ -207,8 +230,6 @@ def fit_module(module: nn.Module, layer: Any, inputs: int | None, width: int) ->
             module.normalized_shape = (*module.normalized_shape[:-1], width)
     elif isinstance(module, nn.PReLU):
         module.num_parameters = len(module.weight)
-    elif isinstance(module, nn.Unflatten):
-        pass  # its layout is folded, so a gather stands in its place
 
 
 def _set_argument(node: fx.Node, position: int, name: str, value: Any) -> None:
@@ -216,17 +237,6 @@ def _set_argument(node: fx.Node, position: int, name: str, value: Any) -> None:
         node.update_arg(position, value)
     else:
         node.update_kwarg(name, value)
-
-
-def _fit_sizes(original: fx.Node, node: fx.Node, axis: int, width: int) -> None:
-    """Write the new width into the sizes of a reshape (-1 finds it by itself)."""
-    if len(node.args) == 2 and isinstance(node.args[1], tuple | list):
-        sizes = list(node.args[1])
-        if sizes[axis] != -1:
-            sizes[axis] = width
-            node.update_arg(1, tuple(sizes))
-    elif len(node.args) > axis + 1 and node.args[axis + 1] != -1:
-        node.update_arg(axis + 1, width)
 
 
 def weight_of(network: nn.Module, name: str) -> Tensor:
