@@ -11,7 +11,7 @@ import torch
 from torch_geometric.data import Data
 
 from gnnrl.search.agents.ppo import PPO, PPOSettings
-from gnnrl.search.env import GraphEnv
+from gnnrl.search.env import GraphEnv, Step
 from gnnrl.search.loop import SearchResult, search
 from gnnrl.search.observations import ObservationSpec
 
@@ -23,7 +23,7 @@ class ColoringEnv(GraphEnv):
     def __init__(self, nodes: int = 12) -> None:
         self.nodes = self.max_episode_steps = nodes
 
-    def reset(self, *, seed=None, options=None):
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[Data, dict]:
         super().reset(seed=seed)
         side = self.np_random.permutation(self.nodes) < self.nodes // 2
         likely = self.np_random.random((self.nodes, self.nodes)) < 6 / self.nodes
@@ -31,7 +31,7 @@ class ColoringEnv(GraphEnv):
         self.edges, self.color = upper | upper.T, np.full(self.nodes, -1)
         return self._observe(), {}
 
-    def step(self, action):
+    def step(self, action: int) -> Step:
         taken, before = set(self.color[self.edges[action]].tolist()), self.color.max()
         self.color[action] = next(color for color in range(self.nodes) if color not in taken)
         extra = max(self.color.max(), 1) - max(before, 1)  # colours beyond the second

@@ -11,35 +11,41 @@ import torch
 from gnnrl.runtime import atomic_write, write_csv, write_json
 from gnnrl.scheduling.compare import Row
 from gnnrl.scheduling.settings import Schedule
-from gnnrl.scheduling.train import held_out_rows, over_optimum, relative, tiny_rows
+from gnnrl.scheduling.train import (
+    held_out_rows,
+    over_optimum,
+    relative,
+    structure_rows,
+    tiny_rows,
+)
 from gnnrl.search.agents.agent import Agent
 from gnnrl.search.loop import SearchResult
 
 Figures = Mapping[str, Mapping[str, float]]
+Groups = dict[str, list[Row]]
 
 
-def measured(settings: Schedule, agent: Agent) -> tuple[Figures, dict[int, list[Row]]]:
-    """The means on held-out graphs and the rows behind them, by number of tasks.
+def measured(settings: Schedule, agent: Agent) -> tuple[Figures, Groups]:
+    """The means on held-out graphs and the rows behind them, by what kind of graphs.
 
     over_heft: mean makespan over HEFT's.  over_optimum: mean of makespan over optimum.
     """
     sizes = (settings.test_tasks, settings.large_tasks)
-    rows = {tasks: held_out_rows(settings, agent, tasks) for tasks in sizes}
-    figures: dict[str, Mapping[str, float]] = {
-        f"over_heft_{tasks}_tasks": relative(rows[tasks], "heft") for tasks in sizes
-    }
-    rows[settings.tiny_tasks] = tiny_rows(settings, agent)
-    figures[f"over_optimum_{settings.tiny_tasks}_tasks"] = over_optimum(rows[settings.tiny_tasks])
-    return figures, rows
+    groups = {f"{tasks}_tasks": held_out_rows(settings, agent, tasks) for tasks in sizes}
+    groups |= structure_rows(settings, agent)
+    figures = {f"over_heft_{name}": relative(rows, "heft") for name, rows in groups.items()}
+    tiny = f"{settings.tiny_tasks}_tasks"
+    groups[tiny] = tiny_rows(settings, agent)
+    return {**figures, f"over_optimum_{tiny}": over_optimum(groups[tiny])}, groups
 
 
 def write_results(output: Path, settings: Schedule, result: SearchResult) -> list[str]:
     """Measure the agent, write metrics.json, two CSV files and the agent; lines for people."""
     figures, groups = measured(settings, result.agent)
     rows = (
-        {"tasks": tasks, "problem": row.problem, "scheduler": row.scheduler,
+        {"graphs": name, "problem": row.problem, "scheduler": row.scheduler,
          "makespan": row.makespan}
-        for tasks, group in groups.items() for row in group
+        for name, group in groups.items() for row in group
     )  # fmt: skip
     write_json(output / "metrics.json", {"schedule": figures})
     write_csv(output / "makespans.csv", rows)

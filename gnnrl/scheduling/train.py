@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,9 @@ from gnnrl.search.agents.ppo import PPO, PPOSettings
 from gnnrl.search.encoders import EncoderSettings
 from gnnrl.search.loop import SearchResult, search
 from gnnrl.search.observations import ObservationSpec
+
+MATRIX = 10  # rows of the matrix that is eliminated: 54 tasks
+POINTS = 8  # of the Fourier transform: 39 tasks
 
 
 def build_env(settings: Schedule) -> SchedulingEnv:
@@ -72,9 +76,21 @@ def train(
 
 def held_out_rows(settings: Schedule, agent: Agent, tasks: int) -> list[Row]:
     """The agent's greedy schedules and all baselines on held-out graphs of one size."""
-    problems = held_out(
-        settings.test_problems, tasks, settings.machines, settings.seed, _kinds(settings)
-    )
+    return _rows(settings, agent, tasks, _kinds(settings))
+
+
+def structure_rows(settings: Schedule, agent: Agent) -> dict[str, list[Row]]:
+    """The same on graphs of well-known programs, which no training draws, by their name."""
+    return {
+        "gaussian_elimination": _rows(settings, agent, MATRIX, [generators.gaussian_elimination]),
+        "fft": _rows(settings, agent, POINTS, [generators.fft]),
+    }
+
+
+def _rows(
+    settings: Schedule, agent: Agent, size: int, kinds: Sequence[generators.Kind]
+) -> list[Row]:
+    problems = held_out(settings.test_problems, size, settings.machines, settings.seed, kinds)
     mine = agent_schedules(agent, build_env(settings), problems)
     return compare(problems, {"agent": mine}, settings.seed)
 

@@ -72,6 +72,14 @@ def test_schedules_built_side_by_side_are_those_built_alone():
     assert together == [agent_schedules(agent, env, [problem])[0] for problem in problems]
 
 
+def test_one_agent_serves_graphs_and_machines_of_any_number():
+    settings = quick()
+    env = build_env(settings)
+    agent = build_agent(settings, env)
+    problems = [*held_out(1, 30, 5, seed=1), *held_out(1, 3, 1, seed=1)]
+    assert [s.problem for s in agent_schedules(agent, env, problems)] == problems
+
+
 def test_means_are_over_problems_and_relative_to_one_scheduler():
     rows = [Row(0, "a", 2.0, 1.0), Row(1, "a", 4.0, 1.0), Row(0, "b", 1.0, 1.0)]
     assert mean_makespans(rows) == {"b": 1.0, "a": 3.0}
@@ -98,7 +106,8 @@ def test_the_command_writes_what_it_measured(tmp_path):
     assert figures["over_optimum_4_tasks"]["optimum"] == 1.0
     assert min(figures["over_optimum_4_tasks"].values()) == 1.0
     rows = list(csv.DictReader((output / "makespans.csv").open()))
-    assert {row["tasks"] for row in rows} == {"9", "12", "4"}
+    graphs = {"9_tasks", "12_tasks", "4_tasks", "gaussian_elimination", "fft"}
+    assert {row["graphs"] for row in rows} == graphs
     assert torch.load(output / "agent.pt", weights_only=True)["policy"]
 
 
