@@ -9,7 +9,7 @@ from pydantic import ValidationError, model_validator
 
 from gnnrl.errors import UserError
 from gnnrl.params import read_yaml
-from gnnrl.sections import Count, NotNegative, Positive, Section, Seed, Share
+from gnnrl.params.fields import Count, NotNegative, Positive, Section, Seed, Share
 
 Kind = Literal["layered", "erdos_renyi", "montage"]
 

@@ -1,0 +1,95 @@
+"""The settings of each agent as they stand in params.yaml, below `search`.
+
+Same names as in `gnnrl/search/agents`, where each is explained; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+from gnnrl.params.fields import (
+    Count,
+    CountOrNone,
+    NotNegative,
+    Positive,
+    Probability,
+    Section,
+    Share,
+    Switch,
+)
+
+
+class Gnn(Section):
+    """The size of the encoder; blind and message_passing are there for ablations."""
+
+    hidden: Count
+    layers: Count
+    blind: Switch
+    message_passing: Switch
+
+
+class PPO(Section):
+    """Proximal policy optimisation."""
+
+    learning_rate: Positive
+    n_epochs: Count
+    batch_size: Count
+    clip_range: Positive
+    gamma: Probability
+    gae_lambda: Probability
+    ent_coef: NotNegative
+    vf_coef: NotNegative
+    max_grad_norm: Positive
+    target_kl: Positive
+    initial_action: Probability
+    initial_std: Positive
+    imitation_coef: NotNegative
+    elites: CountOrNone
+    freeze_encoder: Switch
+
+
+class DDPG(Section):
+    """Deep deterministic policy gradient."""
+
+    actor_learning_rate: Positive
+    critic_learning_rate: Positive
+    gamma: Probability
+    tau: Share
+    batch_size: Count
+    buffer_size: Count
+    updates: Count
+    max_updates: Count
+    warmup: CountOrNone
+    noise_std: Positive
+    noise_decay: Share
+    max_grad_norm: Positive
+    initial_action: Probability
+
+
+class Reinforce(Section):
+    """Policy gradient with a leave-one-out baseline."""
+
+    learning_rate: Positive
+    gamma: Probability
+    ent_coef: NotNegative
+    max_grad_norm: Positive
+    initial_action: Probability
+    initial_std: Positive
+    freeze_encoder: Switch
+
+
+class Annealing(Section):
+    """Simulated annealing."""
+
+    temperature: Positive
+    cooling: Share
+    step: Positive
+    moved: Share
+    initial_action: Probability
+
+
+class Evolution(Section):
+    """CMA-ES, a kept library."""
+
+    initial_action: Probability
+    sigma: Positive
+    popsize: CountOrNone
+    diagonal: Switch

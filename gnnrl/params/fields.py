@@ -1,0 +1,50 @@
+"""Types of single parameters: what a value may be, and what it is never mistaken for."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+
+def _number(value: Any) -> Any:
+    """Refuse what pydantic would turn into a number: yes and no are not 1 and 0."""
+    if isinstance(value, bool):
+        raise ValueError(f"must be a number, got {str(value).lower()}")
+    return value
+
+
+def _switch(value: Any) -> bool:
+    """Refuse what pydantic would turn into true or false."""
+    if not isinstance(value, bool):
+        raise ValueError(f"must be true or false, got {value!r}")
+    return value
+
+
+def _weights(value: Any) -> str:
+    """Take an epoch as a number or as text."""
+    if not re.fullmatch(r"final|initial|\d+", str(value)) or isinstance(value, bool):
+        raise ValueError(f"must be final, initial or the epoch of a snapshot, got {value!r}")
+    return str(value)
+
+
+# numbers as text are accepted: PyYAML leaves `1e-05`, the form DVC writes, as text
+Int = Annotated[int, BeforeValidator(_number)]
+Float = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+Switch = Annotated[bool, BeforeValidator(_switch)]
+
+Count = Annotated[Int, Field(ge=1)]
+CountOrNone = Annotated[Int, Field(ge=0)]
+Seed = Annotated[Int, Field(ge=0, lt=2**32)]
+Positive = Annotated[Float, Field(gt=0)]
+NotNegative = Annotated[Float, Field(ge=0)]
+Share = Annotated[Float, Field(gt=0, le=1)]  # a fraction, at least something
+Probability = Annotated[Float, Field(ge=0, le=1)]
+Weights = Annotated[str, BeforeValidator(_weights)]
+
+
+class Section(BaseModel):
+    """Keys as declared, all of them, and no others."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)

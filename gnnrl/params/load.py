@@ -1,0 +1,181 @@
+"""The sections of params.yaml: typed, strict and without defaults.
+
+params.yaml is the one source of values. A stage checks the whole file, so that a slip in a late
+section fails in the first stage that runs, and is handed its own sections only.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from gnnrl.errors import UserError
+from gnnrl.params.fields import Section
+from gnnrl.params.sections import (
+    Data,
+    Evaluate,
+    Extract,
+    Network,
+    Pretrain,
+    Prune,
+    Report,
+    Search,
+    Train,
+)
+
+STAGE_SECTIONS: Mapping[str, tuple[str, ...]] = {
+    "pretrain": ("data", "network", "pretrain"),
+    "extract": ("extract",),
+    "search": ("data", "search"),
+    "prune": ("data", "prune"),
+    "train": ("data", "train"),
+    "evaluate": ("data", "evaluate"),
+    "report": ("report",),
+}
+
+
+class Params(Section):
+    """All of params.yaml."""
+
+    data: Data
+    network: Network
+    pretrain: Pretrain
+    extract: Extract
+    search: Search
+    prune: Prune
+    train: Train
+    evaluate: Evaluate
+    report: Report
+
+    @model_validator(mode="after")
+    def _reward_images_are_new_to_the_network(self) -> Params:
+        weights = self.pretrain.weights
+        # a checkpoint of ours never saw the reward images of its own run
+        foreign = weights is not None and not weights.endswith(".safetensors")
+        if foreign and self.data.reward_from == "train":
+            raise ValueError(
+                "'data.reward_from' is train, but the network of 'pretrain.weights' has been "
+                "trained on these images and would be scored by its memory: set it to test"
+            )
+        return self
+
+
+def load_params(stage: str, path: Path, overrides: Sequence[str] = ()) -> SimpleNamespace:
+    """Check all of the file at `path` and return the sections of `stage` as attributes.
+
+    overrides: `section.key=value`, for runs outside DVC.
+    """
+    if overrides and os.environ.get("DVC_STAGE"):
+        raise UserError(
+            "--set is for runs outside DVC, which would record params.yaml and not the override: "
+            "use `dvc exp run -S section.key=value`"
+        )
+    values = read_yaml(path)
+    for override in overrides:
+        _override(values, override)
+    params = check(values, path.name)
+    return SimpleNamespace(**{name: getattr(params, name) for name in STAGE_SECTIONS[stage]})
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the mapping in a YAML file."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(
+            f"there is no {path}: run from the project's root or name it with --params"
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path} must hold a mapping of sections, got {type(values).__name__}")
+    return values
+
+
+def check(values: Mapping[str, Any], source: str = "params.yaml") -> Params:
+    """Return the checked parameters or raise one sentence about the first thing that is wrong."""
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        # a misspelt key is also a missing one: say what was typed, not what follows from it
+        found = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")[0]
+        raise UserError(f"{source}: {_sentence(found)}") from None
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    *sections, name = key.split(".")
+    if not (equals and sections and all(sections) and name):
+        raise UserError(f"--set wants section.key=value, got {override!r}")
+    for depth, section in enumerate(sections, 1):
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise UserError(f"--set {override}: '{'.'.join(sections[:depth])}' holds no keys")
+    values[name] = yaml.safe_load(text)
+
+
+def _sentence(error: ErrorDetails) -> str:
+    path = ".".join(str(part) for part in error["loc"])
+    kind, got, context = error["type"], error["input"], error.get("ctx", {})
+    if kind == "extra_forbidden":
+        return f"unknown key '{path}'{_hint(error['loc'])}"
+    if kind == "missing" and isinstance(error["loc"][-1], int):
+        return f"'{path.rpartition('.')[0]}' has too few entries, got {got!r}"
+    if kind == "missing":
+        what = "section" if len(error["loc"]) == 1 else "key"
+        return f"missing {what} '{path}': add it, nothing has a default"
+    if kind == "value_error":
+        return f"'{path}' {context['error']}" if path else str(context["error"])
+    return f"'{path}' must be {_expected(kind, error['msg'], context)}, got {_shown(got)}"
+
+
+def _shown(value: Any) -> str:
+    """Return a value as it stands in YAML, shortened."""
+    text = {None: "null", True: "true", False: "false"}.get(value) if _plain(value) else repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _plain(value: Any) -> bool:
+    return value is None or isinstance(value, bool)
+
+
+def _expected(kind: str, message: str, context: Mapping[str, Any]) -> str:
+    bounds = {"greater_than": "greater than {gt:g}", "greater_than_equal": "at least {ge:g}"}
+    bounds |= {"less_than": "less than {lt:g}", "less_than_equal": "at most {le:g}"}
+    if kind in bounds:
+        return bounds[kind].format(**context)
+    if kind == "literal_error":
+        return f"one of {context['expected']}"
+    if kind.startswith("int_"):
+        return "a whole number"
+    if kind.startswith("float_") or kind == "finite_number":
+        return "a number"
+    names = {"string_type": "a text", "bool_type": "true or false", "tuple_type": "a list"}
+    names |= {"model_type": "a mapping of keys", "model_attributes_type": "a mapping of keys"}
+    return names.get(kind, message.removeprefix("Input should be "))
+
+
+def _hint(location: tuple[int | str, ...]) -> str:
+    *parents, word = (str(part) for part in location)
+    known = list(_fields(parents))
+    near = difflib.get_close_matches(word, known, 1)
+    if near:
+        return f"; did you mean '{'.'.join([*parents, near[0]])}'?"
+    return f"; known here: {', '.join(known)}"
+
+
+def _fields(parents: Sequence[str]) -> Iterator[str]:
+    model: type[BaseModel] = Params
+    for name in parents:
+        annotation = model.model_fields[name].annotation
+        options = getattr(annotation, "__args__", (annotation,))
+        model = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
+    yield from model.model_fields

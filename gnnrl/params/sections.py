@@ -1,0 +1,203 @@
+"""What each section of params.yaml holds: types and ranges, no values."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import model_validator
+
+from gnnrl.params.agents import DDPG, PPO, Annealing, Evolution, Gnn, Reinforce
+from gnnrl.params.fields import (
+    Count,
+    CountOrNone,
+    Float,
+    NotNegative,
+    Positive,
+    Probability,
+    Section,
+    Seed,
+    Share,
+    Switch,
+    Weights,
+)
+
+
+class Data(Section):
+    """Which images, and which of them score the search."""
+
+    name: str
+    root: str | None
+    reward_images: Count
+    reward_from: Literal["train", "test"]
+    seed: Seed
+    augmentation: str | None
+    mean: tuple[Float, ...] | None
+    std: tuple[Positive, ...] | None
+
+
+class Network(Section):
+    """The network that is compressed, and its images: channels, height, width."""
+
+    name: str
+    input_shape: tuple[Count, Count, Count]
+
+
+class Recipe(Section):
+    """One course of training."""
+
+    epochs: CountOrNone
+    batch_size: Count
+    learning_rate: Positive
+    momentum: Probability
+    nesterov: Switch
+    weight_decay: NotNegative
+    schedule: str
+    milestones: tuple[Count, ...]
+    warmup_epochs: NotNegative
+    label_smoothing: Probability
+    augment: Switch
+    bf16: Switch
+    channels_last: Switch
+
+
+class Pretrain(Section):
+    """Where the dense network's weights come from."""
+
+    seed: Seed
+    weights: str | None
+    sha256: str | None
+    snapshots: tuple[CountOrNone, ...]
+    recipe: Recipe
+
+
+class Extract(Section):
+    """How the network is read."""
+
+    protect: tuple[str, ...]
+
+
+class Budget(Section):
+    """What the subnet may cost, as a fraction of the dense network, in one of three ways."""
+
+    flops: Share | None
+    parameters: Share | None
+    latency: Share | None
+
+    @model_validator(mode="after")
+    def _one(self) -> Budget:
+        given = [name for name, value in self if value is not None]
+        if len(given) != 1:
+            raise ValueError(
+                "needs exactly one of flops, parameters and latency, got "
+                f"{', '.join(given) or 'none'}: set the others to null"
+            )
+        return self
+
+
+class Reward(Section):
+    """How a plan is scored on the reward images."""
+
+    kind: Literal["accuracy", "loss", "divergence"]
+    statistics: Literal["batch", "images", "kept"]
+    recalibration_images: Count
+    precision: Literal["float32", "bfloat16"]
+    batch_size: Count
+
+
+class Search(Section):
+    """What is searched for, by whom, at what cost.
+
+    The settings of an agent stand under its name; those of agents that are not used may be absent.
+    """
+
+    seed: Seed
+    space: Literal["channels"]
+    agent: str
+    encoder: Literal["plain", "multi_stage"]
+    budget: Budget
+    evaluations: Count
+    batch: Count
+    max_steps: Count
+    importance: str
+    weights: Weights
+    min_channels: Count
+    multiple: Count
+    reward: Reward
+    gnn: Gnn
+    ppo: PPO | None = None
+    ddpg: DDPG | None = None
+    reinforce: Reinforce | None = None
+    annealing: Annealing | None = None
+    evolution: Evolution | None = None
+    own: dict[str, Any] | None = None  # of an agent named package.module:function
+
+    @model_validator(mode="after")
+    def _has_its_agent(self) -> Search:
+        optional = {name for name, field in Search.model_fields.items() if not field.is_required()}
+        if self.agent in optional and getattr(self, self.agent) is None:
+            raise ValueError(
+                f"has no settings of its agent {self.agent}: add 'search.{self.agent}'"
+            )
+        return self
+
+    def task_parameters(self) -> dict[str, Any]:
+        """Return what the task is put together with, flat."""
+        return {
+            "budget": self.budget.model_dump(),
+            "criterion": self.importance,
+            "reward": self.reward.kind,
+            "statistics": self.reward.statistics,
+            "recalibration_images": self.reward.recalibration_images,
+            "precision": self.reward.precision,
+            "batch_size": self.reward.batch_size,
+            "max_steps": self.max_steps,
+            "min_channels": self.min_channels,
+            "multiple": self.multiple,
+            "view": "hierarchical" if self.encoder == "multi_stage" else "plain",
+        }
+
+    def agent_parameters(self) -> dict[str, Any]:
+        """Return the flat settings of the chosen agent, its encoder's included if it has one."""
+        name = "own" if ":" in self.agent else self.agent
+        settings = dict(getattr(self, name, None) or {})
+        if name in ("ppo", "ddpg", "reinforce"):
+            settings |= {"encoder": self.encoder, **dict(self.gnn)}
+        return settings
+
+
+class Prune(Section):
+    """What the plan is applied to."""
+
+    weights: Weights
+    recalibration_images: CountOrNone
+
+
+class Distillation(Section):
+    """What the dense network teaches the subnet; alpha 0: nothing."""
+
+    alpha: Probability
+    temperature: Positive
+    kind: Literal["kl", "mse"]
+
+
+class Train(Section):
+    """How the subnet is trained."""
+
+    seed: Seed
+    recipe: Recipe
+    distillation: Distillation
+
+
+class Evaluate(Section):
+    """How dense network and subnet are compared."""
+
+    batch_size: Count
+    latency_batches: tuple[Count, ...]
+    latency_rounds: Count
+
+
+class Report(Section):
+    """What the page is called and how fine its pictures are."""
+
+    title: str
+    dpi: Count

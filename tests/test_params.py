@@ -1,0 +1,238 @@
+"""params.yaml is checked before anything runs, and what is wrong is said in one sentence."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import importlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from gnnrl.errors import UserError
+from gnnrl.params import STAGE_SECTIONS, Params, check, load_params, read_yaml
+from gnnrl.params.sections import Search
+
+ROOT = Path(__file__).parents[1]
+FILES = [ROOT / "params.yaml", *sorted((ROOT / "experiments").glob("*.yaml"))]
+
+
+@pytest.fixture
+def values() -> dict[str, Any]:
+    return read_yaml(ROOT / "params.yaml")
+
+
+def put(values: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    """Return a copy with one key set."""
+    changed = copy.deepcopy(values)
+    *parents, last = path.split(".")
+    section = changed
+    for name in parents:
+        section = section[name]
+    section[last] = value
+    return changed
+
+
+def without(values: dict[str, Any], path: str) -> dict[str, Any]:
+    """Return a copy with one key removed."""
+    changed = copy.deepcopy(values)
+    *parents, last = path.split(".")
+    section = changed
+    for name in parents:
+        section = section[name]
+    del section[last]
+    return changed
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_file_of_parameters_is_complete_and_valid(path):
+    params = check(read_yaml(path), path.name)
+    assert params.search.agent_parameters() or params.search.agent in ("uniform", "random")
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("search.sead", "unknown key 'search.sead'; did you mean 'search.seed'?"),
+        ("serach", "unknown key 'serach'; did you mean 'search'?"),
+        ("search.ppo.lerning_rate", "did you mean 'search.ppo.learning_rate'?"),
+        ("train.recipe.epoch", "did you mean 'train.recipe.epochs'?"),
+    ],
+)
+def test_a_misspelt_key_is_named_with_the_one_that_was_meant(values, key, said):
+    with pytest.raises(UserError, match="unknown key") as caught:
+        check(put(values, key, 1))
+    assert said in str(caught.value)
+
+
+def test_a_misspelt_key_is_named_even_where_the_right_one_is_missing(values):
+    values["search"]["sead"] = values["search"].pop("seed")
+    with pytest.raises(UserError, match=r"unknown key 'search.sead'"):
+        check(values)
+
+
+@pytest.mark.parametrize("key", ["search", "data"])
+def test_a_missing_section_is_an_error(values, key):
+    with pytest.raises(UserError, match=f"missing section '{key}'"):
+        check(without(values, key))
+
+
+@pytest.mark.parametrize("key", ["search.seed", "train.recipe.epochs", "data.root"])
+def test_a_missing_key_is_an_error_because_nothing_has_a_default(values, key):
+    with pytest.raises(UserError, match=f"missing key '{key}'"):
+        check(without(values, key))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("search.evaluations", "ten", "must be a whole number, got 'ten'"),
+        ("search.seed", 1.5, "must be a whole number, got 1.5"),
+        ("search.seed", True, "must be a number, got true"),
+        ("search.seed", -1, "must be at least 0, got -1"),
+        ("search.ppo.learning_rate", "fast", "must be a number, got 'fast'"),
+        ("search.ppo.learning_rate", float("nan"), "must be a number, got nan"),
+        ("search.ppo.learning_rate", 0, "must be greater than 0, got 0"),
+        ("search.space", "chanels", "must be one of 'channels', got 'chanels'"),
+        ("search.weights", "last", "must be final, initial or the epoch of a snapshot"),
+        ("search", [1], "must be a mapping of keys, got [1]"),
+        ("data", None, "must be a mapping of keys, got null"),
+        ("data.root", 5, "must be a text, got 5"),
+        ("network.input_shape", [3, 32], "has too few entries, got [3, 32]"),
+        ("extract.protect", "conv1", "must be a list, got 'conv1'"),
+        ("pretrain.recipe.nesterov", "on", "must be true or false, got 'on'"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_was_expected(values, key, value, said):
+    with pytest.raises(UserError) as caught:
+        check(put(values, key, value))
+    assert key in str(caught.value)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("budget", [0, -0.5, 1.01, "half", True])
+def test_a_budget_outside_of_0_to_1_is_refused(values, budget):
+    with pytest.raises(UserError, match=r"'search.budget.flops' must be"):
+        check(put(values, "search.budget.flops", budget))
+
+
+def test_exactly_one_budget_is_given(values):
+    with pytest.raises(UserError, match=r"exactly one of .* got none"):
+        check(put(values, "search.budget.flops", None))
+    with pytest.raises(UserError, match=r"exactly one of .* got flops, parameters"):
+        check(put(values, "search.budget.parameters", 0.5))
+
+
+@pytest.mark.parametrize(("text", "number"), [("1e-05", 1e-5), ("2e-3", 2e-3), ("1E-4", 1e-4)])
+def test_numbers_arrive_which_pyyaml_leaves_as_text(values, text, number, tmp_path):
+    loaded = yaml.safe_load(f"x: {text}")["x"]
+    assert isinstance(loaded, str), "PyYAML has learnt YAML 1.2"
+    params = check(put(values, "search.ppo.learning_rate", loaded))
+    assert params.search.ppo.learning_rate == number
+
+
+def test_the_chosen_agent_needs_its_settings_and_the_others_do_not(values):
+    with pytest.raises(UserError, match=r"no settings of its agent ppo: add 'search.ppo'"):
+        check(without(values, "search.ppo"))
+    assert check(without(values, "search.ddpg")).search.ddpg is None
+
+
+def test_an_agent_of_ones_own_gets_its_own_settings(values):
+    values = put(values, "search.agent", "package.module:build")
+    params = check(put(values, "search.own", {"depth": 3}))
+    assert params.search.agent_parameters() == {"depth": 3}
+
+
+def test_reward_images_must_be_new_to_a_network_that_comes_trained(values):
+    foreign = put(values, "pretrain.weights", "weights/resnet20.th")
+    with pytest.raises(UserError, match=r"'data.reward_from' is train"):
+        check(foreign)
+    check(put(foreign, "data.reward_from", "test"))
+    check(put(values, "pretrain.weights", "artifacts/train/subnet.safetensors"))
+
+
+AGENTS = {"ppo": "PPO", "ddpg": "DDPG", "reinforce": "Reinforce"}
+AGENTS |= {"annealing": "Annealing", "evolution": "Evolution"}
+
+
+@pytest.mark.parametrize(("name", "title"), AGENTS.items())
+def test_the_settings_of_an_agent_are_those_in_params(name, title):
+    module = importlib.import_module(f"gnnrl.search.agents.{name}")
+    settings = getattr(module, f"{title}Settings")
+    section = Search.model_fields[name].annotation.__args__[0]
+    assert set(section.model_fields) == {field.name for field in dataclasses.fields(settings)}
+
+
+@pytest.mark.parametrize(
+    ("section", "where", "name", "given"),
+    [
+        ("data", "gnnrl.data.load", "DataRecipe", set()),
+        ("pretrain.recipe", "gnnrl.training.recipe", "TrainingRecipe", set()),
+        ("train.recipe", "gnnrl.training.recipe", "TrainingRecipe", set()),
+        ("train.distillation", "gnnrl.training.distillation", "Distillation", {"teacher"}),
+        ("search.gnn", "gnnrl.search.encoders", "EncoderSettings", {"encoder"}),
+        ("search.budget", "gnnrl.search.budget", "Budget", set()),
+    ],
+)
+def test_a_section_has_the_fields_of_what_it_becomes(section, where, name, given):
+    model = Params
+    for part in section.split("."):
+        model = model.model_fields[part].annotation
+    recipe = getattr(importlib.import_module(where), name)
+    assert set(model.model_fields) == {f.name for f in dataclasses.fields(recipe)} - given
+
+
+def test_a_stage_is_handed_its_own_sections_only():
+    sections = load_params("search", ROOT / "params.yaml")
+    assert set(vars(sections)) == set(STAGE_SECTIONS["search"]) == {"data", "search"}
+
+
+def test_a_slip_in_a_late_section_fails_in_the_first_stage(values, tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(put(values, "report.titel", "x")))
+    with pytest.raises(UserError, match=r"did you mean 'report.title'"):
+        load_params("pretrain", path)
+
+
+def test_an_override_replaces_one_value():
+    sections = load_params(
+        "search", ROOT / "params.yaml", ["search.seed=7", "search.budget.flops=1e-1"]
+    )
+    assert (sections.search.seed, sections.search.budget.flops) == (7, 0.1)
+
+
+@pytest.mark.parametrize("override", ["search.seed", "seed=3", ".seed=3", "search.=3"])
+def test_an_override_without_key_or_value_is_refused(override):
+    with pytest.raises(UserError, match=r"--set wants section.key=value"):
+        load_params("search", ROOT / "params.yaml", [override])
+
+
+def test_an_override_of_an_unknown_key_is_refused():
+    with pytest.raises(UserError, match=r"did you mean 'search.seed'"):
+        load_params("search", ROOT / "params.yaml", ["search.sead=1"])
+
+
+def test_overrides_are_refused_within_dvc(monkeypatch):
+    monkeypatch.setenv("DVC_STAGE", "search")
+    with pytest.raises(UserError, match="dvc exp run -S"):
+        load_params("search", ROOT / "params.yaml", ["search.seed=1"])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("a: [1", "is not YAML"), ("- 1\n- 2", "mapping of sections"), ("", "mapping of sections")],
+)
+def test_a_file_that_is_no_mapping_is_refused(tmp_path, text, said):
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=said) as caught:
+        read_yaml(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"there is no .*nothing\.yaml"):
+        read_yaml(tmp_path / "nothing.yaml")
