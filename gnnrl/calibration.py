@@ -1,0 +1,23 @@
+"""A few images for batch-norm statistics: their labels play no part."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gnnrl.data.images import Labelled
+from gnnrl.runtime import generator
+
+BATCH_SIZE = 256
+
+
+def calibration_images(images: Labelled, count: int, seed: int, device: torch.device) -> Tensor:
+    """Return `count` normalised images on the device, [count, C, H, W], drawn by the seed.
+
+    All of them where there are not more; none for a count of 0.
+    """
+    order = torch.randperm(len(images), generator=generator(seed, "calibration images"))
+    if count == 0:
+        return torch.empty(0, device=device)
+    chosen = images.take(order[:count].sort().values)
+    return torch.cat([x for x, _ in chosen.batches(BATCH_SIZE, device)])

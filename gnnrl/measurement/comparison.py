@@ -1,0 +1,68 @@
+"""Dense network and subnet side by side: accuracy, costs, size, time."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from gnnrl.data.images import Labelled
+from gnnrl.graph.cost import Cost, cost
+from gnnrl.graph.extract import extract
+from gnnrl.measurement.latency import median_latency
+from gnnrl.training.evaluate import accuracy
+
+Shape = tuple[int, int, int]
+
+
+def figures(
+    networks: Mapping[str, nn.Module],
+    files: Mapping[str, Path],
+    input_shape: Shape,
+    images: Labelled,
+    batch_size: int,
+) -> dict[str, float]:
+    """Return what is known of "dense" and "subnet"; the same networks give the same figures.
+
+    Costs are counted on each network's own graph, not on the plan. bytes: of the checkpoint.
+    """
+    costs = {name: own_cost(network, input_shape) for name, network in networks.items()}
+    found: dict[str, float] = {}
+    for name, prefix in (("dense", "dense_"), ("subnet", "")):
+        found[f"{prefix}accuracy"] = accuracy(networks[name], images, batch_size)
+        found[f"{prefix}flops"] = costs[name].flops
+        found[f"{prefix}parameters"] = costs[name].parameters
+        found[f"{prefix}bytes"] = files[name].stat().st_size
+    found["accuracy_change"] = found["accuracy"] - found["dense_accuracy"]
+    for figure in ("flops", "parameters", "bytes"):
+        found[f"{figure}_kept"] = found[figure] / found[f"dense_{figure}"]
+    return found
+
+
+def own_cost(network: nn.Module, input_shape: Shape) -> Cost:
+    """Return the cost of a network as it is."""
+    weight = next(network.parameters())
+    return cost(extract(network, torch.zeros(1, *input_shape, device=weight.device)))
+
+
+def latency(
+    networks: Mapping[str, nn.Module], input_shape: Shape, batches: Sequence[int], rounds: int
+) -> dict[str, Any]:
+    """Return median milliseconds by batch size and network, and what they were measured on."""
+    weight = next(networks["dense"].parameters())
+    place = weight.device
+    name = torch.cuda.get_device_name(place) if place.type == "cuda" else platform.processor()
+    return {
+        "milliseconds": {
+            str(size): median_latency(networks, input_shape, size, rounds, place)
+            for size in batches
+        },
+        "rounds": rounds,
+        "device": f"{place.type} {name}".strip(),
+        "threads": torch.get_num_threads(),
+        "torch": str(torch.__version__),
+    }

@@ -1,0 +1,99 @@
+"""A network as an ONNX file, proven against PyTorch in onnxruntime."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from gnnrl.errors import UserError
+
+TOLERANCE = 1e-4  # largest difference of a logit between PyTorch and onnxruntime
+
+
+def onnx_bytes(network: nn.Module, input_shape: tuple[int, int, int]) -> bytes:
+    """Return the network as ONNX with a free batch size, the same bytes for the same network.
+
+    Raises RuntimeError where onnxruntime does not compute what PyTorch does.
+    """
+    _require_onnx()
+    network = network.cpu().eval()
+    # two images: the exporter takes a batch of one for a constant
+    images = torch.rand(2, *input_shape, generator=torch.Generator().manual_seed(0))
+    model = _exported(network, images)
+    _strip(model)
+    data = model.SerializeToString(deterministic=True)
+    difference = onnx_difference(network, data, images)
+    if difference > TOLERANCE:
+        raise RuntimeError(
+            f"the exported network differs from PyTorch by {difference:.2e} in onnxruntime, "
+            f"expected at most {TOLERANCE:.0e}"
+        )
+    return data
+
+
+@torch.inference_mode()
+def onnx_difference(network: nn.Module, data: bytes, images: torch.Tensor) -> float:
+    """Return the largest absolute difference of a logit between onnxruntime and PyTorch."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors only
+    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    (logits,) = session.run(None, {session.get_inputs()[0].name: images.numpy()})
+    return float((torch.from_numpy(logits) - network(images)).abs().max())
+
+
+def _require_onnx() -> None:
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            f"the export needs {error.name}: pip install 'gnnrl-pipeline[onnx]'"
+        ) from error
+
+
+def _exported(network: nn.Module, images: torch.Tensor) -> Any:
+    with _quiet():
+        program = torch.onnx.export(
+            network,
+            (images,),
+            dynamo=True,
+            input_names=["images"],
+            output_names=["logits"],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            verbose=False,
+        )
+    return program.model_proto
+
+
+def _strip(model: Any) -> None:
+    """Remove what the exporter notes on the side: stack traces with paths of this machine."""
+    model.ClearField("metadata_props")
+    for part in (model.graph, *model.functions):
+        part.ClearField("metadata_props")
+        for field in ("node", "input", "output", "initializer", "value_info"):
+            for item in getattr(part, field, ()):
+                if hasattr(item, "metadata_props"):
+                    item.ClearField("metadata_props")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the exporter's remarks on itself."""
+    level = logging.getLogger("torch.onnx").level
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.getLogger("torch.onnx").setLevel(level)

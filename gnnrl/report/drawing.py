@@ -1,0 +1,108 @@
+"""The pictures of the report, as PNG bytes; the same values give the same bytes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, MUTED, GRID, PAPER = "#1f2933", "#66727f", "#e4e7eb", "#ffffff"
+DENSE, SUBNET, FAINT = "#d98a2b", "#2166ac", "#d5dbe1"
+MOST_LABELS = 60  # layers named one by one below the picture
+
+
+@dataclass(frozen=True)
+class LayerWidth:
+    """How many channels a layer has and how many of them stay."""
+
+    layer: str
+    dense: int
+    kept: int
+
+
+def draw_widths(widths: Sequence[LayerWidth], dpi: int) -> bytes:
+    """Draw the channels that stay before those there were, layer after layer."""
+    figure, axes = _figure(min(22.0, max(9.0, 0.24 * len(widths))), 4.2, dpi)
+    places = range(len(widths))
+    axes.bar(places, [w.dense for w in widths], width=0.8, color=FAINT, label="dense")
+    axes.bar(places, [w.kept for w in widths], width=0.8, color=SUBNET, label="kept")
+    if len(widths) <= 32:
+        for place, width in zip(places, widths, strict=True):
+            axes.annotate(
+                str(width.kept),
+                (place, width.dense),
+                xytext=(0, 3),
+                textcoords="offset points",
+                ha="center",
+                fontsize=8,
+                color=INK,
+            )
+    step = -(-len(widths) // MOST_LABELS)
+    axes.set_xticks(places[::step], [w.layer for w in widths][::step], rotation=90, fontsize=8)
+    axes.set_xlim(-0.7, len(widths) - 0.3)
+    axes.set_ylabel("channels")
+    axes.grid(visible=False, axis="x")
+    _legend(axes)
+    return _png(figure)
+
+
+def draw_search(rewards: Sequence[float], dpi: int) -> bytes:
+    """Draw the reward of every evaluated plan and the best one so far."""
+    figure, axes = _figure(9.0, 3.8, dpi)
+    counts = range(1, len(rewards) + 1)
+    best = [max(rewards[:count]) for count in counts]
+    axes.scatter(counts, rewards, s=14, color=MUTED, alpha=0.55, linewidths=0, label="one plan")
+    axes.plot(counts, best, color=SUBNET, linewidth=2, drawstyle="steps-post", label="best so far")
+    axes.set_xlabel("evaluated plans")
+    axes.set_ylabel("reward")
+    axes.set_xlim(0.5, len(rewards) + 0.5)
+    _legend(axes)
+    return _png(figure)
+
+
+def draw_training(accuracies: Mapping[str, Sequence[float]], dpi: int) -> bytes:
+    """Draw the accuracy after each epoch, a line for each network."""
+    figure, axes = _figure(9.0, 3.8, dpi)
+    for (name, values), color in zip(accuracies.items(), (DENSE, SUBNET), strict=False):
+        epochs = range(1, len(values) + 1)
+        axes.plot(
+            epochs, [100 * v for v in values], color=color, linewidth=2, marker=".", label=name
+        )
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("accuracy, %")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    _legend(axes)
+    return _png(figure)
+
+
+def _figure(width: float, height: float, dpi: int) -> tuple[Figure, Axes]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=dpi, facecolor=PAPER, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color(MUTED)
+    axes.grid(color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=MUTED, length=0)
+    axes.xaxis.label.set_color(INK)
+    axes.yaxis.label.set_color(INK)
+    return figure, axes
+
+
+def _legend(axes: Axes) -> None:
+    """Put the legend above the picture, where it covers nothing."""
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.01), ncols=3, frameon=False, fontsize=9)
+
+
+def _png(figure: Figure) -> bytes:
+    data = io.BytesIO()
+    figure.savefig(data, format="png", metadata={"Software": None})
+    return data.getvalue()

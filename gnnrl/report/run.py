@@ -1,0 +1,151 @@
+"""One page about a run: dense against subnet, what was kept, how search and training went."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gnnrl.errors import UserError
+from gnnrl.graph.graph import ComputationalGraph
+from gnnrl.pruning.plan import PruningPlan
+from gnnrl.report.drawing import LayerWidth, draw_search, draw_training, draw_widths
+from gnnrl.report.page import Picture, Row, page
+
+Table = list[dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the stages left.
+
+    figures: of `evaluate`.  latency: as `evaluate` measured it; None where it was not measured on
+    this machine.  evaluations: of the search.  histories: of training, "dense" and "subnet".
+    """
+
+    figures: Mapping[str, Any]
+    latency: Mapping[str, Any] | None
+    graph: ComputationalGraph
+    plan: PruningPlan
+    evaluations: Table
+    histories: Mapping[str, Table]
+
+
+def read_run(artifacts: Path) -> Run:
+    """Read the results of all stages below `artifacts`."""
+    latency = artifacts / "evaluate" / "latency.json"
+    return Run(
+        figures=_json(artifacts / "evaluate" / "metrics.json")["evaluate"],
+        latency=_json(latency) if latency.exists() else None,
+        graph=ComputationalGraph.load(artifacts / "extract" / "graph.json"),
+        plan=PruningPlan.load(artifacts / "search" / "plan.json"),
+        evaluations=_csv(artifacts / "search" / "evaluations.csv"),
+        histories={
+            "dense": _csv(artifacts / "pretrain" / "history.csv"),
+            "subnet": _csv(artifacts / "train" / "history.csv"),
+        },
+    )
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(_text(path))
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON ({error}): run its stage again") from error
+
+
+def _csv(path: Path) -> Table:
+    return list(csv.DictReader(_text(path).splitlines()))
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        stage = path.parent.name
+        raise UserError(f"there is no {path}: run `python -m stages.{stage}` first") from error
+
+
+def layer_widths(graph: ComputationalGraph, plan: PruningPlan) -> list[LayerWidth]:
+    """Return every layer that makes channels which can be cut, in the order of the network."""
+    widths = []
+    for layer, node in graph.layers.items():
+        units = () if node.filters is None else node.filters.units
+        if any(unit >= 0 for unit in units):
+            kept = 0 if layer in plan.removed_layers else len(plan.kept.get(layer, units))
+            widths.append(LayerWidth(layer, len(units), kept))
+    return widths
+
+
+def pictures(run: Run, dpi: int) -> list[Picture]:
+    """Draw what there is to be seen: widths, the search, and training where there was any."""
+    rewards = [float(row["reward"]) for row in run.evaluations if row["status"] == "ok"]
+    accuracies = {
+        name: [float(row["reward_accuracy"]) for row in rows]
+        for name, rows in run.histories.items()
+        if rows
+    }
+    drawn = [
+        Picture(
+            "channels",
+            "Kept channels",
+            "Each bar is a layer, in the order of the network; blue is what stays of it.",
+            draw_widths(layer_widths(run.graph, run.plan), dpi),
+        ),
+        Picture(
+            "search",
+            "The search",
+            "Each dot is a plan within the budget, scored on the reward images.",
+            draw_search(rewards, dpi),
+        ),
+    ]
+    if accuracies:
+        sentence = "Accuracy on the reward images after each epoch, before and after the cut."
+        drawn.append(Picture("training", "Training", sentence, draw_training(accuracies, dpi)))
+    return drawn
+
+
+def comparison(run: Run) -> list[Row]:
+    """Return the lines of dense against subnet."""
+    figures = run.figures
+
+    def pair(name: str, scale: float) -> tuple[float, float]:
+        return scale * figures[f"dense_{name}"], scale * figures[name]
+
+    rows = [
+        Row("accuracy on test images", *pair("accuracy", 100), unit=" %", digits=2),
+        Row("flops of one image", *pair("flops", 1e-6), unit=" M", digits=2),
+        Row("parameters", *pair("parameters", 1e-3), unit=" k", digits=1),
+        Row("checkpoint", *pair("bytes", 1e-3), unit=" kB", digits=1),
+    ]
+    for batch, both in (run.latency or {"milliseconds": {}})["milliseconds"].items():
+        what = "latency of one image" if batch == "1" else f"latency of {batch} images"
+        rows.append(Row(what, both["dense"], both["subnet"], unit=" ms", digits=2))
+    return rows
+
+
+def notes(run: Run) -> list[str]:
+    """Say what the figures were taken on."""
+    said = [
+        f"Accuracy on {run.figures['test_images']} test images which nothing else has looked at. "
+        "Flops are multiply-accumulates of convolution and linear layers for one image.",
+    ]
+    if run.figures["reward_images_from"] == "test":
+        said.append(
+            "The dense network came trained, so the reward images are taken from the test images; "
+            "the test images here are the others."
+        )
+    if run.latency is not None:
+        said.append(
+            "Latency: median of {rounds} rounds in turn on {device}, {threads} threads, "
+            "PyTorch {torch}.".format_map(run.latency)
+        )
+    return said
+
+
+def render(title: str, run: Run, drawn: list[Picture]) -> str:
+    """Return the page; pictures are inside, nothing is loaded from anywhere."""
+    return page(title, notes(run), comparison(run), drawn)

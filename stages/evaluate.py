@@ -1,0 +1,53 @@
+"""Dense network against subnet, on images that nothing has looked at before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stages import _cli
+
+app = _cli.app(__doc__)
+
+
+@app.command()
+def evaluate(
+    dense: Annotated[Path, typer.Option(help="Checkpoint of the dense network.")] = Path(
+        "artifacts/pretrain/final.safetensors"
+    ),
+    subnet: Annotated[Path, typer.Option(help="Checkpoint of the trained subnet.")] = Path(
+        "artifacts/train/subnet.safetensors"
+    ),
+    out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("artifacts/evaluate"),
+    params: _cli.ParamsFile = _cli.PARAMS,
+    overrides: _cli.Overrides = None,
+) -> None:
+    """Measure accuracy, costs and latency of both, and export the subnet."""
+    with _cli.stage("evaluate", params, overrides) as sections:
+        from gnnrl.checkpoint import Checkpoint
+        from gnnrl.data.load import DataRecipe, load_data
+        from gnnrl.measurement import comparison
+        from gnnrl.measurement.export import onnx_bytes
+        from gnnrl.runtime import atomic_write, device, write_json
+
+        options = sections.evaluate
+        files = {"dense": dense, "subnet": subnet}
+        checkpoints = {name: Checkpoint.load(path) for name, path in files.items()}
+        shape = checkpoints["subnet"].input_shape
+        splits = load_data(DataRecipe(**dict(sections.data)), shape)
+        networks = {name: c.restore().to(device()) for name, c in checkpoints.items()}
+        figures = comparison.figures(networks, files, shape, splits.test, options.batch_size)
+        figures |= {"test_images": len(splits.test), "reward_images_from": splits.reward_from}
+        latency = comparison.latency(
+            networks, shape, options.latency_batches, options.latency_rounds
+        )
+        with _cli.results(out) as folder:
+            write_json(folder / "metrics.json", {"evaluate": figures})
+            write_json(folder / "latency.json", latency)
+            atomic_write(folder / "subnet.onnx", onnx_bytes(networks["subnet"], shape))
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,39 @@
+"""The computational graph of the dense network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stages import _cli
+
+app = _cli.app(__doc__)
+
+
+@app.command()
+def extract(
+    network: Annotated[Path, typer.Option(help="Checkpoint of the dense network.")] = Path(
+        "artifacts/pretrain/final.safetensors"
+    ),
+    out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("artifacts/extract"),
+    params: _cli.ParamsFile = _cli.PARAMS,
+    overrides: _cli.Overrides = None,
+) -> None:
+    """Read the network as operations, channel groups and costs."""
+    with _cli.stage("extract", params, overrides) as sections:
+        import torch
+
+        from gnnrl.checkpoint import Checkpoint
+        from gnnrl.graph import extract as graphs
+
+        checkpoint = Checkpoint.load(network)
+        image = torch.zeros(1, *checkpoint.input_shape)
+        graph = graphs.extract(checkpoint.restore(), image, sections.extract.protect)
+        with _cli.results(out) as folder:
+            graph.save(folder / "graph.json")
+
+
+if __name__ == "__main__":
+    app()

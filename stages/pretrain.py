@@ -1,0 +1,69 @@
+"""The dense network: initialised, loaded or trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stages import _cli
+
+app = _cli.app(__doc__)
+
+
+@app.command()
+def pretrain(
+    out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("artifacts/pretrain"),
+    params: _cli.ParamsFile = _cli.PARAMS,
+    overrides: _cli.Overrides = None,
+) -> None:
+    """Train the dense network, or take it as its weights are."""
+    with _cli.stage("pretrain", params, overrides) as sections:
+        from gnnrl.data.load import DataRecipe, load_data
+        from gnnrl.pretrained import keep, starting_point
+        from gnnrl.runtime import claim, seed_everything, write_csv, write_json
+        from gnnrl.training.evaluate import accuracy
+        from gnnrl.training.loop import train
+        from gnnrl.training.recipe import TrainingRecipe
+
+        options = sections.pretrain
+        recipe = TrainingRecipe(**dict(options.recipe))
+        splits = load_data(DataRecipe(**dict(sections.data)), sections.network.input_shape)
+        seed_everything(options.seed)
+        start = starting_point(
+            sections.network.name,
+            splits.num_classes,
+            sections.network.input_shape,
+            options.weights,
+            options.sha256,
+        )
+        key = _cli.run_key(
+            start.digest, splits.train.fingerprint(), options.model_dump(mode="json")
+        )
+        with claim("pretrain", key) as scratch:
+            network = start.restore()
+            training = train(
+                network,
+                splits.train,
+                recipe,
+                seed=options.seed,
+                snapshots=options.snapshots,
+                each_epoch=lambda _, net: {"reward_accuracy": accuracy(net, splits.reward)},
+                scratch=scratch,
+                visible=True,
+            )
+            figures = {
+                "reward_accuracy": accuracy(network, splits.reward),
+                "reward_images": len(splits.reward),
+                "reward_images_from": splits.reward_from,
+                "train_images": len(splits.train),
+            }
+            with _cli.results(out) as folder:
+                keep(folder, start, network, training)
+                write_csv(folder / "history.csv", training.history)
+                write_json(folder / "metrics.json", {"pretrain": figures})
+
+
+if __name__ == "__main__":
+    app()

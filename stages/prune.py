@@ -1,0 +1,61 @@
+"""The cut: the plan becomes a smaller network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stages import _cli
+
+app = _cli.app(__doc__)
+
+
+@app.command()
+def prune(
+    pretrain: Annotated[Path, typer.Option(help="Folder of the dense checkpoints.")] = Path(
+        "artifacts/pretrain"
+    ),
+    graph: Annotated[Path, typer.Option(help="The network's graph.")] = Path(
+        "artifacts/extract/graph.json"
+    ),
+    plan: Annotated[Path, typer.Option(help="What to keep.")] = Path("artifacts/search/plan.json"),
+    out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("artifacts/prune"),
+    params: _cli.ParamsFile = _cli.PARAMS,
+    overrides: _cli.Overrides = None,
+) -> None:
+    """Cut the network to the plan and measure its batch-norm statistics anew."""
+    with _cli.stage("prune", params, overrides) as sections:
+        from gnnrl.calibration import BATCH_SIZE, calibration_images
+        from gnnrl.checkpoint import Checkpoint
+        from gnnrl.data.load import DataRecipe, load_data
+        from gnnrl.graph.cost import cost
+        from gnnrl.graph.graph import ComputationalGraph
+        from gnnrl.pruning import surgery
+        from gnnrl.pruning.plan import PruningPlan
+        from gnnrl.pruning.recalibration import recalibrate
+        from gnnrl.runtime import device, write_json
+        from gnnrl.training.evaluate import accuracy
+
+        count = sections.prune.recalibration_images
+        checkpoint = Checkpoint.load(_cli.weights_file(pretrain, sections.prune.weights))
+        read, chosen = ComputationalGraph.load(graph), PruningPlan.load(plan)
+        splits = load_data(DataRecipe(**dict(sections.data)), checkpoint.input_shape)
+        subnet = surgery.prune(checkpoint.restore(), read, chosen).to(device())
+        if count:
+            images = calibration_images(splits.train, count, sections.data.seed, device())
+            recalibrate(subnet, images.split(BATCH_SIZE))
+        dense, left = cost(read), cost(read, chosen)
+        figures = {
+            "reward_accuracy": accuracy(subnet, splits.reward),
+            "flops_kept": left.flops / dense.flops,
+            "parameters_kept": left.parameters / dense.parameters,
+        }
+        with _cli.results(out) as folder:
+            checkpoint.following(subnet, chosen).save(folder / "subnet.safetensors")
+            write_json(folder / "metrics.json", {"prune": figures})
+
+
+if __name__ == "__main__":
+    app()

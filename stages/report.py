@@ -1,0 +1,39 @@
+"""The page about the run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stages import _cli
+
+app = _cli.app(__doc__)
+
+
+@app.command()
+def report(
+    artifacts: Annotated[Path, typer.Option(help="Folder of the results of all stages.")] = Path(
+        "artifacts"
+    ),
+    out: Annotated[Path, typer.Option(help="Folder of the page.")] = Path("artifacts/report"),
+    params: _cli.ParamsFile = _cli.PARAMS,
+    overrides: _cli.Overrides = None,
+) -> None:
+    """Write one self-contained page, and its pictures beside it."""
+    with _cli.stage("report", params, overrides) as sections:
+        from gnnrl.report import run as pages
+        from gnnrl.runtime import atomic_write
+
+        run = pages.read_run(artifacts)
+        pictures = pages.pictures(run, sections.report.dpi)
+        text = pages.render(sections.report.title, run, pictures)
+        with _cli.results(out) as folder:
+            for picture in pictures:
+                atomic_write(folder / f"{picture.name}.png", picture.png)
+            atomic_write(folder / "report.html", text.encode())
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,66 @@
+"""The search for what to keep."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stages import _cli
+
+app = _cli.app(__doc__)
+
+
+@app.command()
+def search(
+    pretrain: Annotated[Path, typer.Option(help="Folder of the dense checkpoints.")] = Path(
+        "artifacts/pretrain"
+    ),
+    graph: Annotated[Path, typer.Option(help="The network's graph.")] = Path(
+        "artifacts/extract/graph.json"
+    ),
+    out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("artifacts/search"),
+    params: _cli.ParamsFile = _cli.PARAMS,
+    overrides: _cli.Overrides = None,
+) -> None:
+    """Search the graph for the best plan within the budget; a killed search goes on."""
+    with _cli.stage("search", params, overrides) as sections:
+        from gnnrl.checkpoint import Checkpoint
+        from gnnrl.data.load import DataRecipe, load_data
+        from gnnrl.graph.graph import ComputationalGraph
+        from gnnrl.runtime import claim, seed_everything
+        from gnnrl.search import loop, task
+        from gnnrl.search.agents.build import build_agent
+
+        options = sections.search
+        seed_everything(options.seed)
+        checkpoint = Checkpoint.load(_cli.weights_file(pretrain, options.weights))
+        splits = load_data(DataRecipe(**dict(sections.data)), checkpoint.input_shape)
+        env = task.channel_task(
+            checkpoint.restore(),
+            ComputationalGraph.load(graph),
+            splits.reward,
+            splits.train,
+            seed=options.seed,
+            **options.task_parameters(),
+        )
+        agent = build_agent(options.agent, env, seed=options.seed, **options.agent_parameters())
+        images = splits.reward.fingerprint(), splits.train.fingerprint()
+        key = _cli.run_key(checkpoint.digest, graph, *images, options.model_dump(mode="json"))
+        with claim("search", key) as journal:
+            found = loop.search(
+                env,
+                agent,
+                evaluations=options.evaluations,
+                batch=options.batch,
+                seed=options.seed,
+                journal=journal,
+                progress=True,
+            )
+            with _cli.results(out) as folder:
+                task.save(folder, env, found)
+
+
+if __name__ == "__main__":
+    app()

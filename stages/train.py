@@ -1,0 +1,65 @@
+"""The subnet, trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stages import _cli
+
+app = _cli.app(__doc__)
+
+
+@app.command()
+def train(
+    subnet: Annotated[Path, typer.Option(help="Checkpoint of the cut network.")] = Path(
+        "artifacts/prune/subnet.safetensors"
+    ),
+    teacher: Annotated[Path, typer.Option(help="Checkpoint of the dense network.")] = Path(
+        "artifacts/pretrain/final.safetensors"
+    ),
+    out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("artifacts/train"),
+    params: _cli.ParamsFile = _cli.PARAMS,
+    overrides: _cli.Overrides = None,
+) -> None:
+    """Train the subnet, with the dense network as teacher if asked for."""
+    with _cli.stage("train", params, overrides) as sections:
+        from gnnrl.checkpoint import Checkpoint
+        from gnnrl.data.load import DataRecipe, load_data
+        from gnnrl.runtime import claim, seed_everything, write_csv, write_json
+        from gnnrl.training.distillation import Distillation
+        from gnnrl.training.evaluate import accuracy
+        from gnnrl.training.loop import train as fit
+        from gnnrl.training.recipe import TrainingRecipe
+
+        options = sections.train
+        recipe = TrainingRecipe(**dict(options.recipe))
+        checkpoint, dense = Checkpoint.load(subnet), Checkpoint.load(teacher)
+        splits = load_data(DataRecipe(**dict(sections.data)), checkpoint.input_shape)
+        seed_everything(options.seed)
+        taught = Distillation(dense.restore(), **dict(options.distillation))
+        images = splits.train.fingerprint()
+        key = _cli.run_key(checkpoint.digest, dense.digest, images, options.model_dump(mode="json"))
+        with claim("train", key) as scratch:
+            network = checkpoint.restore()
+            training = fit(
+                network,
+                splits.train,
+                recipe,
+                seed=options.seed,
+                distillation=taught if taught.alpha else None,
+                each_epoch=lambda _, net: {"reward_accuracy": accuracy(net, splits.reward)},
+                scratch=scratch,
+                visible=True,
+            )
+            figures = {"reward_accuracy": accuracy(network, splits.reward)}
+            with _cli.results(out) as folder:
+                checkpoint.following(network).save(folder / "subnet.safetensors")
+                write_csv(folder / "history.csv", training.history)
+                write_json(folder / "metrics.json", {"train": figures})
+
+
+if __name__ == "__main__":
+    app()
