@@ -1,0 +1,179 @@
+"""The rooms of the library, and which may know which."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FILES = sorted([*(ROOT / "gnnrl").rglob("*.py"), *(ROOT / "stages").rglob("*.py")])
+
+# the higher may import the lower, never the other way round; the same height: not each other
+HEIGHTS = {
+    "stages": 60,
+    "report": 50,
+    "params": 10,
+    "scheduling": 45,
+    "search": 40,
+    "pruning": 30,
+    "graph": 20,
+    "networks": 20,
+    "training": 15,
+    "data": 12,
+    "checkpoint": 35,  # rebuilds a network and cuts it
+    "pretrained": 45,
+    "measurement": 45,
+    "calibration": 14,
+    "progress": 5,
+    "runtime": 5,
+    "errors": 0,
+}
+HEAVY = {"torch", "torchvision", "torch_geometric", "numpy", "pandas", "matplotlib", "ray"}
+HEAVY |= {"sklearn", "gymnasium", "safetensors", "rich", "onnx", "onnxruntime", "dvc", "cma"}
+
+
+def room(name: str) -> str:
+    """Return the room of a module: gnnrl.search.env is in search, stages.prune in stages."""
+    parts = name.split(".")
+    return parts[0] if parts[0] == "stages" else [*parts, "gnnrl"][1]
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def names(node: ast.AST) -> Iterator[str]:
+    """Yield what an import statement names."""
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom) and node.module:
+        for alias in node.names:
+            yield f"{node.module}.{alias.name}" if is_module(node.module, alias) else node.module
+
+
+def is_module(package: str, alias: ast.alias) -> bool:
+    return (ROOT / package.replace(".", "/") / f"{alias.name}.py").exists()
+
+
+def imported(path: Path) -> set[str]:
+    """Return everything a file imports when it runs, wherever in the file the import stands."""
+    found: set[str] = set()
+    for node in runtime_nodes(tree(path)):
+        found |= set(names(node))
+    return found
+
+
+def runtime_nodes(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield all nodes but those below `if TYPE_CHECKING`."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
+            continue
+        yield child
+        yield from runtime_nodes(child)
+
+
+def imported_at_start(path: Path) -> set[str]:
+    """Return what a file imports when it is imported: not what stands in its functions."""
+    found: set[str] = set()
+    for statement in tree(path).body:
+        if isinstance(statement, ast.Import | ast.ImportFrom):
+            found |= set(names(statement))
+    return found
+
+
+def ours(found: set[str]) -> set[str]:
+    return {name for name in found if name.split(".")[0] in ("gnnrl", "stages")}
+
+
+def test_every_room_has_a_height():
+    rooms = {room(module_name(path)) for path in FILES} - {"gnnrl"}
+    assert rooms <= set(HEIGHTS), f"say where {rooms - set(HEIGHTS)} stand in HEIGHTS"
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_imports_point_down(path):
+    here = room(module_name(path))
+    for name in ours(imported(path)) - {"gnnrl"}:
+        there = room(name)
+        assert there == here or HEIGHTS[there] < HEIGHTS[here], f"{here} imports {name}"
+
+
+def test_imports_have_no_cycle():
+    edges = {module_name(path): ours(imported(path)) for path in FILES}
+    done: set[str] = set()
+
+    def visit(name: str, above: tuple[str, ...]) -> None:
+        assert name not in above, f"cycle: {' -> '.join([*above, name])}"
+        if name not in done:
+            for other in edges.get(name, ()):
+                visit(other, (*above, name))
+            done.add(name)
+
+    for name in edges:
+        visit(name, ())
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_what_belongs_in_one_place_stays_there(path):
+    roots = {name.split(".")[0] for name in imported(path)}
+    here = room(module_name(path))
+    assert "dvc" not in roots, "DVC calls the stages, nothing calls DVC"
+    assert here == "stages" or "typer" not in roots, "Typer belongs to the stages"
+    if here not in ("graph", "pruning"):
+        fx = {name for name in imported(path) if name.startswith("torch.fx")}
+        assert not fx and "import fx" not in path.read_text(), "torch.fx belongs to the graph"
+
+
+def test_ray_is_imported_in_one_file_at_most():
+    users = [path for path in FILES if any(name.split(".")[0] == "ray" for name in imported(path))]
+    assert len(users) <= 1, f"Ray is used in {users}"
+
+
+def test_agents_know_graphs_and_nothing_of_what_they_decide():
+    for path in (ROOT / "gnnrl" / "search" / "agents").glob("*.py"):
+        rooms = {room(name) for name in ours(imported(path))}
+        assert not rooms & {"pruning", "networks", "scheduling", "graph"}, path
+        assert not any(name.startswith("gnnrl.search.spaces") for name in imported(path)), path
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in FILES if module_name(p).startswith("stages")], ids=module_name
+)
+def test_a_stage_imports_nothing_heavy_before_it_runs(path):
+    """`python -m stages.NAME --help` answers at once."""
+    seen: set[str] = set()
+    waiting = [module_name(path)]
+    while waiting:
+        name = waiting.pop()
+        file = ROOT / f"{name.replace('.', '/')}.py"
+        if name in seen or not file.exists():
+            continue
+        seen.add(name)
+        found = imported_at_start(file)
+        heavy = {name.split(".")[0] for name in found} & HEAVY
+        assert not heavy, f"{name} imports {heavy}"
+        waiting += ours(found)
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if p.name == "__init__.py"], ids=module_name)
+def test_packages_hold_no_logic(path):
+    for statement in tree(path).body:
+        plain = ast.Expr | ast.Assign | ast.ImportFrom
+        assert isinstance(statement, plain), f"{path}: line {statement.lineno}"
+
+
+def test_nothing_is_left_undone():
+    for path in FILES:
+        text = path.read_text(encoding="utf-8")
+        for mark in ("TODO", "FIXME", "raise NotImplementedError"):
+            assert mark not in text, f"{path}: {mark}"
