@@ -76,7 +76,8 @@ def draw_training(accuracies: Mapping[str, Sequence[float]], dpi: int) -> bytes:
     axes.set_xlabel("epoch")
     axes.set_ylabel("accuracy, %")
     axes.xaxis.get_major_locator().set_params(integer=True)
-    _legend(axes)
+    if accuracies:
+        _legend(axes)
     return _png(figure)
 
 

@@ -81,14 +81,14 @@ def layer_widths(graph: ComputationalGraph, plan: PruningPlan) -> list[LayerWidt
 
 
 def pictures(run: Run, dpi: int) -> list[Picture]:
-    """Draw what there is to be seen: widths, the search, and training where there was any."""
+    """Draw the widths, the search and the training."""
     rewards = [float(row["reward"]) for row in run.evaluations if row["status"] == "ok"]
     accuracies = {
         name: [float(row["reward_accuracy"]) for row in rows]
         for name, rows in run.histories.items()
         if rows
     }
-    drawn = [
+    return [
         Picture(
             "channels",
             "Kept channels",
@@ -98,14 +98,18 @@ def pictures(run: Run, dpi: int) -> list[Picture]:
         Picture(
             "search",
             "The search",
-            "Each dot is a plan within the budget, scored on the reward images.",
+            "Each dot is a plan within the budget, scored on the reward images; higher is better.",
             draw_search(rewards, dpi),
         ),
+        Picture(
+            "training",
+            "Training",
+            "Accuracy on the reward images after each epoch, before and after the cut."
+            if accuracies
+            else "Nothing was trained in this run.",
+            draw_training(accuracies, dpi),
+        ),
     ]
-    if accuracies:
-        sentence = "Accuracy on the reward images after each epoch, before and after the cut."
-        drawn.append(Picture("training", "Training", sentence, draw_training(accuracies, dpi)))
-    return drawn
 
 
 def comparison(run: Run) -> list[Row]:
@@ -140,7 +144,7 @@ def notes(run: Run) -> list[str]:
         )
     if run.latency is not None:
         said.append(
-            "Latency: median of {rounds} rounds in turn on {device}, {threads} threads, "
+            "Latency: median of {rounds} rounds in turn on {device}, threads: {threads}, "
             "PyTorch {torch}.".format_map(run.latency)
         )
     return said

@@ -1,0 +1,159 @@
+"""dvc.yaml says what the code does."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import pytest
+import yaml
+
+from gnnrl.params import STAGE_SECTIONS, read_yaml
+from stages.__main__ import STAGES
+
+ROOT = Path(__file__).parents[1]
+PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
+DECLARED: dict[str, Any] = PIPELINE["stages"]
+
+
+def paths(items: list[Any] | None) -> list[str]:
+    """Return the paths of deps or outs, whether they stand alone or with settings."""
+    return [next(iter(item)) if isinstance(item, dict) else item for item in items or []]
+
+
+def outs(name: str) -> list[str]:
+    return [*paths(DECLARED[name].get("outs")), *paths(DECLARED[name].get("metrics"))]
+
+
+def module_files(name: str) -> Iterator[Path]:
+    """Yield the file of a module and those of the packages it is in."""
+    parts = name.split(".")
+    for length in range(1, len(parts) + 1):
+        for file in (
+            Path(*parts[:length]).with_suffix(".py"),
+            Path(*parts[:length], "__init__.py"),
+        ):
+            if (ROOT / file).exists() and (ROOT / file).read_text(encoding="utf-8").strip():
+                yield file
+
+
+def imports(path: Path, seen: set[Path]) -> set[Path]:
+    """Return all files of the repository that are reached from `path`, in functions too."""
+    if path in seen:
+        return seen
+    seen.add(path)
+    for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        for name in names:
+            if name.split(".")[0] in ("gnnrl", "stages"):
+                for file in module_files(name):
+                    imports(file, seen)
+    return seen
+
+
+def defaults(name: str) -> dict[str, Path]:
+    """Return the paths which the options of a stage have by themselves."""
+    command = getattr(importlib.import_module(f"stages.{name}"), name)
+    values = inspect.signature(command).parameters.values()
+    return {p.name: p.default for p in values if isinstance(p.default, Path)}
+
+
+def test_dvc_knows_the_stages_and_no_others():
+    assert tuple(DECLARED) == STAGES == tuple(STAGE_SECTIONS)
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_deps_cover_what_a_stage_imports(name):
+    deps = [Path(path) for path in paths(DECLARED[name]["deps"])]
+    needed = imports(Path("stages", f"{name}.py"), set()) - {Path("stages/__init__.py")}
+    missing = {path for path in needed if not any(path == d or d in path.parents for d in deps)}
+    assert not missing, f"add to the deps of {name}: {sorted(map(str, missing))}"
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_deps_name_nothing_a_stage_does_not_use(name):
+    needed = imports(Path("stages", f"{name}.py"), set())
+    for dep in paths(DECLARED[name]["deps"]):
+        if not dep.startswith("artifacts/"):
+            used = any(Path(dep) == path or Path(dep) in path.parents for path in needed)
+            assert used, f"{name} does not import {dep}"
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_params_are_the_sections_that_the_stage_is_handed(name):
+    assert set(DECLARED[name].get("params", [])) == set(STAGE_SECTIONS[name])
+
+
+def test_every_section_is_tracked_by_a_stage():
+    tracked = {section for stage in DECLARED.values() for section in stage.get("params", [])}
+    assert tracked == set(read_yaml(ROOT / "params.yaml"))
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_command_is_literal_and_imports_from_the_checkout(name):
+    """`python -m` puts the working directory first: a queued experiment runs its own code."""
+    assert DECLARED[name]["cmd"] == f"python -m stages.{name}"
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_nothing_persists_is_frozen_or_always_runs(name):
+    assert not set(DECLARED[name]) & {"frozen", "always_changed"}
+    for out in DECLARED[name].get("outs", []):
+        assert not (isinstance(out, dict) and next(iter(out.values())).get("persist")), out
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_the_defaults_of_a_stage_are_the_paths_that_dvc_knows(name):
+    """What a stage reads without options is a dep or below one, what it writes an out."""
+    read = [path for path in paths(DECLARED[name]["deps"]) if path.startswith("artifacts/")]
+    for option, default in defaults(name).items():
+        if option == "params":
+            continue
+        path = default.as_posix()
+        known = outs(name) if option == "out" else read
+        related = [
+            k for k in known if k == path or path.startswith(f"{k}/") or k.startswith(f"{path}/")
+        ]
+        assert related, f"{name} --{option} is {path}, dvc.yaml has {known}"
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_depends_on_what_others_write(name):
+    written = [out for other in STAGES if other != name for out in outs(other)]
+    for dep in paths(DECLARED[name]["deps"]):
+        if dep.startswith("artifacts/"):
+            assert any(dep == out or dep.startswith(f"{out}/") for out in written), dep
+
+
+def test_timings_are_nobodys_out():
+    """They differ from run to run; dvc.lock must not."""
+    for name in STAGES:
+        assert not any("latency.json" in out or "report.html" in out for out in outs(name))
+
+
+def test_every_option_of_every_stage_has_help():
+    for name in STAGES:
+        command = getattr(importlib.import_module(f"stages.{name}"), name)
+        for option, hint in get_type_hints(command, include_extras=True).items():
+            if option != "return":
+                assert hint.__metadata__[0].help, f"{name} --{option}"
+
+
+def test_every_stage_says_what_it_does():
+    assert all(stage["desc"] for stage in DECLARED.values())
+
+
+def test_paths_are_relative():
+    assert "/work" not in (ROOT / "dvc.yaml").read_text(encoding="utf-8")
+    for name in STAGES:
+        assert not any(
+            Path(path).is_absolute() for path in [*outs(name), *paths(DECLARED[name]["deps"])]
+        )
