@@ -44,9 +44,8 @@ def random_plan(graph: ComputationalGraph, keep_ratio: float, seed: int) -> Prun
     for group in graph.groups:
         keep[group.start + generator.integers(group.size)] = True
     for runs in graph.axes:
-        units = np.concatenate([np.arange(first, first + count) for first, count, _ in runs])
-        if not np.append(keep, True)[units].any():
-            keep[units[0]] = True
+        if not any(first < 0 or keep[first : first + count].any() for first, count, _ in runs):
+            keep[runs[0][0]] = True
     return PruningPlan(kept_filters(graph, keep))
 
 

@@ -46,9 +46,6 @@ def settle(flow: Flow, node: fx.Node, source: fx.Node, positions: Tensor) -> Lay
     channel = _channel_of(positions, shape, layout.axis)
     index = _gathered(positions, channel, shape, layout.axis)
     if index is not None:
-        whole = len(index) == shape[layout.axis] and (index == np.arange(len(index))).all()
-        if whole and source in node.all_input_nodes:
-            return layout
         flow.gathers[node] = Gather(source, layout.axis, index)
         return Layout(layout.axis, _picked(flow, layout.labels, index))
     if not (channel >= 0).all():

@@ -36,11 +36,15 @@ class _ShapeProxy(fx.Proxy):
         return float(self.tracer.number(self.node))
 
 
+_FACTORIES = (torch.zeros, torch.ones, torch.full, torch.arange)
+
+
 class _Tracer(fx.Tracer):
     """skeleton: the network without data, on which recorded prefixes run."""
 
     def __init__(self, skeleton: nn.Module, example: Tensor, opaque: frozenset[str]) -> None:
-        super().__init__()
+        super().__init__(autowrap_functions=_FACTORIES)
+        self._autowrap_search.append(torch)  # `torch.zeros(n, c)` is recorded if n or c is
         self._skeleton, self._example, self._opaque = skeleton, example, opaque
         self._values: dict[fx.Node, Any] = {}
         self._running = False
@@ -166,11 +170,16 @@ def _recorded(network: nn.Module, training: bool, tracer: _Tracer) -> fx.Graph:
 
 
 def _write_sizes_here(network: nn.Module, node: fx.Node) -> None:
-    """`nn.Unflatten` keeps sizes in a module; as a method call they can be rewritten."""
+    """Forms that a cut network can have too: sizes of `nn.Unflatten` stand in the call, and no
+    view demands a memory layout."""
     module = network.get_submodule(str(node.target)) if node.op == "call_module" else None
+    node.meta.pop("is_wrapped", None)  # else the code of the traced network asks for the same
     if isinstance(module, nn.Unflatten) and isinstance(module.dim, int):
         node.op, node.target = "call_method", "unflatten"
         node.args = (node.args[0], module.dim, tuple(module.unflattened_size))
+    elif node.op == "call_method" and node.target == "view":
+        if not isinstance(node.args[1], torch.dtype):
+            node.target = "reshape"
 
 
 class _Examples(fx.Interpreter):

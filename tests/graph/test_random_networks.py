@@ -1,0 +1,45 @@
+"""Whatever the network: the cut is the masked network, and costs what the graph says."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from gnnrl.graph.extract import extract
+from tests.cutting import assert_cut_is_exact, assert_trains, random_plan, randomise
+from tests.cutting import assert_survives_saving
+from tests.graph.generator import SIDE, networks
+
+CHECKS = dict(
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    print_blob=True,
+)
+
+
+def _hold(network: nn.Module, seed: int, keep_ratio: float) -> None:
+    network = randomise(network, seed)
+    image = torch.randn(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(seed))
+    subnet = assert_cut_is_exact(network, image, keep_ratio, seed)
+    assert_trains(subnet, image)
+    if seed % 5 == 0:
+        plan = random_plan(extract(network, image), keep_ratio, seed)
+        assert_survives_saving(network, subnet, plan, image)
+
+
+@given(network=networks(), seed=st.integers(0, 1000), keep_ratio=st.sampled_from((0.2, 0.5, 0.8)))
+@settings(max_examples=100, derandomize=True, **CHECKS)
+def test_random_networks_are_cut_exactly(network: nn.Module, seed: int, keep_ratio: float) -> None:
+    _hold(network, seed, keep_ratio)
+
+
+@pytest.mark.slow
+@given(network=networks(), seed=st.integers(0, 1000), keep_ratio=st.sampled_from((0.2, 0.5, 0.8)))
+@settings(max_examples=1000, **CHECKS)
+def test_a_thousand_random_networks_are_cut_exactly(
+    network: nn.Module, seed: int, keep_ratio: float
+) -> None:
+    _hold(network, seed, keep_ratio)
