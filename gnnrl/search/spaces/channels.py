@@ -65,7 +65,7 @@ class ChannelSpace:
         self._rank = np.argsort(self._order)  # place of each unit, best of its group first
         self._start = np.repeat(np.cumsum(self._sizes) - self._sizes, self._sizes)
         self._multiple = max(1, multiple)
-        self._floor = self._grid(np.clip(max(1, min_channels), core, self._sizes), up=True)
+        self.floor = self._grid(np.clip(max(1, min_channels), core, self._sizes), up=True)
         if self.budget.resource == "latency" and table is None:
             raise UserError(
                 "a budget of latency needs a latency table; measure one with "
@@ -73,7 +73,7 @@ class ChannelSpace:
             )
         self.widths = Widths(graph, self._order, table)
         self.dense: Cost = cost(graph)
-        self._limit = self._price(self._sizes) * self.budget.fraction
+        self.limit = self.price(self._sizes) * self.budget.fraction
         self._check_reachable()
         self._view = View(graph, importance, hierarchical=view == "hierarchical")
 
@@ -91,18 +91,18 @@ class ChannelSpace:
         ratios = np.clip(np.asarray(action, dtype=np.float64), SMALLEST_RATIO, 1.0)
         if ratios.shape != (self.size,):
             raise UserError(f"an action has {self.size} keep ratios, got shape {ratios.shape}")
-        if self._price(self._sizes) <= self._limit:
+        if self.price(self._sizes) <= self.limit:
             return self._sizes.copy()
         wanted = ratios * self._sizes
         low, high = 0.0, float(1.0 / ratios.min())
         for _ in range(16):
             middle = (low + high) / 2
-            if self._price(self._bounded(middle * wanted)) <= self._limit:
+            if self.price(self._bounded(middle * wanted)) <= self.limit:
                 low = middle
             else:
                 high = middle
         counts = self._fill(self._bounded(low * wanted), high * wanted)
-        while self._price(counts) < USED_UP * self._limit:
+        while self.price(counts) < USED_UP * self.limit:
             better = self._exchange(counts, high * wanted)
             if better is None:
                 break
@@ -112,11 +112,11 @@ class ChannelSpace:
     def step(self, keep: np.ndarray | None, action: np.ndarray) -> np.ndarray:
         """Keep ratios after one more cut `[G]`."""
         before = np.ones(self.size) if keep is None else keep
-        return np.maximum(before * np.clip(action, 0.0, 1.0), self._floor / self._sizes)
+        return np.maximum(before * np.clip(action, 0.0, 1.0), self.floor / self._sizes)
 
     def met(self, keep: np.ndarray) -> bool:
         """Whether these keep ratios meet the budget without being scaled."""
-        return self._price(self._bounded(keep * self._sizes)) <= self._limit
+        return self.price(self._bounded(keep * self._sizes)) <= self.limit
 
     def uniform(self) -> PruningPlan:
         """The same ratio everywhere: the baseline that every search has to beat."""
@@ -137,21 +137,22 @@ class ChannelSpace:
         """Fraction of the dense cost that a plan takes, of the budget's resource."""
         keep = kept_units(self.graph, plan.kept)
         counts = np.add.reduceat(keep, np.cumsum(self._sizes) - self._sizes, dtype=np.int64)
-        return self._price(counts) / self._price(self._sizes)
+        return self.price(counts) / self.price(self._sizes)
 
     def observation(self, keep: np.ndarray | None = None) -> Data:
         """The network's graph after keeping these ratios `[G]` (None: all)."""
         counts = self._sizes if keep is None else self._bounded(keep * self._sizes)
-        slack = 1.0 - self._limit / max(self._price(counts), 1e-12)
+        slack = 1.0 - self.limit / max(self.price(counts), 1e-12)
         return self._view.data(counts, self._order, slack)
 
-    def _price(self, counts: np.ndarray) -> float:
+    def price(self, counts: np.ndarray) -> float:
+        """Cost, of the budget's resource, when group g keeps `counts[g]` channels `[G]`."""
         return self.widths.cost(counts, self.budget.resource)
 
     def _bounded(self, wanted: np.ndarray) -> np.ndarray:
         """Whole channels, at least the floor `[G]`."""
         whole = self._grid(wanted) if self._multiple > 1 else (wanted + 1e-9).astype(np.int64)
-        return np.minimum(np.maximum(whole, self._floor), self._sizes)
+        return np.minimum(np.maximum(whole, self.floor), self._sizes)
 
     def _grid(self, counts: np.ndarray, up: bool = False) -> np.ndarray:
         """Multiples; the whole group is always allowed."""
@@ -167,7 +168,7 @@ class ChannelSpace:
             group = int(missing.argmax())
             more = counts.copy()
             more[group] = min(counts[group] + self._multiple, self._sizes[group])
-            if self._price(more) <= self._limit:
+            if self.price(more) <= self.limit:
                 counts = more
                 open_groups[group] = counts[group] < self._sizes[group]
             else:
@@ -176,29 +177,29 @@ class ChannelSpace:
 
     def _exchange(self, counts: np.ndarray, wanted: np.ndarray) -> np.ndarray | None:
         """One channel more of a group that is dear, in exchange for channels of the fullest."""
-        best, best_price = None, self._price(counts)
+        best, best_price = None, self.price(counts)
         for more in np.flatnonzero(counts < self._sizes):
             tried = counts.copy()
             tried[more] = min(counts[more] + self._multiple, self._sizes[more])
-            while self._price(tried) > self._limit:
-                fullness = np.where(tried > self._floor, tried / self._sizes, -1.0)
+            while self.price(tried) > self.limit:
+                fullness = np.where(tried > self.floor, tried / self._sizes, -1.0)
                 fullness[more] = -1.0
                 group = int(fullness.argmax())
                 if fullness[group] < 0:
                     break
-                tried[group] = max(tried[group] - self._multiple, self._floor[group])
+                tried[group] = max(tried[group] - self._multiple, self.floor[group])
             else:
                 tried = self._fill(tried, wanted)
-                if self._price(tried) > best_price:
-                    best, best_price = tried, self._price(tried)
+                if self.price(tried) > best_price:
+                    best, best_price = tried, self.price(tried)
         return best
 
     def _check_reachable(self) -> None:
-        least = self._price(self._floor) / self._price(self._sizes)
+        least = self.price(self.floor) / self.price(self._sizes)
         if least > self.budget.fraction:
             raise UserError(
                 f"budget.{self.budget.resource} {self.budget.fraction} cannot be met: with "
-                f"{int(self._floor.min())} channel(s) left in every group {least:.4f} of the dense "
+                f"{int(self.floor.min())} channel(s) left in every group {least:.4f} of the dense "
                 "network remains; raise the budget, or lower min_channels or multiple"
             )
 

@@ -1,0 +1,54 @@
+"""How many channels each group should keep, read off what losing channels costs.
+
+A group's curve tells the residual that remains after its least important channels went
+(`pruning.compensation.reconstruction`).  Channels go where they cost least for the budget that
+they free; this is the prior from which a search can start, and a baseline without a search.
+"""
+
+# G: groups
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from torch import Tensor
+
+from gnnrl.search.spaces.channels import ChannelSpace
+
+STEPS = (1, 2, 4, 8)
+"""Channels that may go at once: a step over a channel that is dear for itself."""
+
+
+def allocate(space: ChannelSpace, curves: Mapping[str, Tensor]) -> np.ndarray:
+    """Keep ratios `[G]` whose plan meets the budget with the least total residual (greedily).
+
+    Groups without a curve keep all their channels as long as others can go.
+    """
+    sizes = np.array([group.size for group in space.graph.groups])
+    known = [
+        np.asarray(curves[name]) if name in curves else np.full(size + 1, np.inf)
+        for name, size in zip(space.names, sizes, strict=True)
+    ]
+    for curve in known:
+        curve[0] = 0.0
+    counts, price = sizes.copy(), space.price(sizes)
+    while price > space.limit:
+        best: tuple[float, int, int, float] | None = None
+        for group in range(space.size):
+            for step in STEPS:
+                left = counts[group] - step
+                if left < space.floor[group]:
+                    break
+                tried = counts.copy()
+                tried[group] = left
+                freed = price - space.price(tried)
+                gone = sizes[group] - counts[group]
+                cost = known[group][gone + step] - known[group][gone]
+                slope = (cost if np.isfinite(cost) else 1e30) / max(freed, 1e-12)
+                if best is None or slope < best[0]:
+                    best = (slope, group, left, price - freed)
+        if best is None:
+            break
+        _, group, counts[group], price = best
+    return counts / sizes
