@@ -2,7 +2,7 @@
 
 `collect` measures on the dense network what every layer reads.  From that come the order in which
 channels can go (`reconstruction`, an importance) and the best weights of the layers that lose
-inputs (`solutions`, cheap enough for every evaluation).  `compensate` is for the plan that was
+inputs (`gram.GramSolve`, cheap enough for every evaluation).  `compensate` is for the plan that was
 chosen: layer by layer it fits the cut network, on the inputs which it really has, to the dense one.
 """
 
@@ -20,7 +20,7 @@ from torch import Tensor, fx, nn
 from gnnrl.graph.extract import Analysis
 from gnnrl.graph.flow import shape_of
 from gnnrl.graph.units import kept_units
-from gnnrl.pruning.elimination import Elimination, Moments, eliminate, refit, ridged
+from gnnrl.pruning.elimination import Elimination, Moments, eliminate, ridged
 from gnnrl.pruning.importance import Importance, l1_normalised
 from gnnrl.pruning.lockstep import Stepper, out_of_place
 from gnnrl.pruning.plan import PruningPlan
@@ -36,10 +36,13 @@ RECTIFIED_ROUNDS = 3
 
 @dataclass(frozen=True)
 class Calibration:
-    """What the layers of a dense network read: moments by layer."""
+    """What the layers of a dense network read: moments by layer.
+
+    forward_images: what it cost; a backward pass counts as two forward passes."""
 
     readers: tuple[Reader, ...]
     moments: Mapping[str, Moments]
+    forward_images: int
 
 
 def collect(
@@ -74,6 +77,7 @@ def collect(
             )
             for r in found
         },
+        len(images) * (1 + (1 + 2 * projections if projections else 0)),
     )
 
 
@@ -160,23 +164,6 @@ def reconstruction(
             score[torch.tensor(order)] = cumulative[1:] + torch.arange(group.size) * 1e-12
             scores[group.name], curves[group.name] = score, cumulative
     return Importance(scores), curves
-
-
-def solutions(
-    calibration: Calibration, kept: Mapping[str, Tensor]
-) -> dict[str, tuple[Tensor, Tensor]]:
-    """New weight `[O, kept inputs, kernel]` and constant `[O]` of layers that lose inputs.
-
-    kept: for each such layer, the input channels that stay.
-    """
-    found = {}
-    for reader in calibration.readers:
-        channels = kept.get(reader.layer)
-        if channels is not None and len(channels) < len(reader.units):
-            best = refit(calibration.moments[reader.layer], channels, reader.taps)
-            weight = best[:-1].t().reshape(-1, len(channels), *reader.kernel)
-            found[reader.layer] = (weight, best[-1])
-    return found
 
 
 def compensate(

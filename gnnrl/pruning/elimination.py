@@ -45,18 +45,6 @@ def inputs_of(channels: Tensor, taps: int) -> Tensor:
     return (channels[:, None] * taps + torch.arange(taps)).reshape(-1)
 
 
-def refit(moments: Moments, channels: Tensor, taps: int) -> Tensor:
-    """The best map of the input channels that stay `[len(channels) * taps + 1, O]`.
-
-    Least squares on the dense inputs: (G_SS + ridge)^-1 G_S W.
-    """
-    last = torch.tensor([len(moments.second) - 1])
-    stay = torch.cat([inputs_of(channels, taps), last])
-    matrix = ridged(moments.second[stay][:, stay])
-    right = moments.second[stay].double() @ moments.solution.double()
-    return torch.linalg.solve(matrix, right).float()
-
-
 class Elimination:
     """The state of one layer while channels of a group go."""
 

@@ -18,6 +18,8 @@ from torch.nn import functional as F
 from gnnrl.errors import UserError
 from gnnrl.graph.cost import cost
 from gnnrl.graph.graph import ComputationalGraph
+from gnnrl.graph.units import kept_units
+from gnnrl.pruning.gram import GramSolve
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.recalibration import batch_statistics, recalibrate
 from gnnrl.pruning.slot import Slot
@@ -60,6 +62,7 @@ class Evaluator:
     anew on these images first.
     reward: a name in `REWARDS`.  precision: what the subnet computes in; bfloat16 is faster on
     processors that have it and ranks plans alike.
+    compensate: makes up for lost inputs in every subnet.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class Evaluator:
         reward: str = "accuracy",
         precision: torch.dtype = torch.float32,
         batch_size: int = 512,
+        compensate: GramSolve | None = None,
     ) -> None:
         if reward not in REWARDS:
             raise UserError(f"unknown reward {reward!r}, expected one of {list(REWARDS)}")
@@ -87,6 +91,7 @@ class Evaluator:
         if isinstance(statistics, Tensor):
             self._statistics = self._ready(statistics, precision)
         self._slot = Slot(Surgeon(network, graph), self._prepare)
+        self._compensate = compensate
 
     @property
     def cost(self) -> float:
@@ -114,6 +119,8 @@ class Evaluator:
         """What the cut network says about the reward images `[N, K]`."""
         with torch.inference_mode():
             subnet = self._slot.fill(plan)
+            if self._compensate is not None:
+                self._compensate(subnet, kept_units(self.graph, plan.kept))
             if isinstance(self._statistics, Tensor):
                 recalibrate(subnet, self._statistics.split(self._batch_size))
             if self._statistics == "batch":

@@ -10,7 +10,7 @@ In the hierarchical view (GNN-RL's two levels) every channel is a point of its o
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -53,6 +53,10 @@ STATIC = (
     "importance spread",
     "importance tail",
     "weight scale",
+    "prior",
+    "residual at 3/4",
+    "residual at 1/2",
+    "residual at 1/4",
 )
 DYNAMIC = ("keep ratio", "flops share now", "slack")
 
@@ -60,7 +64,8 @@ DYNAMIC = ("keep ratio", "flops share now", "slack")
 class View:
     """Observations of one network; what does not change is computed once.
 
-    decide: layers that are decided; None: the channel groups are.
+    decide: layers that are decided; None: the channel groups are.  curves: what the channels of
+    each group cost.  prior: keep ratios `[G]` that are thought good before any evaluation.
     """
 
     def __init__(
@@ -69,13 +74,15 @@ class View:
         importance: Importance,
         hierarchical: bool = True,
         decide: Sequence[str] | None = None,
+        curves: Mapping[str, Tensor] | None = None,
+        prior: np.ndarray | None = None,
     ) -> None:
         self.graph = graph
         self._sizes = np.array([g.size for g in graph.groups])
         kinds = _kinds(graph)
         shares = _Shares(graph)
         static = np.concatenate(
-            [_operations(graph, shares), _groups(graph, importance, shares)]
+            [_operations(graph, shares), _groups(graph, importance, shares, curves, prior)]
         ).astype(np.float32)
         self._static = torch.from_numpy(np.concatenate([kinds, static], axis=1))
         self._edge_index, self._edge_attr = _edges(graph)
@@ -200,7 +207,13 @@ def _operations(graph: ComputationalGraph, shares: _Shares) -> np.ndarray:
     return table
 
 
-def _groups(graph: ComputationalGraph, importance: Importance, shares: _Shares) -> np.ndarray:
+def _groups(
+    graph: ComputationalGraph,
+    importance: Importance,
+    shares: _Shares,
+    curves: Mapping[str, Tensor] | None,
+    prior: np.ndarray | None,
+) -> np.ndarray:
     """Features of channel groups `[G, STATIC]`."""
     order = {n.layer: i for i, n in enumerate(graph.nodes)}
     table = np.zeros((len(graph.groups), len(STATIC)))
@@ -214,7 +227,22 @@ def _groups(graph: ComputationalGraph, importance: Importance, shares: _Shares) 
         table[i, 11] = min(float(score.min()) / mean, 3.0)
         table[i, 12] = math.log10(mean + 1e-6) / 3
     table[:, 7] = np.sqrt(shares.of_group)
+    if prior is not None:
+        table[:, 13] = np.log2(np.clip(prior, 1 / 64, 1.0)) / 6
+    if curves:
+        table[:, 14:17] = _curve_features(graph, curves)
     return table
+
+
+def _curve_features(graph: ComputationalGraph, curves: Mapping[str, Tensor]) -> np.ndarray:
+    """Residual after a quarter, half and three quarters went, over the network's mean at half."""
+    points = np.ones((len(graph.groups), 3))
+    for i, group in enumerate(graph.groups):
+        if group.name in curves:
+            curve = np.asarray(curves[group.name])
+            points[i] = [curve[round(part * group.size)] for part in (0.25, 0.5, 0.75)]
+    scale = max(float(points[:, 1].mean()), 1e-12)
+    return np.clip(np.log10(points / scale + 1e-4) / 4, -1.0, 1.0)
 
 
 def _channels(graph: ComputationalGraph, importance: Importance) -> Tensor:

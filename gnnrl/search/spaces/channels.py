@@ -4,10 +4,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from gnnrl.errors import UserError
 from gnnrl.graph.cost import Cost, cost
@@ -22,6 +24,9 @@ from gnnrl.search.spaces.widths import Widths
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
+
+REACH = 4.0
+"""How far an action can go from a prior, as a factor."""
 
 USED_UP = 0.995
 """A plan that uses less of the budget is improved by exchanging channels, where possible."""
@@ -40,6 +45,9 @@ class ChannelSpace:
     importance: of the channels, it orders each group.  min_channels: kept of each group at least.
     multiple: widths are rounded to multiples of it (a group smaller than that stays whole).
     table: what operations take, needed for a budget of latency.
+    curves: what a group's channels cost (`pruning.compensation.reconstruction`), for the
+    observation.  prior: keep ratios `[G]` that an action in the middle stands for; an action then
+    holds departures from it, up to `REACH` times more or less.
     """
 
     action_kind = "continuous"
@@ -53,6 +61,8 @@ class ChannelSpace:
         min_channels: int = 1,
         multiple: int = 1,
         table: LatencyTable | None = None,
+        curves: Mapping[str, Tensor] | None = None,
+        prior: np.ndarray | None = None,
         view: str = "hierarchical",
     ) -> None:
         if not graph.groups:
@@ -75,7 +85,10 @@ class ChannelSpace:
         self.dense: Cost = cost(graph)
         self.limit = self.price(self._sizes) * self.budget.fraction
         self._check_reachable()
-        self._view = View(graph, importance, hierarchical=view == "hierarchical")
+        self._prior = None if prior is None else np.clip(prior, SMALLEST_RATIO, 1.0)
+        self._view = View(
+            graph, importance, hierarchical=view == "hierarchical", curves=curves, prior=prior
+        )
 
     def plan(self, action: np.ndarray) -> PruningPlan:
         """The plan of keep ratios `[G]`, on budget."""
@@ -91,6 +104,8 @@ class ChannelSpace:
         ratios = np.clip(np.asarray(action, dtype=np.float64), SMALLEST_RATIO, 1.0)
         if ratios.shape != (self.size,):
             raise UserError(f"an action has {self.size} keep ratios, got shape {ratios.shape}")
+        if self._prior is not None:
+            ratios = np.maximum(self._prior * REACH ** (2.0 * ratios - 1.0), SMALLEST_RATIO)
         if self.price(self._sizes) <= self.limit:
             return self._sizes.copy()
         wanted = ratios * self._sizes
