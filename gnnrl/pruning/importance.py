@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from gnnrl.errors import UserError
 from gnnrl.graph.graph import ComputationalGraph, Node
-from gnnrl.graph.trace import attribute
+from gnnrl.graph.nodes import attribute
 
 Criterion = Callable[[nn.Module, ComputationalGraph], "Importance"]
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from gnnrl.graph.cost import zeros
 from gnnrl.graph.graph import ComputationalGraph
-from gnnrl.graph.trace import attribute
+from gnnrl.graph.nodes import attribute
 
 
 def sparsify(network: nn.Module, graph: ComputationalGraph, sparsity: Mapping[str, float]) -> None:

@@ -239,7 +239,7 @@ def _curve_features(graph: ComputationalGraph, curves: Mapping[str, Tensor]) -> 
     points = np.ones((len(graph.groups), 3))
     for i, group in enumerate(graph.groups):
         if group.name in curves:
-            curve = np.asarray(curves[group.name])
+            curve = curves[group.name].double().numpy()
             points[i] = [curve[round(part * group.size)] for part in (0.25, 0.5, 0.75)]
     scale = max(float(points[:, 1].mean()), 1e-12)
     return np.clip(np.log10(points / scale + 1e-4) / 4, -1.0, 1.0)

@@ -27,7 +27,7 @@ def allocate(space: ChannelSpace, curves: Mapping[str, Tensor]) -> np.ndarray:
     """
     sizes = np.array([group.size for group in space.graph.groups])
     known = [
-        np.array(curves[name]) if name in curves else np.full(size + 1, np.inf)
+        curves[name].double().numpy().copy() if name in curves else np.full(size + 1, np.inf)
         for name, size in zip(space.names, sizes, strict=True)
     ]
     for curve in known:

@@ -1,0 +1,30 @@
+"""Names of what stands in a traced network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import fx, nn
+
+
+def operation_name(node: fx.Node) -> str:
+    """`conv2d`, `add`, `BatchNorm2d` …: what a node does, in one word."""
+    if node.op == "call_module":
+        return type(node.graph.owning_module.get_submodule(str(node.target))).__name__
+    if node.op in ("call_method", "get_attr"):
+        return str(node.target)
+    return getattr(node.target, "__name__", str(node.target))
+
+
+def scope_of(node: fx.Node) -> str:
+    """Dotted name of the module a node belongs to; empty for the network itself."""
+    if node.op == "call_module":
+        return str(node.target)
+    stack = node.meta.get("nn_module_stack") or {}
+    return str(list(stack.values())[-1][0]) if stack else ""
+
+
+def attribute(module: nn.Module, path: str) -> Any:
+    """What stands at a dotted path below a module."""
+    *parents, name = path.split(".")
+    return getattr(module.get_submodule(".".join(parents)), name)
