@@ -30,7 +30,6 @@ def prune(
         from gnnrl.calibration import BATCH_SIZE, calibration_images
         from gnnrl.checkpoint import Checkpoint
         from gnnrl.data.load import DataRecipe, load_data
-        from gnnrl.graph.cost import cost
         from gnnrl.graph.graph import ComputationalGraph
         from gnnrl.pruning import surgery
         from gnnrl.pruning.plan import PruningPlan
@@ -46,12 +45,7 @@ def prune(
         if count:
             images = calibration_images(splits.train, count, sections.data.seed, device())
             recalibrate(subnet, images.split(BATCH_SIZE))
-        dense, left = cost(read), cost(read, chosen)
-        figures = {
-            "reward_accuracy": accuracy(subnet, splits.reward),
-            "flops_kept": left.flops / dense.flops,
-            "parameters_kept": left.parameters / dense.parameters,
-        }
+        figures = {"reward_accuracy": accuracy(subnet, splits.reward)}
         with _cli.results(out) as folder:
             checkpoint.following(subnet, chosen).save(folder / "subnet.safetensors")
             write_json(folder / "metrics.json", {"prune": figures})

@@ -82,12 +82,10 @@ def save(folder: Path, env: PruningEnv, result: SearchResult) -> None:
 def summary(env: PruningEnv, result: SearchResult) -> dict[str, float]:
     """Return the figures of the best plan and what it took to find it."""
     best = max(result.evaluations, key=lambda row: row["reward"])
-    dense, cost = env.space.dense, env.space.cost(result.plan)
     return {
         "reward": result.reward,
         "reward_accuracy": best["accuracy"],
-        "flops_kept": cost.flops / dense.flops,
-        "parameters_kept": cost.parameters / dense.parameters,
+        "flops_kept": env.space.cost(result.plan).flops / env.space.dense.flops,
         "plans": sum(not row["cached"] for row in result.evaluations),
         "evaluations": result.history[-1]["spent"],
     }
