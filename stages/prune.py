@@ -25,23 +25,31 @@ def prune(
     params: _cli.ParamsFile = _cli.PARAMS,
     overrides: _cli.Overrides = None,
 ) -> None:
-    """Cut the network to the plan and measure its batch-norm statistics anew."""
+    """Cut the network to the plan; make up for what it lost; measure batch norm anew."""
     with _cli.stage("prune", params, overrides) as sections:
         from gnnrl.calibration import BATCH_SIZE, calibration_images
         from gnnrl.checkpoint import Checkpoint
         from gnnrl.data.load import DataRecipe, load_data
         from gnnrl.graph.graph import ComputationalGraph
-        from gnnrl.pruning import surgery
+        from gnnrl.pruning.compensation import compensate
         from gnnrl.pruning.plan import PruningPlan
         from gnnrl.pruning.recalibration import recalibrate
-        from gnnrl.runtime import device, write_json
+        from gnnrl.pruning.surgery import Surgeon
+        from gnnrl.runtime import device, generator, write_json
         from gnnrl.training.evaluate import accuracy
 
         count = sections.prune.recalibration_images
         checkpoint = Checkpoint.load(_cli.weights_file(pretrain, sections.prune.weights))
         read, chosen = ComputationalGraph.load(graph), PruningPlan.load(plan)
         splits = load_data(DataRecipe(**dict(sections.data)), checkpoint.input_shape)
-        subnet = surgery.prune(checkpoint.restore(), read, chosen).to(device())
+        surgeon = Surgeon(checkpoint.restore().to(device()), read)
+        if sections.prune.compensation == "sequential":
+            amount = sections.prune.calibration_images
+            images = calibration_images(splits.train, amount, sections.data.seed, device())
+            own = generator(sections.data.seed, "compensation")
+            subnet = compensate(surgeon, chosen, images, own)
+        else:
+            subnet = surgeon.cut(chosen)
         if count:
             images = calibration_images(splits.train, count, sections.data.seed, device())
             recalibrate(subnet, images.split(BATCH_SIZE))

@@ -100,6 +100,7 @@ class Reward(Section):
     kind: Literal["accuracy", "loss", "divergence"]
     statistics: Literal["batch", "images", "kept"]
     recalibration_images: Count
+    compensation: Literal["none", "gram"]
     precision: Literal["float32", "bfloat16"]
     batch_size: Count
 
@@ -119,6 +120,9 @@ class Search(Section):
     batch: Count
     max_steps: Count
     importance: str
+    prior: Literal["none", "reconstruction"]
+    calibration_images: Count
+    latency_table: str | None
     weights: Weights
     min_channels: Count
     multiple: Count
@@ -145,6 +149,10 @@ class Search(Section):
         return {
             "budget": self.budget.model_dump(),
             "criterion": self.importance,
+            "prior": self.prior,
+            "calibration_images": self.calibration_images,
+            "latency_table": self.latency_table,
+            "compensation": self.reward.compensation,
             "reward": self.reward.kind,
             "statistics": self.reward.statistics,
             "recalibration_images": self.reward.recalibration_images,
@@ -170,6 +178,8 @@ class Prune(Section):
 
     weights: Weights
     recalibration_images: CountOrNone
+    compensation: Literal["none", "sequential"]
+    calibration_images: Count
 
 
 class Distillation(Section):

@@ -71,9 +71,9 @@ def collect(
         found,
         {
             r.layer: Moments(
-                sums[r.layer] / sums[r.layer][-1, -1],
-                folded(analysis.traced, r),
-                metric[r.layer] / (len(images) * projections) if projections else None,
+                (sums[r.layer] / sums[r.layer][-1, -1]).cpu(),
+                folded(analysis.traced, r).cpu(),
+                (metric[r.layer] / (len(images) * projections)).cpu() if projections else None,
             )
             for r in found
         },
@@ -128,7 +128,7 @@ def _metrics_of(
         answer = Remember(traced).run(part.clone().requires_grad_())
         ends = [kept[reader.end] for reader in found]
         for i in range(projections):
-            direction = torch.randn(answer.shape, generator=generator)
+            direction = torch.randn(answer.shape, generator=generator).to(answer.device)
             direction = direction - direction.mean(1, keepdim=True)
             last = i == projections - 1
             gradients = torch.autograd.grad(answer, ends, direction, retain_graph=not last)
@@ -212,8 +212,8 @@ def _fit(
 ) -> None:
     """Refit one layer of the running cut network, whose `filters` are left."""
     chosen = positions(wanted.shape, PLACES, generator)
-    target = values(wanted, chosen)[:, filters]
-    base = torch.zeros(())
+    target = values(wanted, chosen)[:, filters.to(wanted.device)]
+    base = target.new_zeros(())
     if reader.other:
         base = values(cut.value(_other(running, reader)), chosen)
     width = wanted.shape[-1]

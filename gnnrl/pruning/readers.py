@@ -143,10 +143,12 @@ def rows(x: Tensor, reader: Reader, places: Tensor, width: int) -> Tensor:
     (ph, pw), (sh, sw), (dh, dw) = reader.padding, reader.stride, reader.dilation
     padded = F.pad(x, (pw, pw, ph, ph)).permute(0, 2, 3, 1).contiguous()
     n, height, across, channels = padded.shape
-    base = (torch.arange(n).view(-1, 1) * height + places // width * sh) * across
+    places = places.to(x.device)
+    base = (torch.arange(n, device=x.device).view(-1, 1) * height + places // width * sh) * across
     base = (base + places % width * sw).view(-1, 1)
     taps = torch.tensor(
-        [a * dh * across + b * dw for a in range(reader.kernel[0]) for b in range(reader.kernel[1])]
+        [a * dh * across + b * dw for a in range(reader.kernel[0]) for b in range(reader.kernel[1])],
+        device=x.device,
     )
     picked = padded.view(-1, channels).index_select(0, (base + taps).view(-1))
     picked = picked.view(-1, len(taps), channels).transpose(1, 2).reshape(len(base), -1)
@@ -157,7 +159,7 @@ def values(y: Tensor, places: Tensor) -> Tensor:
     """The outputs `[n, O, H, W]` or `[n, O]` of a layer at these places, `[n * P, O]`."""
     if y.ndim == 2:
         return y
-    flat = y.flatten(2).transpose(1, 2)
+    flat, places = y.flatten(2).transpose(1, 2), places.to(y.device)
     return flat.gather(1, places.unsqueeze(-1).expand(-1, -1, y.shape[1])).reshape(-1, y.shape[1])
 
 
@@ -165,7 +167,7 @@ def folded(network: nn.Module, reader: Reader) -> Tensor:
     """The affine map of layer and norm `[D, O]`: weights, then the constant."""
     layer = network.get_submodule(reader.layer)
     weight = layer.weight.detach().flatten(1)
-    constant = torch.zeros(len(weight)) if layer.bias is None else layer.bias.detach()
+    constant = weight.new_zeros(len(weight)) if layer.bias is None else layer.bias.detach()
     if reader.norm:
         norm = network.get_submodule(reader.norm)
         scale = norm.weight.detach() / torch.sqrt(norm.running_var + norm.eps)

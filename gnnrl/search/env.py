@@ -43,6 +43,7 @@ class GraphEnv(gymnasium.Env[Data, Any]):
     `reset(seed=...)` starts the same episode for the same seed. An observation must not be changed
     after it was handed out.
 
+    spent: evaluation equivalents that making the environment took; a search is charged for them.
     name: names the environment in messages.  constraint: one sentence for people on what every
     answer keeps to.  max_episode_steps: an episode that is longer is an error.
     """
@@ -51,6 +52,7 @@ class GraphEnv(gymnasium.Env[Data, Any]):
     action_kind: ActionKind = "continuous"
     constraint: str = ""
     max_episode_steps: int = 1000
+    spent: float = 0.0
     observation_space = GraphSpace()
     metadata: ClassVar[Mapping[str, Any]] = {"render_modes": []}  # type: ignore[misc]
 

@@ -198,8 +198,9 @@ class _Search:
         """Go on from the journal; where there is nothing, let the agent get ready."""
         state = self.journal.load() if self.journal is not None else None
         if state is None:
+            self.spent = self.env.spent
             if isinstance(self.agent, Prepared):
-                self.spent = self.agent.prepare(self.env)
+                self.spent += self.agent.prepare(self.env)
             self._save()
             return
         self.agent.load_state_dict(state.pop("agent"))

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from gnnrl.calibration import calibration_images
+from gnnrl.calibration import calibration_images as sample
 from gnnrl.data.images import Labelled
 from gnnrl.graph.graph import ComputationalGraph
-from gnnrl.pruning.importance import importance
-from gnnrl.runtime import atomic_write, device, write_csv, write_json
+from gnnrl.graph.latency import LatencyTable
+from gnnrl.pruning.compensation import Calibration, collect, reconstruction
+from gnnrl.pruning.gram import GramSolve
+from gnnrl.pruning.importance import Importance, importance
+from gnnrl.pruning.surgery import Surgeon
+from gnnrl.runtime import atomic_write, device, generator, user_path, write_csv, write_json
 from gnnrl.search.budget import Budget
 from gnnrl.search.env import PruningEnv
-from gnnrl.search.evaluator import Evaluator
+from gnnrl.search.evaluator import EQUIVALENT, Evaluator
 from gnnrl.search.loop import SearchResult
+from gnnrl.search.spaces.allocation import allocate
 from gnnrl.search.spaces.channels import ChannelSpace
 
+RECONSTRUCTION = "reconstruction"
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -33,9 +40,13 @@ def channel_task(
     seed: int,
     budget: Mapping[str, float | None],
     criterion: str,
+    prior: str,
+    calibration_images: int,
+    latency_table: str | None,
     reward: str,
     statistics: str,
     recalibration_images: int,
+    compensation: str,
     precision: str,
     batch_size: int,
     max_steps: int,
@@ -43,13 +54,23 @@ def channel_task(
 ) -> PruningEnv:
     """Return the environment of a search in the space `channels`, on the device found.
 
-    budget: the fields of `Budget`.  criterion: which channels of a group go first.
+    budget: the fields of `Budget`.  criterion: which channels of a group go first, or
+    "reconstruction": those that the others can make up for.  prior: "none", or "reconstruction":
+    actions are departures from an allocation by what channels cost.  compensation: "none", or
+    "gram": subnets make up for the inputs they lost.  These three look at as many training images
+    as `calibration_images` says, without labels; the search is charged for it.
+    latency_table: a file, for a budget of latency.
     statistics: of batch norm, as `Evaluator` has it, or "images": measured on as many training
     images as `recalibration_images` says.  precision: a key of PRECISIONS.
     space: further settings of `ChannelSpace`.
     """
     network = network.to(device())
-    channels = ChannelSpace(graph, importance(criterion, network, graph), Budget(**budget), **space)
+    table = None if latency_table is None else LatencyTable.load(user_path(latency_table))
+    looked = None
+    if RECONSTRUCTION in (criterion, prior) or compensation == "gram":
+        calibration = sample(train_images, calibration_images, seed, device())
+        looked = look(network, graph, calibration, generator(seed, "calibration"))
+    channels = _space(network, graph, Budget(**budget), criterion, prior, looked, table, space)
     images, labels = next(iter(reward_images.batches(len(reward_images), device())))
     evaluator = Evaluator(
         network,
@@ -60,12 +81,53 @@ def channel_task(
         reward=reward,
         precision=PRECISIONS[precision],
         batch_size=batch_size,
+        compensate=GramSolve(graph, looked.calibration) if compensation == "gram" else None,
     )
-    return PruningEnv(channels, evaluator, max_steps)
+    env = PruningEnv(channels, evaluator, max_steps)
+    env.spent = 0.0 if looked is None else looked.calibration.forward_images / EQUIVALENT
+    return env
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What a look at calibration images told: moments, importance, residual curves."""
+
+    calibration: Calibration
+    importance: Importance
+    curves: Mapping[str, Tensor]
+
+
+def look(
+    network: nn.Module, graph: ComputationalGraph, images: Tensor, generator: torch.Generator
+) -> Looked:
+    """Measure on calibration images what losing channels costs."""
+    analysis = Surgeon(network.eval(), graph).analysis
+    calibration = collect(analysis, images, generator=generator)
+    return Looked(calibration, *reconstruction(network, analysis, calibration))
+
+
+def _space(
+    network: nn.Module,
+    graph: ComputationalGraph,
+    budget: Budget,
+    criterion: str,
+    prior: str,
+    looked: Looked | None,
+    table: LatencyTable | None,
+    options: Mapping[str, Any],
+) -> ChannelSpace:
+    reconstructed = criterion == RECONSTRUCTION and looked is not None
+    scores = looked.importance if reconstructed else importance(criterion, network, graph)
+    curves = None if looked is None else looked.curves
+    plain = ChannelSpace(graph, scores, budget, table=table, curves=curves, **options)
+    if prior != RECONSTRUCTION:
+        return plain
+    start = allocate(plain, curves)
+    return ChannelSpace(graph, scores, budget, table=table, curves=curves, prior=start, **options)
 
 
 def _statistics(kind: str, images: Labelled, count: int, seed: int) -> str | Tensor:
-    return calibration_images(images, count, seed, device()) if kind == "images" else kind
+    return sample(images, count, seed, device()) if kind == "images" else kind
 
 
 def save(folder: Path, env: PruningEnv, result: SearchResult) -> None:
