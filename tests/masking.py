@@ -58,11 +58,14 @@ class Masked:
         return self.mask.expand(self.value.shape)
 
 
-def masked_output(network: nn.Module, plan: PruningPlan, *images: Tensor) -> Tensor:
-    """What the dense network says when it is denied the channels that `plan` removes."""
-    traced = trace(network, *images) if len(images) == 1 else trace(network, images)
-    traced.train(network.training)
-    return _Interpreter(traced, plan.kept).run(*images).value
+class Oracle:
+    """A dense network that can be denied the channels which a plan removes."""
+
+    def __init__(self, network: nn.Module, image: Tensor) -> None:
+        self.traced = trace(network, image)
+
+    def says(self, plan: PruningPlan, image: Tensor) -> Tensor:
+        return _Interpreter(self.traced, plan.kept).run(image).value
 
 
 class _Interpreter(fx.Interpreter):
@@ -173,7 +176,7 @@ class _Interpreter(fx.Interpreter):
     def _reduced(self, read: Masked, value: Tensor, args: Any, kwargs: Any) -> Masked:
         dim = args[1] if len(args) > 1 else kwargs.get("dim")
         keepdim = args[2] if len(args) > 2 else kwargs.get("keepdim", False)
-        if dim is None:
+        if dim is None or isinstance(dim, bool):
             return all_there(value)
         return Masked.of(value, read.whole.amax(dim, keepdim=keepdim))
 
@@ -239,7 +242,8 @@ def values(nested: Any) -> Any:
 
 
 def whole_number(masked: Masked) -> Tensor:
-    return masked.whole.double()
+    """The mask in numbers; an index says where elements go and has none."""
+    return masked.whole.double() if masked.value.is_floating_point() else masked.value
 
 
 def _paired(value: Any, mask: Any) -> Any:

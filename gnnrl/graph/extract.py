@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,11 +16,12 @@ from gnnrl.errors import UserError
 from gnnrl.graph.couplings import Units, resolve
 from gnnrl.graph.flow import Flow, Layout, is_tensor, module_of, shape_of
 from gnnrl.graph.graph import Channels, ComputationalGraph, Node, Parameter
+from gnnrl.graph.nodes import attribute, operation_name, scope_of
 from gnnrl.graph.numbers import settle_numbers
 from gnnrl.graph.rules import gives_tensors
-from gnnrl.graph.skeleton import skeleton_of
+from gnnrl.graph.skeleton import run_part, skeleton_of
 from gnnrl.graph.tables import look_up
-from gnnrl.graph.trace import attribute, operation_name, scope_of, trace
+from gnnrl.graph.trace import trace
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,10 @@ def analyse(network: nn.Module, example_input: Tensor, protect: Iterable[str] = 
         kinds[node], rule = look_up(node, protected)
         if kinds[node] in ("input", "output", "parameter") or gives_tensors(node):
             settle_numbers(flow, node)
+            if node.target is not operator.getitem:
+                for read in node.all_input_nodes:
+                    if isinstance(flow.layouts.get(read), tuple):
+                        flow.pin(read)  # several tensors handed on as they are
             rule(flow, node)
         else:
             flow.layouts[node] = None
@@ -158,7 +164,7 @@ def _flops_inside(node: fx.Node) -> int:
     args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: n.meta["example"])
     module = skeleton_of(module_of(node))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        module(*args, **kwargs)
+        run_part(module, module_of(node), args, kwargs)
     first = next(n for n in node.all_input_nodes if is_tensor(n))
     return counter.get_total_flops() // 2 // len(first.meta["example"])
 

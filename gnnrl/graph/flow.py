@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 
 from gnnrl.errors import UserError
 from gnnrl.graph.couplings import Couplings
-from gnnrl.graph.trace import attribute, operation_name, scope_of
+from gnnrl.graph.nodes import attribute, operation_name, scope_of
 
 
 @dataclass(frozen=True)
@@ -102,13 +102,13 @@ class Flow:
         self.couplings.couple(known, labels)
 
     def pin(self, node: fx.Node) -> None:
-        """Keep every channel of a tensor."""
+        """Keep every channel of a tensor, or of several."""
         found = self.layouts.get(node)
-        if isinstance(found, Layout):
-            self.couplings.pin(found.labels)
-        elif isinstance(found, Folded):
-            source = self.layouts[found.source]
-            self.couplings.pin(source.labels)
+        for part in found if isinstance(found, tuple) else (found,):
+            if isinstance(part, Folded):
+                part = self.layouts[part.source]
+            if isinstance(part, Layout):
+                self.couplings.pin(part.labels)
 
     def refuse(self, node: fx.Node, why: str) -> None:
         """Say that this operation cannot be cut safely."""

@@ -17,7 +17,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor, fx
 
-from gnnrl.graph.trace import attribute
+from gnnrl.graph.nodes import attribute
 
 TRIALS = 3
 

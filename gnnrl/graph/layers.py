@@ -9,9 +9,9 @@ from torch import fx, nn
 
 from gnnrl.graph.flow import Flow, Layer, Layout, module_of, shape_of
 from gnnrl.graph.moving import layout_of
+from gnnrl.graph.nodes import attribute, scope_of
 from gnnrl.graph.pointwise import elementwise
 from gnnrl.graph.rules import argument, tensors_read
-from gnnrl.graph.trace import attribute, scope_of
 
 Names = tuple[str, str | None]
 """Of weight and bias in `state_dict`."""

@@ -9,8 +9,8 @@ from torch import fx
 
 from gnnrl.graph.flow import Flow, Folded, Layout, Weights, is_tensor, module_of, shape_of
 from gnnrl.graph.moving import layout_of, move, settle
+from gnnrl.graph.nodes import operation_name
 from gnnrl.graph.rules import argument, tensors_read
-from gnnrl.graph.trace import operation_name
 
 
 def elementwise(flow: Flow, node: fx.Node) -> None:

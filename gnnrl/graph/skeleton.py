@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import torch
 from torch import Tensor, fx, nn
 
 NEEDS_DATA = (RuntimeError, NotImplementedError, TypeError)
@@ -35,3 +36,24 @@ def _hollow(tensor: Tensor) -> Tensor:
     return (
         nn.Parameter(hollow, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else hollow
     )
+
+
+def run_part(
+    skeleton: nn.Module, part: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """What a part that is not looked into gives; on zeros if it cannot do without data."""
+    try:
+        return skeleton.forward(*args, **kwargs)
+    except NEEDS_DATA as error:
+        if not is_about_data(error):
+            raise
+    like = next(part.parameters(), torch.empty(0))
+
+    def zeros(value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        return torch.zeros(value.shape, dtype=value.dtype, device=like.device)
+
+    args, kwargs = fx.node.map_aggregate((args, kwargs), zeros)
+    with torch.device(like.device):
+        return copy.deepcopy(part).eval().forward(*args, **kwargs)

@@ -12,8 +12,8 @@ from torch import fx, nn
 
 from gnnrl.graph import layers, pointwise, rules
 from gnnrl.graph.flow import module_of
+from gnnrl.graph.nodes import operation_name
 from gnnrl.graph.rules import Rule
-from gnnrl.graph.trace import operation_name
 
 _MODULES: tuple[tuple[tuple[type[nn.Module], ...], str, Rule], ...] = (
     ((nn.modules.conv._ConvNd,), "conv", layers.convolution_module),

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
+from operator import index
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -56,6 +57,8 @@ class PruningPlan:
         if not isinstance(content, Mapping) or set(content) - known or "kept" not in content:
             raise UserError(f"not a pruning plan: expected an object with {sorted(known)}")
         try:
+            if not isinstance(content.get("removed_layers", []), list):
+                raise TypeError("removed_layers is not a list")
             return cls(
                 content["kept"],
                 frozenset(content.get("removed_layers", ())),
@@ -95,7 +98,7 @@ class PruningPlan:
 
 
 def _indices(layer: str, filters: Iterable[int]) -> tuple[int, ...]:
-    found = tuple(int(i) for i in filters)
+    found = tuple(index(i) for i in filters)
     if not found:
         raise UserError(
             f"layer {layer!r} keeps no filter; keep at least one (to drop the whole layer, name "

@@ -18,7 +18,7 @@ from gnnrl.graph.rules import tensors_read
 from gnnrl.graph.units import kept_units
 from gnnrl.pruning.gather import ChannelGather
 from gnnrl.pruning.plan import PruningPlan
-from gnnrl.pruning.surgery import Surgeon, fit_module, gathered
+from gnnrl.pruning.surgery import Surgeon, fit_module, gather_name, gathered
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def _fits(surgeon: Surgeon, subnet: fx.GraphModule) -> list[Callable[[np.ndarray
     found: list[Callable[[np.ndarray], None]] = []
     for node in surgeon.analysis.traced.graph.nodes:
         layout = flow.layouts.get(node)
-        if node in flow.gathers and f"{node.name}_gather" in subnet._modules:
+        if node in flow.gathers and gather_name(surgeon.analysis, node) in subnet._modules:
             found.append(_regather(surgeon, node, subnet))
         elif node.op == "call_module" and isinstance(layout, Layout) and is_tensor(node):
             module, layer = subnet.get_submodule(str(node.target)), flow.layers.get(node)
@@ -126,6 +126,6 @@ def _regather(
     def fit(keep: np.ndarray) -> None:
         index, _ = gathered(surgeon.analysis, node, keep)
         picked = ChannelGather(gather.axis, dims, torch.from_numpy(index)).to(device)
-        subnet._modules[f"{node.name}_gather"] = picked
+        subnet._modules[gather_name(surgeon.analysis, node)] = picked
 
     return fit

@@ -53,6 +53,11 @@ class Surgeon:
         """A new network; parameters that lose nothing are copied too."""
         analysis = self._without(plan.removed_layers)
         keep = kept_units(analysis.graph, plan.kept)
+        for layer in plan.weight_sparsity.keys() - analysis.graph.layers.keys():
+            raise UserError(
+                f"the plan makes layer {layer!r} sparse, which this network does not have; it is "
+                "a plan of another network"
+            )
         subnet = cut_units(analysis, keep)
         sparsify(subnet, analysis.graph, plan.weight_sparsity)
         return subnet
@@ -81,8 +86,7 @@ def _read(network: nn.Module, shape: tuple[int, ...], protected: Iterable[str]) 
 def cut_units(analysis: Analysis, keep: np.ndarray, explicit: bool = False) -> fx.GraphModule:
     """The subnet of the units with `keep` `[num_units]` true.
 
-    explicit: leave gathers in place that happen to change nothing, so that subnets of other
-    plans have the same operations.
+    explicit: leave gathers that happen to change nothing, so that all plans give the same code.
     """
     sliced = {
         id(tensor): _sliced(tensor, index)
@@ -142,7 +146,7 @@ def _gather(
         node.replace_all_uses_with(source)
         copies[original] = source
         return
-    name = f"{node.name}_gather"
+    name = gather_name(analysis, original)
     device = next(subnet.parameters()).device
     dims = len(original.meta["example"].shape)
     picked = torch.from_numpy(index).to(device)
@@ -151,6 +155,14 @@ def _gather(
         new = subnet.graph.call_module(name, (source,))
     node.replace_all_uses_with(new)
     copies[original] = new
+
+
+def gather_name(analysis: Analysis, original: fx.Node) -> str:
+    """Name of the module that gathers what an operation moved; new in a network cut before."""
+    name, taken = f"{original.name}_gather", analysis.traced._modules
+    while name in taken:
+        name += "_"
+    return name
 
 
 def gathered(analysis: Analysis, original: fx.Node, keep: np.ndarray) -> tuple[np.ndarray, int]:
@@ -237,8 +249,3 @@ def _set_argument(node: fx.Node, position: int, name: str, value: Any) -> None:
         node.update_arg(position, value)
     else:
         node.update_kwarg(name, value)
-
-
-def weight_of(network: nn.Module, name: str) -> Tensor:
-    """A parameter or buffer by its name in `state_dict`."""
-    return attribute(network, name)

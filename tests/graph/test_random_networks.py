@@ -8,9 +8,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from gnnrl.graph.extract import extract
-from tests.cutting import assert_cut_is_exact, assert_trains, random_plan, randomise
-from tests.cutting import assert_survives_saving
+from tests.cutting import (
+    assert_cut_is_exact,
+    assert_survives_saving,
+    assert_trains,
+    randomise,
+)
 from tests.graph.generator import SIDE, networks
 
 CHECKS = dict(
@@ -23,15 +26,13 @@ CHECKS = dict(
 def _hold(network: nn.Module, seed: int, keep_ratio: float) -> None:
     network = randomise(network, seed)
     image = torch.randn(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(seed))
-    subnet = assert_cut_is_exact(network, image, keep_ratio, seed)
-    assert_trains(subnet, image)
-    if seed % 5 == 0:
-        plan = random_plan(extract(network, image), keep_ratio, seed)
-        assert_survives_saving(network, subnet, plan, image)
+    cut = assert_cut_is_exact(network, image, keep_ratio, seed)
+    assert_trains(cut.subnet, image)
+    assert_survives_saving(cut, image)
 
 
 @given(network=networks(), seed=st.integers(0, 1000), keep_ratio=st.sampled_from((0.2, 0.5, 0.8)))
-@settings(max_examples=100, derandomize=True, **CHECKS)
+@settings(max_examples=60, derandomize=True, **CHECKS)
 def test_random_networks_are_cut_exactly(network: nn.Module, seed: int, keep_ratio: float) -> None:
     _hold(network, seed, keep_ratio)
 
