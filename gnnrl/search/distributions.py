@@ -41,6 +41,9 @@ class Distribution(Protocol):
     def entropy(self, outlook: Outlook) -> Tensor:
         """Return the entropy of each choice."""
 
+    def expected(self, outlook: Outlook) -> Tensor:
+        """Return the mean of each decision's action and of its square, [T, 2]."""
+
     def split(self, outlook: Outlook, values: Tensor) -> list[Tensor]:
         """Return the entries of each observation."""
 
@@ -103,6 +106,11 @@ class SquashedGaussian(_PerDecision):
         squashing = -(F.softplus(u) + F.softplus(-u)) @ self.weights
         return 0.5 * math.log(2 * math.pi * math.e) + log_std + squashing
 
+    def expected(self, outlook: Outlook) -> Tensor:
+        mean, log_std = self._moments(outlook)
+        a = torch.sigmoid(mean.unsqueeze(1) + log_std.exp().unsqueeze(1) * self.nodes)
+        return torch.stack([a @ self.weights, a.square() @ self.weights], dim=1)
+
     def action(self, raw: Tensor) -> np.ndarray:
         return torch.sigmoid(raw).numpy()
 
@@ -131,6 +139,10 @@ class Bernoulli(_PerDecision):
         logits = self._logits(outlook)
         chance = torch.sigmoid(logits)
         return F.binary_cross_entropy_with_logits(logits, chance, reduction="none")
+
+    def expected(self, outlook: Outlook) -> Tensor:
+        chance = torch.sigmoid(self._logits(outlook))
+        return torch.stack([chance, chance], dim=1)
 
     def action(self, raw: Tensor) -> np.ndarray:
         return raw.bool().numpy()
@@ -163,6 +175,11 @@ class MaskedCategorical:
     def entropy(self, outlook: Outlook) -> Tensor:
         logs = self._log_chances(outlook)
         return -(logs.exp() * logs).sum(1)
+
+    def expected(self, outlook: Outlook) -> Tensor:
+        column = torch.cat([torch.arange(size) for size in outlook.sizes])
+        chances = self._log_chances(outlook).exp()[outlook.owner, column]
+        return torch.stack([chances, chances], dim=1)
 
     def split(self, outlook: Outlook, values: Tensor) -> list[Tensor]:
         return list(values.split(1))

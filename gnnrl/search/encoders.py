@@ -74,22 +74,24 @@ class GatedConv(nn.Module):
 class ChannelEncoder(nn.Module):
     """Stage 1: the channels of each node, joined in a star, read into one embedding per node.
 
-    Two rounds: the centre hears the mean of its channels, the channels hear the centre.
+    Two rounds: the centre hears the mean of its channels, the channels hear the centre. Channels
+    are many and alike: their embeddings are half as wide as those of nodes.
     """
 
     def __init__(self, channel_features: int, hidden: int) -> None:
         super().__init__()
-        self.leaf = mlp(channel_features, hidden, hidden)
-        self.centre = nn.Linear(hidden, hidden)
-        self.update = nn.Linear(hidden, hidden)
-        self.norm = nn.LayerNorm(hidden)
+        width = max(hidden // 2, 1)
+        self.leaf = mlp(channel_features, width, width)
+        self.centre = nn.Linear(width, width)
+        self.update = nn.Linear(width, width)
+        self.out = nn.Sequential(nn.Linear(width, hidden), nn.LayerNorm(hidden))
 
     def forward(self, channel_x: Tensor, channel_index: Tensor, nodes: int) -> Tensor:
         """Return one embedding per node, [N, H]; nodes without channels get that of none."""
         leaf = self.leaf(channel_x)  # [C, H]
         centre = self.centre(pooled_mean(leaf, channel_index, nodes))  # [N, H]
         leaf = torch.relu(self.update(leaf) + centre.index_select(0, channel_index))
-        return self.norm(pooled_mean(leaf, channel_index, nodes))
+        return self.out(pooled_mean(leaf, channel_index, nodes))
 
 
 class Encoder(nn.Module):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 from torch_geometric.data import Data
 
 from gnnrl.search.distributions import distribution
@@ -60,3 +61,8 @@ class Actor:
     def values(self, observations: Sequence[Data]) -> list[float]:
         """Return the critic's value of each observation."""
         return self.policy(observations).values.tolist()
+
+    def expected(self, observations: Sequence[Data]) -> list[Tensor]:
+        """Return the mean action and mean square of every decision, [A, 2] per observation."""
+        outlook = self.policy(observations)
+        return list(self.distribution.expected(outlook).split(outlook.sizes))

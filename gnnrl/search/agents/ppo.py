@@ -14,7 +14,9 @@ from torch_geometric.data import Data
 
 from gnnrl.errors import UserError
 from gnnrl.search.agents.actor import Actor
+from gnnrl.search.agents.credit import Credit
 from gnnrl.search.agents.memory import Elites, Remembered, Scale
+from gnnrl.search.agents.samples import Sample, clipped_surrogate, normalised
 from gnnrl.search.agents.settings import split
 from gnnrl.search.encoders import EncoderSettings
 from gnnrl.search.observations import ObservationSpec, distinct
@@ -32,20 +34,22 @@ from gnnrl.search.rollout import (
 class PPOSettings:
     """Names as in Stable-Baselines3; the defaults are for searches of 100 to 200 evaluations."""
 
-    learning_rate: float = 2e-3
+    learning_rate: float = 4e-3
     n_epochs: int = 10  # passes over a rollout
     batch_size: int = 256  # transitions of a minibatch
-    clip_range: float = 0.2  # Eq. 7, on the ratio of each choice
+    clip_range: float = 0.3  # Eq. 7, on the ratio of each choice
     gamma: float = 1.0  # discount
     gae_lambda: float = 0.95
     ent_coef: float = 0.001
     vf_coef: float = 0.5
     max_grad_norm: float = 0.5
-    target_kl: float = 0.05  # per choice; an update ends where it is passed by half
+    target_kl: float = 0.2  # per choice; an update ends where it is passed by half
     initial_action: float = 0.7  # what the first actions scatter around: ratio, or chance
-    initial_std: float = 0.5  # their spread before the sigmoid
-    imitation_coef: float = 0.1  # weight of the best episodes so far
+    initial_std: float = 1.0  # their spread before the sigmoid
+    imitation_coef: float = 0.2  # weight of the best episodes so far
     elites: int = 8  # how many of them are remembered
+    credit: bool = True  # advantage per decision, where one graph is decided again and again
+    credit_decay: float = 0.8  # weight of an action that was tried, for every update since
     freeze_encoder: bool = False  # learn the heads only, for an agent from another network
 
     def __post_init__(self) -> None:
@@ -55,17 +59,6 @@ class PPOSettings:
         for name in ("gamma", "gae_lambda", "initial_action"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name} {getattr(self, name)}: expected a number in [0, 1]")
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One transition to learn from: its choices [n], their old densities and advantages."""
-
-    observation: Data
-    raw: Tensor
-    log_prob: Tensor
-    advantages: Tensor
-    return_: float
 
 
 class PPO:
@@ -89,10 +82,13 @@ class PPO:
         self.policy = self.actor.policy
         self.policy.embed.requires_grad_(not self.settings.freeze_encoder)
         learned = [p for p in self.policy.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.Adam(learned, lr=self.settings.learning_rate, eps=1e-5)
+        self.optimizer = torch.optim.Adam(
+            learned, lr=self.settings.learning_rate, eps=1e-5, fused=True
+        )
         self.generator = torch.Generator().manual_seed(seed)  # of the minibatches
         self.scale = Scale()
         self.elites = Elites(self.settings.elites)
+        self.credit = Credit(self.settings.credit_decay)
 
     def act(
         self, observations: Sequence[Data], generator: torch.Generator, greedy: bool = False
@@ -121,8 +117,8 @@ class PPO:
         return figures
 
     def _samples(self, rollout: Rollout) -> list[Sample]:
-        samples, advantages = [], []
-        for episode in rollout.episodes:
+        samples = []
+        for episode, credited in zip(rollout.episodes, self._credited(rollout), strict=True):
             gae = episode_advantages(
                 episode, self._bootstrap(episode), self.settings.gamma, self.settings.gae_lambda
             )
@@ -131,20 +127,20 @@ class PPO:
             self.scale.update(returns)
             self.elites.offer(episode, returns)
             for step, advantage, value in zip(episode.transitions, gae, returns, strict=True):
-                own = decision_advantages(step, advantage)
+                shared = decision_advantages(step, advantage)
+                own = shared if credited is None else credited
                 chosen = step.decision
                 assert chosen.raw is not None and chosen.log_prob is not None
-                advantages.append(own)
                 samples.append(Sample(step.observation, chosen.raw, chosen.log_prob, own, value))
-        every = torch.cat(advantages)
         # one episode alone says nothing about the mean: its advantage is only brought to scale
-        mean = every.mean() if len(rollout.episodes) > 1 else every.new_zeros(())
-        std = every.std(correction=0) if len(rollout.episodes) > 1 else self.scale.std
-        return [
-            Sample(s.observation, s.raw, s.log_prob, ((s.advantages - mean) / (std + 1e-8)).float(),
-                   s.return_)
-            for s in samples
-        ]  # fmt: skip
+        return normalised(samples) if len(rollout.episodes) > 1 else normalised(samples, self.scale)
+
+    @torch.no_grad()
+    def _credited(self, rollout: Rollout) -> list[Tensor | None]:
+        given = any(step.credit is not None for step in rollout.transitions)
+        if given or not self.settings.credit or self.actor.spec.action_kind == "categorical":
+            return [None] * len(rollout.episodes)
+        return self.credit.of(rollout, self.actor.expected)
 
     def _bootstrap(self, episode: Episode) -> float:
         if episode.final is None:
@@ -201,6 +197,7 @@ class PPO:
             "generator": self.generator.get_state(),
             "scale": self.scale.state_dict(),
             "elites": self.elites.state_dict(),
+            "credit": self.credit.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -210,12 +207,7 @@ class PPO:
         self.generator.set_state(state["generator"])
         self.scale.load_state_dict(state["scale"])
         self.elites.load_state_dict(state["elites"])
-
-
-def clipped_surrogate(ratio: Tensor, advantages: Tensor, clip_range: float) -> Tensor:
-    """Return the surrogate objective of each choice (Schulman et al. 2017, Eq. 7)."""
-    clipped = ratio.clamp(1 - clip_range, 1 + clip_range)
-    return torch.minimum(ratio * advantages, clipped * advantages)
+        self.credit.load_state_dict(state["credit"])
 
 
 def build(spec: ObservationSpec, seed: int, **parameters: Any) -> PPO:
