@@ -29,7 +29,7 @@ def search(
         from gnnrl.checkpoint import Checkpoint
         from gnnrl.data.load import DataRecipe, load_data
         from gnnrl.graph.graph import ComputationalGraph
-        from gnnrl.runtime import claim, seed_everything
+        from gnnrl.runtime import claim, seed_everything, user_path
         from gnnrl.search import loop, task
         from gnnrl.search.agents.build import build_agent
 
@@ -47,7 +47,8 @@ def search(
         )
         agent = build_agent(options.agent, env, seed=options.seed, **options.agent_parameters())
         images = splits.reward.fingerprint(), splits.train.fingerprint()
-        key = _cli.run_key(checkpoint.digest, graph, *images, options.model_dump(mode="json"))
+        files = [graph, *(user_path(name) for name in [options.latency_table] if name)]
+        key = _cli.run_key(checkpoint.digest, *images, *files, options.model_dump(mode="json"))
         with claim("search", key) as journal:
             found = loop.search(
                 env,

@@ -133,6 +133,16 @@ def test_a_stage_depends_on_what_others_write(name):
             assert any(dep == out or dep.startswith(f"{out}/") for out in written), dep
 
 
+def test_other_pipelines_leave_nothing_to_check_out():
+    """DVC checks out the outs of all pipelines at once; one that was not run would break it."""
+    for path in set(ROOT.glob("*/**/dvc.yaml")):
+        for stage in yaml.safe_load(path.read_text(encoding="utf-8"))["stages"].values():
+            for out in [*stage["outs"], *stage.get("metrics", [])]:
+                assert next(iter(out.values())) == {"cache": False}, f"{path}: {out}"
+            for dep in paths(stage["deps"]):
+                assert (path.parent / stage.get("wdir", ".") / dep).exists(), f"{path}: {dep}"
+
+
 def test_timings_are_nobodys_out():
     """They differ from run to run; dvc.lock must not."""
     for name in STAGES:
