@@ -43,6 +43,8 @@ class PPO(Section):
     initial_std: Positive
     imitation_coef: NotNegative
     elites: CountOrNone
+    credit: Switch
+    credit_decay: Probability
     freeze_encoder: Switch
 
 
