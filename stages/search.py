@@ -32,6 +32,7 @@ def search(
         from gnnrl.runtime import claim, seed_everything, user_path
         from gnnrl.search import loop, task
         from gnnrl.search.agents.build import build_agent
+        from gnnrl.search.agents.transfer import adopt
 
         options = sections.search
         seed_everything(options.seed)
@@ -46,8 +47,13 @@ def search(
             **options.task_parameters(),
         )
         agent = build_agent(options.agent, env, seed=options.seed, **options.agent_parameters())
+        if options.agent_from is not None:
+            adopt(agent, user_path(options.agent_from))
         images = splits.reward.fingerprint(), splits.train.fingerprint()
-        files = [graph, *(user_path(name) for name in [options.latency_table] if name)]
+        files = [
+            graph,
+            *(user_path(name) for name in (options.latency_table, options.agent_from) if name),
+        ]
         key = _cli.run_key(checkpoint.digest, *images, *files, options.model_dump(mode="json"))
         with claim("search", key) as journal:
             found = loop.search(

@@ -114,6 +114,7 @@ class Search(Section):
     seed: Seed
     space: Literal["channels"]
     agent: str
+    agent_from: str | None
     encoder: Literal["plain", "multi_stage"]
     budget: Budget
     evaluations: Count
