@@ -182,10 +182,15 @@ class _Interpreter(fx.Interpreter):
 
 
 def _is_elementwise(module: nn.Module) -> bool:
-    return type(module).__module__ in (
-        "torch.nn.modules.activation",
-        "torch.nn.modules.dropout",
-    ) or isinstance(module, nn.Identity | nn.LocalResponseNorm)
+    return (
+        type(module).__module__
+        in (
+            "torch.nn.modules.activation",
+            "torch.nn.modules.dropout",
+        )
+        or isinstance(module, nn.Identity | nn.LocalResponseNorm)
+        or type(module).__name__ == "DropPath"
+    )
 
 
 def all_there(value: Tensor) -> Masked:

@@ -16,6 +16,7 @@ from gnnrl.errors import UserError
 from gnnrl.graph.couplings import Units, resolve
 from gnnrl.graph.flow import Flow, Layout, is_tensor, module_of, shape_of
 from gnnrl.graph.graph import Channels, ComputationalGraph, Node, Parameter
+from gnnrl.graph.moving import refuse_shared_writing
 from gnnrl.graph.nodes import attribute, operation_name, scope_of
 from gnnrl.graph.numbers import settle_numbers
 from gnnrl.graph.rules import gives_tensors
@@ -69,6 +70,7 @@ def analyse(network: nn.Module, example_input: Tensor, protect: Iterable[str] = 
         kinds[node], rule = look_up(node, protected)
         if kinds[node] in ("input", "output", "parameter") or gives_tensors(node):
             settle_numbers(flow, node)
+            refuse_shared_writing(flow, node)
             if node.target is not operator.getitem:
                 for read in node.all_input_nodes:
                     if isinstance(flow.layouts.get(read), tuple):

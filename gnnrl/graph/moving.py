@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
-from gnnrl.graph.flow import Flow, Folded, Gather, Layout, is_tensor, shape_of
+from gnnrl.graph.flow import Flow, Folded, Gather, Layout, is_tensor, module_of, shape_of
 from gnnrl.graph.folding import classes_along, commutes, line_of, run
 
 
@@ -175,3 +175,26 @@ def _keeps_order(index: np.ndarray, count: int) -> bool:
     return len(index) % (inner * count) == 0 and bool(
         (index.reshape(-1, count, inner) == np.arange(count)[None, :, None]).all()
     )
+
+
+def refuse_shared_writing(flow: Flow, node: fx.Node) -> None:
+    """An operation in place must be seen by all that read what it wrote, in the cut network too:
+    not where surgery copies channels, nor where its result is dropped."""
+    read = next((n for n in node.all_input_nodes if is_tensor(n)), None)
+    if read is None or not _writes(node):
+        return
+    if not node.users:
+        flow.refuse(node, "it writes in place and its result is not used (write x = x.add_(…))")
+    if read in flow.gathers and any(node < user for user in flow.gathers[read].source.users):
+        flow.refuse(node, "it writes into a part of a tensor that is read again later")
+
+
+def _writes(node: fx.Node) -> bool:
+    if node.op == "call_module":
+        return bool(getattr(module_of(node), "inplace", False))
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    in_place = name.endswith("_") and not name.endswith("__")
+    return in_place or name in _IN_PLACE or node.kwargs.get("inplace") is True
+
+
+_IN_PLACE = {"iadd", "isub", "imul", "itruediv", "ipow"}

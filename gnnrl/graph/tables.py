@@ -152,6 +152,8 @@ def _look_up(node: fx.Node) -> tuple[str, Rule]:
         return "output", rules.output
     if node.op == "get_attr":
         return "parameter", rules.weights
+    if node.meta.get("identity"):
+        return "identity", pointwise.elementwise
     if node.op == "call_module":
         return _module(node)
     library = getattr(node.target, "__module__", None) or "torch"

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from gnnrl.errors import UserError
-from gnnrl.graph.nodes import attribute
+from gnnrl.graph.nodes import attribute, scope_of
 from gnnrl.graph.recorder import Recorder, depends_on_data
 from gnnrl.graph.skeleton import NEEDS_DATA, is_about_data, run_part, skeleton_of, without_data
 
@@ -34,13 +34,7 @@ def trace(
     example = without_data(example)
     skeleton, network = skeleton_of(network), copy.deepcopy(network)
     mode = {name: module.training for name, module in network.named_modules()}
-    graph = _recorded(network, False, Recorder(skeleton, example, opaque))
-    try:
-        _restore_training_flags(
-            graph, _recorded(network, True, Recorder(skeleton, example, opaque))
-        )
-    except UserError:  # it cannot be recorded in training mode; nothing to restore
-        pass
+    graph = _recorded_for_both_modes(network, skeleton, example, opaque)
     for node in graph.nodes:
         _write_sizes_here(network, node)
     traced = fx.GraphModule(network, graph, class_name=type(network).__name__)
@@ -48,6 +42,41 @@ def trace(
     for name, module in traced.named_modules():
         module.training = mode.get(name, mode[""])
     return traced
+
+
+def _recorded_for_both_modes(
+    network: nn.Module, skeleton: nn.Module, example: Tensor, opaque: frozenset[str]
+) -> fx.Graph:
+    """The operations in evaluation mode, able to be trained as the network's own code was."""
+
+    def record(training: bool, leaves: frozenset[str]) -> fx.Graph:
+        return _recorded(network, training, Recorder(skeleton, example, leaves))
+
+    graph = record(False, opaque)
+    try:
+        twin = record(True, opaque)
+        switched = _switched_off(network, graph, twin)
+        if switched:  # stochastic depth and the like: kept whole, to go on deciding by itself
+            graph, twin = record(False, opaque | switched), record(True, opaque | switched)
+            for node in graph.nodes:
+                if node.op == "call_module" and node.target in switched:
+                    node.meta["identity"] = True
+        _restore_training_flags(graph, twin)
+    except UserError:  # it cannot be recorded in training mode; nothing to restore
+        pass
+    return graph
+
+
+def _switched_off(network: nn.Module, graph: fx.Graph, training: fx.Graph) -> frozenset[str]:
+    """Modules without parts or weights that do something in training and nothing otherwise."""
+    busy = {scope_of(node) for node in training.nodes if node.op != "call_module"}
+    names = busy - {scope_of(node) for node in graph.nodes} - {""}
+    modules = {name: network.get_submodule(name) for name in names}
+    return frozenset(
+        name
+        for name, module in modules.items()
+        if not any(True for _ in module.children()) and not any(True for _ in module.parameters())
+    )
 
 
 def _recorded(network: nn.Module, training: bool, tracer: Recorder) -> fx.Graph:
@@ -63,9 +92,13 @@ def _recorded(network: nn.Module, training: bool, tracer: Recorder) -> fx.Graph:
         raise
     except Exception as error:  # whatever the network's own Python raises under the tracer
         raise UserError(
-            f"{type(network).__name__} cannot be read as a graph: {str(error).splitlines()[0]}; "
+            f"{type(network).__name__} cannot be read as a graph: {_first_line(error)}; "
             "protect the part that does this (extract.protect) or rewrite it"
         ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _write_sizes_here(network: nn.Module, node: fx.Node) -> None:
@@ -119,7 +152,7 @@ class _Examples(fx.Interpreter):
         except (RuntimeError, ValueError) as error:
             raise UserError(
                 f"the network does not run on an input of shape {tuple(example.shape)}: "
-                f"{str(error).splitlines()[0]}; give an input it accepts"
+                f"{_first_line(error)}; give an input it accepts"
             ) from error
 
 

@@ -355,9 +355,46 @@ def _halves(n: nn.Module, x: Tensor) -> Tensor:
     return n.conv2(torch.cat([b, a], dim=2))
 
 
+def _swapped(n: nn.Module, x: Tensor) -> Tensor:
+    return n.conv2(torch.cat(x.chunk(2, dim=1)[::-1], 1))
+
+
+def _write_into_part(n: nn.Module, x: Tensor) -> Tensor:
+    part = x[:, 2:6]
+    part += 1.0
+    return n.conv2(x) + F.pad(part, (0, 0, 0, 0, 2, 2))
+
+
+def _write_and_forget(n: nn.Module, x: Tensor) -> Tensor:
+    x.add_(1.0)
+    return n.conv2(x)
+
+
+def _write_and_go_on(n: nn.Module, x: Tensor) -> Tensor:
+    y = n.conv2(x)
+    z = y
+    y += x
+    return y * z
+
+
+def test_writing_without_using_the_result_is_refused() -> None:
+    assert "'add_'" in _sentence(Made(_write_and_forget))
+
+
+def test_what_is_written_in_place_is_seen_under_every_name() -> None:
+    network, image = randomise(Made(_write_and_go_on)), torch.randn(2, 3, 8, 8)
+    subnet = prune(network, extract(network, image), PruningPlan({}))
+    torch.testing.assert_close(subnet(image), network(image))
+
+
+def test_writing_into_a_part_that_is_read_again_is_refused() -> None:
+    assert "'iadd'" in _sentence(Made(_write_into_part))
+
+
 @pytest.mark.parametrize(
     "middle",
     [
+        _swapped,
         _pool_over_channels,
         _efficient_channel_attention,
         _moved_parameter,

@@ -152,6 +152,37 @@ def test_a_flag_that_follows_training_goes_on_following_it() -> None:
         assert not torch.equal(subnet(image), subnet(image))
 
 
+class DropPath(nn.Module):
+    """Stochastic depth as timm writes it: in evaluation it does nothing at all."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.training:
+            return x
+        return x * torch.bernoulli(torch.full((x.shape[0], 1, 1, 1), 0.5)) / 0.5
+
+
+class Dropping(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.conv2, self.drop = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1), DropPath()
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.conv1(x)
+        return self.head((x + self.drop(self.conv2(x))).mean((2, 3)))
+
+
+def test_a_part_that_acts_in_training_only_goes_on_acting() -> None:
+    network, image = randomise(Dropping()), torch.randn(16, 3, 8, 8)
+    graph = extract(network, image)
+    plan = random_plan(graph, 0.5, seed=0)
+    assert {group.layers for group in graph.groups} == {("conv1", "conv2")}
+    subnet = prune(network, graph, plan)
+    assert_equals_masked(network, subnet, plan, image, 1e-6)
+    subnet.train()
+    assert not torch.equal(subnet(image), subnet(image))
+
+
 def test_subnets_can_be_copied_and_exported() -> None:
     network, image = _network("resnet20")
     subnet = prune(network, extract(network, image), plan_of(network, image, 0.5, 0))
