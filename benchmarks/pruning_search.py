@@ -15,6 +15,7 @@ import csv
 import platform
 import time
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,7 @@ from gnnrl.training.evaluate import accuracy
 
 WEIGHTS = {"resnet20": "resnet20-12fca82f.th", "resnet56": "resnet56-4bfd9763.th"}
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-RECALIBRATION = 512
+RECALIBRATION, CALIBRATION, REFIT = 512, 1024, 1024
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ METHODS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Setting:
     """A network with its images."""
 
@@ -98,11 +99,20 @@ def load(name: str, images: Path, weights: Path) -> Setting:
     return Setting(network, graph, splits.train, splits.reward, splits.test)
 
 
+@cache
+def looked_at(setting: Setting, seed: int) -> task.Looked:
+    """The look at the calibration images that all methods of a seed share."""
+    images = calibration_images(setting.train, CALIBRATION, seed, torch.device("cpu"))
+    return task.look(setting.network, setting.graph, images, generator(seed, "calibration"))
+
+
 def run(
     setting: Setting, method: Method, budget: float, compensation: str, seed: int, spend: int
 ) -> tuple[dict[str, object], list[dict[str, object]], PruningPlan]:
     """One search; its figures and its evaluations."""
     seed_everything(seed)
+    needed = "reconstruction" in (method.criterion, method.prior) or compensation == "gram"
+    looked = looked_at(setting, seed) if needed else None
     start = time.perf_counter()
     env = task.channel_task(
         setting.network,
@@ -113,7 +123,7 @@ def run(
         budget={"flops": budget, "parameters": None, "latency": None},
         criterion=method.criterion,
         prior=method.prior,
-        calibration_images=1024,
+        calibration_images=CALIBRATION,
         latency_table=None,
         reward="loss",
         statistics="batch",
@@ -122,6 +132,7 @@ def run(
         precision="bfloat16",
         batch_size=512,
         max_steps=1,
+        looked=looked,
     )
     agent = build_agent(method.agent, env, seed=seed, **dict(method.settings))
     evaluations = spend if method.evaluations is None else int(np.ceil(env.spent)) + 1
@@ -146,7 +157,7 @@ def measure(setting: Setting, plan: PruningPlan, compensation: str, seed: int) -
     found = {"recalibrated": accuracy(subnet, setting.report)}
     if compensation == "gram":
         own = generator(seed, "compensation")
-        more = calibration_images(setting.train, 2048, seed, torch.device("cpu"))
+        more = calibration_images(setting.train, REFIT, seed, torch.device("cpu"))
         subnet = compensate(surgeon, plan, flipped(more, own), own).eval()
         found["compensated"] = accuracy(subnet, setting.report)
     return found

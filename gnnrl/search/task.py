@@ -50,6 +50,7 @@ def channel_task(
     precision: str,
     batch_size: int,
     max_steps: int,
+    looked: Looked | None = None,
     **space: Any,
 ) -> PruningEnv:
     """Return the environment of a search in the space `channels`, on the device found.
@@ -59,15 +60,15 @@ def channel_task(
     actions are departures from an allocation by what channels cost.  compensation: "none", or
     "gram": subnets make up for the inputs they lost.  These three look at as many training images
     as `calibration_images` says, without labels; the search is charged for it.
-    latency_table: a file, for a budget of latency.
+    latency_table: a file, for a budget of latency.  looked: a look at the calibration images that
+    was taken before; the search is charged for it all the same.
     statistics: of batch norm, as `Evaluator` has it, or "images": measured on as many training
     images as `recalibration_images` says.  precision: a key of PRECISIONS.
     space: further settings of `ChannelSpace`.
     """
     network = network.to(device())
     table = None if latency_table is None else LatencyTable.load(user_path(latency_table))
-    looked = None
-    if RECONSTRUCTION in (criterion, prior) or compensation == "gram":
+    if looked is None and (RECONSTRUCTION in (criterion, prior) or compensation == "gram"):
         calibration = sample(train_images, calibration_images, seed, device())
         looked = look(network, graph, calibration, generator(seed, "calibration"))
     channels = _space(network, graph, Budget(**budget), criterion, prior, looked, table, space)
