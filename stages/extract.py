@@ -27,12 +27,15 @@ def extract(
 
         from gnnrl.checkpoint import Checkpoint
         from gnnrl.graph import extract as graphs
+        from gnnrl.graph.picture import draw
+        from gnnrl.runtime import atomic_write
 
         checkpoint = Checkpoint.load(network)
         image = torch.zeros(1, *checkpoint.input_shape)
         graph = graphs.extract(checkpoint.restore(), image, sections.extract.protect)
         with _cli.results(out) as folder:
             graph.save(folder / "graph.json")
+            atomic_write(folder / "graph.png", draw(graph))
 
 
 if __name__ == "__main__":
