@@ -114,7 +114,7 @@ def run(
     needed = "reconstruction" in (method.criterion, method.prior) or compensation == "gram"
     looked = looked_at(setting, seed) if needed else None
     start = time.perf_counter()
-    env = task.channel_task(
+    env = task.pruning_task(
         setting.network,
         setting.graph,
         setting.reward,

@@ -8,6 +8,9 @@ import typer
 
 STAGES = ("pretrain", "extract", "search", "prune", "train", "evaluate", "report")
 
+COMMANDS = (*STAGES, "latency", "schedule")
+"""The stages, and what stands beside the pipeline."""
+
 app = typer.Typer(
     help="From images to a smaller, trained network, stage by stage.",
     add_completion=False,
@@ -17,8 +20,8 @@ app = typer.Typer(
 
 
 def add_stages() -> None:
-    """Make every stage a command of the same name."""
-    for name in STAGES:
+    """Make every stage, and what stands beside them, a command of the same name."""
+    for name in COMMANDS:
         app.command(name)(getattr(importlib.import_module(f"stages.{name}"), name))
 
 

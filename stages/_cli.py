@@ -100,11 +100,13 @@ def weights_file(pretrain: Path, weights: str) -> Path:
 
 
 def run_key(*parts: object) -> str:
-    """Return a digest of what a run depends on: its parts, the library's source, its versions."""
+    """Return a digest of what a run depends on: its parts, the user's own code that they name, the
+    library's source, its versions."""
     import torch
 
     import gnnrl
+    from gnnrl.named import own_files
     from gnnrl.runtime import content_key, device
 
     source = sorted(Path(gnnrl.__file__).parent.rglob("*.py"))
-    return content_key(*parts, *source, str(torch.__version__), device().type)
+    return content_key(*parts, *own_files(parts), *source, str(torch.__version__), device().type)

@@ -38,9 +38,8 @@ def pretrain(
             options.weights,
             options.sha256,
         )
-        key = _cli.run_key(
-            start.digest, splits.train.fingerprint(), options.model_dump(mode="json")
-        )
+        settings = sections.network.name, options.model_dump(mode="json")
+        key = _cli.run_key(start.digest, splits.train.fingerprint(), *settings)
         with claim("pretrain", key) as scratch:
             network = start.restore()
             training = train(

@@ -38,7 +38,7 @@ def search(
         seed_everything(options.seed)
         checkpoint = Checkpoint.load(_cli.weights_file(pretrain, options.weights))
         splits = load_data(DataRecipe(**dict(sections.data)), checkpoint.input_shape)
-        env = task.channel_task(
+        env = task.pruning_task(
             checkpoint.restore(),
             ComputationalGraph.load(graph),
             splits.reward,
@@ -54,7 +54,8 @@ def search(
             graph,
             *(user_path(name) for name in (options.latency_table, options.agent_from) if name),
         ]
-        key = _cli.run_key(checkpoint.digest, *images, *files, options.model_dump(mode="json"))
+        settings = checkpoint.name, options.model_dump(mode="json")
+        key = _cli.run_key(checkpoint.digest, *images, *files, *settings)
         with claim("search", key) as journal:
             found = loop.search(
                 env,

@@ -28,6 +28,7 @@ def train(
     with _cli.stage("train", params, overrides) as sections:
         from gnnrl.checkpoint import Checkpoint
         from gnnrl.data.load import DataRecipe, load_data
+        from gnnrl.pruning.sparsity import zero_masks
         from gnnrl.runtime import claim, seed_everything, write_csv, write_json
         from gnnrl.training.distillation import Distillation
         from gnnrl.training.evaluate import accuracy
@@ -41,7 +42,8 @@ def train(
         seed_everything(options.seed)
         taught = Distillation(dense.restore(), **dict(options.distillation))
         images = splits.train.fingerprint()
-        key = _cli.run_key(checkpoint.digest, dense.digest, images, options.model_dump(mode="json"))
+        settings = checkpoint.name, options.model_dump(mode="json")
+        key = _cli.run_key(checkpoint.digest, dense.digest, images, *settings)
         with claim("train", key) as scratch:
             network = checkpoint.restore()
             training = fit(
@@ -51,6 +53,7 @@ def train(
                 seed=options.seed,
                 distillation=taught if taught.alpha else None,
                 each_epoch=lambda _, net: {"reward_accuracy": accuracy(net, splits.reward)},
+                zeros=zero_masks(network, checkpoint.input_shape, checkpoint.plans),
                 scratch=scratch,
                 visible=True,
             )

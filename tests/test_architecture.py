@@ -30,6 +30,7 @@ HEIGHTS = {
     "calibration": 14,
     "progress": 5,
     "runtime": 5,
+    "named": 4,
     "errors": 0,
 }
 HEAVY = {"torch", "torchvision", "torch_geometric", "numpy", "pandas", "matplotlib", "ray"}

@@ -95,7 +95,11 @@ def test_a_missing_key_is_an_error_because_nothing_has_a_default(values, key):
         ("search.ppo.learning_rate", "fast", "must be a number, got 'fast'"),
         ("search.ppo.learning_rate", float("nan"), "must be a number, got nan"),
         ("search.ppo.learning_rate", 0, "must be greater than 0, got 0"),
-        ("search.space", "chanels", "must be one of 'channels', got 'chanels'"),
+        (
+            "search.space",
+            "chanels",
+            "must be one of channels, weights or package.module:name, got 'chanels'",
+        ),
         ("search.weights", "last", "must be final, initial or the epoch of a snapshot"),
         ("search", [1], "must be a mapping of keys, got [1]"),
         ("data", None, "must be a mapping of keys, got null"),

@@ -195,9 +195,9 @@ def search_arguments(artifacts: Path, out: Path) -> list[object]:
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("search.agent=pppo", "unknown agent 'pppo'"),
+        ("search.agent=pppo", "there is no agent 'pppo'"),
         ("search.space=chanels", "'search.space' must be one of 'channels'"),
-        ("search.importance=l3", "unknown importance 'l3'"),
+        ("search.importance=l3", "there is no importance 'l3'"),
         ("search.sead=1", "did you mean 'search.seed'?"),
         ("search.budget.flops=1e-4", "cannot be met"),
         ("search.weights=7", "there is no snapshot of epoch 7, kept are 1"),

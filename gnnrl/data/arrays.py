@@ -64,13 +64,19 @@ def _listing(arrays: Arrays, input_shape: Shape, transform: Transform) -> Listin
     return Listing(labels, read, read)
 
 
-def _source(
+def array_source(
     name: str,
     classes: tuple[str, ...],
     read: Callable[[str], Arrays],
     shape: Shape,
     transform: Transform,
 ) -> Source:
+    """Return a data set from arrays; `read("train")` and `read("test")` are called at first use.
+
+    read: gives pixels uint8 [N, C, H, W], scaled to `shape` where they are of another, and labels
+    [N], whole numbers from 0.
+    """
+
     def listed(split: str) -> Listing:
         return _listing(read(split), shape, transform)
 
@@ -79,7 +85,7 @@ def _source(
 
 def digits(root: Path | None, input_shape: Shape, transform: Transform) -> Source:
     """scikit-learn's 1,797 handwritten digits of 8x8 pixels; a fixed fifth of each is for tests."""
-    return _source("digits", tuple("0123456789"), _read_digits, input_shape, transform)
+    return array_source("digits", tuple("0123456789"), _read_digits, input_shape, transform)
 
 
 def _read_digits(split: str) -> Arrays:
@@ -106,7 +112,7 @@ def fashion_mnist(root: Path, input_shape: Shape, transform: Transform) -> Sourc
             raise UserError(_unreadable("FashionMNIST", root, error)) from error
         return data.data[:, None], data.targets.long()
 
-    return _source("fashion_mnist", FASHION, read, input_shape, transform)
+    return array_source("fashion_mnist", FASHION, read, input_shape, transform)
 
 
 @dataclass(frozen=True)
@@ -149,7 +155,7 @@ def cifar(root: Path, input_shape: Shape, transform: Transform, kind: Cifar) -> 
         return torch.from_numpy(pixels), torch.tensor(labels)
 
     classes = tuple(_unpickled(root, kind, kind.meta)[kind.classes])
-    return _source(kind.title, classes, read, input_shape, transform)
+    return array_source(kind.title, classes, read, input_shape, transform)
 
 
 class _Arrays(pickle.Unpickler):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,6 +14,7 @@ from gnnrl.data.images import Shape
 from gnnrl.data.splits import Source, Splits
 from gnnrl.data.transform import AUGMENTATIONS, Transform
 from gnnrl.errors import UserError
+from gnnrl.named import named
 from gnnrl.runtime import user_path
 
 Opener: TypeAlias = Callable[[Path, Shape, Transform], Source]
@@ -54,7 +54,7 @@ KINDS: Mapping[str, Kind] = {
 class DataRecipe:
     """Which images, and how they are split and prepared.
 
-    name: a key of KINDS.
+    name: a key of KINDS, or `package.module:function` of your own, an `Opener`.
     root: the folder of the data set (all but digits); ~, variables and DVC's checkout are known.
     reward_images: how many images score a search.
     reward_from: "train", or "test" for a network which has been trained on all training images.
@@ -74,7 +74,7 @@ class DataRecipe:
 
 def load_data(recipe: DataRecipe, input_shape: Shape = (3, 32, 32)) -> Splits:
     """Return the splits, each read at its first use, as images of the input shape."""
-    kind = _chosen(KINDS, recipe.name, "data set")
+    kind = _kind(recipe)
     if kind.needs_root and not recipe.root:
         raise UserError(f"the data set {recipe.name} needs a root: the folder its images are in")
     root = user_path(recipe.root or ".")
@@ -87,18 +87,22 @@ def load_data(recipe: DataRecipe, input_shape: Shape = (3, 32, 32)) -> Splits:
     )
 
 
+def _kind(recipe: DataRecipe) -> Kind:
+    found = named(recipe.name, KINDS, "data set")
+    if isinstance(found, Kind):
+        return found
+    if not (recipe.mean and recipe.std):
+        raise UserError(
+            f"no mean and standard deviation are customary for {recipe.name}: give data.mean and "
+            "data.std, one number per channel"
+        )
+    return Kind(found, recipe.mean, recipe.std, "none", needs_root=False)
+
+
 def _transform(kind: Kind, recipe: DataRecipe, channels: int) -> Transform:
     name = recipe.augmentation or kind.augmentation
     return Transform(
         tuple(recipe.mean or kind.mean),
         tuple(recipe.std or kind.std),
-        _chosen(AUGMENTATIONS, name, "augmentation"),
+        named(name, AUGMENTATIONS, "augmentation"),
     ).for_channels(channels)
-
-
-def _chosen(table: Mapping, name: str, what: str) -> object:
-    if name not in table:
-        close = difflib.get_close_matches(name, table)
-        hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(table)}"
-        raise UserError(f"there is no {what} {name!r}; {hint}")
-    return table[name]

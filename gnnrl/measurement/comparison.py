@@ -36,11 +36,17 @@ def figures(
         found[f"{prefix}accuracy"] = accuracy(networks[name], images, batch_size)
         found[f"{prefix}flops"] = costs[name].flops
         found[f"{prefix}parameters"] = costs[name].parameters
+        found[f"{prefix}nonzero_parameters"] = nonzero(networks[name])
         found[f"{prefix}bytes"] = files[name].stat().st_size
     found["accuracy_change"] = found["accuracy"] - found["dense_accuracy"]
     for figure in ("flops", "parameters", "bytes"):
         found[f"{figure}_kept"] = found[figure] / found[f"dense_{figure}"]
     return found
+
+
+def nonzero(network: nn.Module) -> int:
+    """Return how many parameters are not zero: what fine-grained sparsity leaves."""
+    return sum(int((parameter != 0).sum()) for parameter in network.parameters())
 
 
 def own_cost(network: nn.Module, input_shape: Shape) -> Cost:

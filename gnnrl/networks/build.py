@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
-import importlib
-import inspect
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import nn
 
 from gnnrl.errors import UserError
+from gnnrl.named import call, hint, imported, is_own
 from gnnrl.networks import mobilenet, resnet, shufflenet, vgg
 from gnnrl.networks.basic_cnn import BasicCNN
 from gnnrl.networks.sagemaker import SageMaker5Block
@@ -36,7 +34,7 @@ def build_network(name: str, num_classes: int = 10, input_shape: Shape = (3, 32,
     num_classes and input_shape where it takes them).
     """
     input_shape = _checked(num_classes, input_shape)
-    if ":" in name:
+    if is_own(name):
         return _own(name, num_classes, input_shape)
     if name.startswith(TORCHVISION):
         network = _torchvision(name, num_classes, input_shape)
@@ -63,10 +61,8 @@ def _close(name: str) -> str:
     from torchvision import models
 
     known = [*NETWORKS, *(TORCHVISION + other for other in models.list_models(module=models))]
-    close = difflib.get_close_matches(name, known)
-    if close:
-        return f"did you mean {' or '.join(close)}?"
-    return f"known are {', '.join(NETWORKS)}, torchvision/<name> and package.module:function"
+    ours = ", ".join(NETWORKS)
+    return hint(name, known, f"known are {ours}, torchvision/<name> and package.module:function")
 
 
 def _torchvision(name: str, num_classes: int, input_shape: Shape) -> nn.Module:
@@ -93,43 +89,13 @@ def _drop_auxiliary_heads(network: nn.Module) -> None:
 
 
 def _own(name: str, num_classes: int, input_shape: Shape) -> nn.Module:
-    function = _imported(name)
-    offered = {"num_classes": num_classes, "input_shape": input_shape}
-    try:
-        signature = inspect.signature(function)
-        taken = signature.parameters.values()
-        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken):
-            offered = {key: offered[key] for key in offered if key in signature.parameters}
-        signature.bind(**offered)
-    except (TypeError, ValueError) as error:
-        raise UserError(
-            f"{name} cannot be called ({error}): expected a function of num_classes and "
-            "input_shape, or of neither"
-        ) from error
-    network = function(**offered)
+    builder = imported(name, "network")
+    network = call(builder, name, num_classes=num_classes, input_shape=input_shape)
     if not isinstance(network, nn.Module):
         raise UserError(
             f"{name} must return the network, a torch.nn.Module, got {type(network).__name__}"
         )
     return network
-
-
-def _imported(name: str) -> Callable[..., object]:
-    module_name, _, function_name = name.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise UserError(
-            f"cannot import {module_name!r} for the network {name!r} ({error}): is it installed, "
-            "or below the folder you run in?"
-        ) from error
-    function = getattr(module, function_name, None)
-    if not callable(function):
-        raise UserError(
-            f"module {module_name!r} has no function {function_name!r} (network {name!r}); "
-            "expected package.module:function"
-        )
-    return function
 
 
 def _try(network: nn.Module, name: str, input_shape: Shape) -> None:

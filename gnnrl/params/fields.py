@@ -29,6 +29,18 @@ def _weights(value: Any) -> str:
     return str(value)
 
 
+def one_of(*known: str) -> BeforeValidator:
+    """Check a name: one of ours, or `package.module:name` of the user's own code."""
+
+    def check(value: Any) -> str:
+        if value in known or re.fullmatch(r"\w+(\.\w+)*:\w+", str(value)):
+            return value
+        names = ", ".join(known)
+        raise ValueError(f"must be one of {names} or package.module:name, got {value!r}")
+
+    return BeforeValidator(check)
+
+
 # numbers as text are accepted: PyYAML leaves `1e-05`, the form DVC writes, as text
 Int = Annotated[int, BeforeValidator(_number)]
 Float = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
@@ -41,6 +53,9 @@ Positive = Annotated[Float, Field(gt=0)]
 NotNegative = Annotated[Float, Field(ge=0)]
 Share = Annotated[Float, Field(gt=0, le=1)]  # a fraction, at least something
 Probability = Annotated[Float, Field(ge=0, le=1)]
+Space = Annotated[str, one_of("channels", "weights")]
+Encoder = Annotated[str, one_of("plain", "multi_stage")]
+RewardKind = Annotated[str, one_of("accuracy", "loss", "divergence")]
 Weights = Annotated[str, BeforeValidator(_weights)]
 
 

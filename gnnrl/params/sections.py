@@ -10,13 +10,16 @@ from gnnrl.params.agents import DDPG, PPO, Annealing, Evolution, Gnn, Reinforce
 from gnnrl.params.fields import (
     Count,
     CountOrNone,
+    Encoder,
     Float,
     NotNegative,
     Positive,
     Probability,
+    RewardKind,
     Section,
     Seed,
     Share,
+    Space,
     Switch,
     Weights,
 )
@@ -97,7 +100,7 @@ class Budget(Section):
 class Reward(Section):
     """How a plan is scored on the reward images."""
 
-    kind: Literal["accuracy", "loss", "divergence"]
+    kind: RewardKind
     statistics: Literal["batch", "images", "kept"]
     recalibration_images: Count
     compensation: Literal["none", "gram"]
@@ -112,10 +115,10 @@ class Search(Section):
     """
 
     seed: Seed
-    space: Literal["channels"]
+    space: Space
     agent: str
     agent_from: str | None
-    encoder: Literal["plain", "multi_stage"]
+    encoder: Encoder
     budget: Budget
     evaluations: Count
     batch: Count
@@ -148,6 +151,7 @@ class Search(Section):
     def task_parameters(self) -> dict[str, Any]:
         """Return what the task is put together with, flat."""
         return {
+            "space": self.space,
             "budget": self.budget.model_dump(),
             "criterion": self.importance,
             "prior": self.prior,
@@ -162,7 +166,7 @@ class Search(Section):
             "max_steps": self.max_steps,
             "min_channels": self.min_channels,
             "multiple": self.multiple,
-            "view": "hierarchical" if self.encoder == "multi_stage" else "plain",
+            "view": "plain" if self.encoder == "plain" else "hierarchical",
         }
 
     def agent_parameters(self) -> dict[str, Any]:

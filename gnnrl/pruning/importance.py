@@ -6,7 +6,6 @@ group (every filter that goes when the channel goes).
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from gnnrl.errors import UserError
 from gnnrl.graph.graph import ComputationalGraph, Node
 from gnnrl.graph.nodes import attribute
+from gnnrl.named import named
 
 Criterion = Callable[[nn.Module, ComputationalGraph], "Importance"]
 
@@ -130,12 +130,12 @@ CRITERIA: Mapping[str, Criterion] = {
 
 
 def importance(name: str, network: nn.Module, graph: ComputationalGraph) -> Importance:
-    """By name; raises `UserError` for an unknown one."""
-    if name not in CRITERIA:
-        near = difflib.get_close_matches(name, CRITERIA, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise UserError(f"unknown importance {name!r}, expected one of {list(CRITERIA)}{hint}")
-    return CRITERIA[name](network, graph)
+    """By name: a key of CRITERIA, or `package.module:function`.
+
+    The function gets the network and its graph and returns scores `[size]` by group name.
+    """
+    scores = named(name, CRITERIA, "importance")(network, graph)
+    return scores if isinstance(scores, Importance) else Importance(dict(scores))
 
 
 def filters(network: nn.Module, node: Node) -> Tensor:

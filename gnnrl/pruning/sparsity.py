@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from gnnrl.graph.cost import zeros
+from gnnrl.graph.extract import extract
 from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.graph.nodes import attribute
 
@@ -26,8 +28,19 @@ def sparsify(network: nn.Module, graph: ComputationalGraph, sparsity: Mapping[st
 
 
 def zero_mask(
-    network: nn.Module, graph: ComputationalGraph, layers: Mapping[str, float]
+    network: nn.Module, graph: ComputationalGraph, layers: Iterable[str]
 ) -> dict[str, Tensor]:
     """Where the weights of sparse layers are zero, by parameter name: training keeps them so."""
     names = [graph.layers[layer].parameters[0] for layer in layers]
     return {name: attribute(network, name).detach() == 0 for name in names}
+
+
+def zero_masks(
+    network: nn.Module, input_shape: tuple[int, int, int], plans: Iterable[Mapping[str, Any]]
+) -> dict[str, Tensor]:
+    """As `zero_mask`, for the layers that the plans (as `to_json` gives them) made sparse."""
+    sparse = {layer for plan in plans for layer in plan.get("weight_sparsity", {})}
+    if not sparse:
+        return {}
+    graph = extract(network, torch.zeros(1, *input_shape))
+    return zero_mask(network, graph, sorted(sparse & graph.layers.keys()))

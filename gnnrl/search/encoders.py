@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -11,24 +12,22 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from gnnrl.errors import UserError
+from gnnrl.named import named
 from gnnrl.search.observations import ObservationSpec
-
-ENCODERS = ("plain", "multi_stage")
 
 
 @dataclass(frozen=True)
 class EncoderSettings:
     """The encoder of a policy. `blind` and `message_passing` are there for ablations."""
 
-    encoder: str = "multi_stage"  # plain: the graph alone; multi_stage: its channels first
+    encoder: str = "multi_stage"  # plain: the graph alone; multi_stage: its channels first; or own
     hidden: int = 64  # width of every embedding
     layers: int = 3  # rounds of message passing on the graph
     blind: bool = False  # all features read as zero: only the topology is seen
     message_passing: bool = True  # False: every node by itself, the graph unseen
 
     def __post_init__(self) -> None:
-        if self.encoder not in ENCODERS:
-            raise UserError(f"encoder {self.encoder!r}: expected one of {', '.join(ENCODERS)}")
+        named(self.encoder, ENCODERS, "encoder")
         if self.hidden < 1 or self.layers < 1:
             raise UserError(f"hidden {self.hidden}, layers {self.layers}: expected at least 1")
 
@@ -124,3 +123,17 @@ class Encoder(nn.Module):
         for conv in self.convs:
             h = conv(h, edges, attributes)
         return self.norm(h)
+
+
+ENCODERS: Mapping[str, Callable[[ObservationSpec, EncoderSettings], nn.Module]] = {
+    "plain": Encoder,
+    "multi_stage": Encoder,
+}
+
+
+def build_encoder(spec: ObservationSpec, settings: EncoderSettings) -> nn.Module:
+    """Return the encoder that the settings name: a key of ENCODERS, or `package.module:name`.
+
+    Whatever it is maps a graph, or several joined by `collate`, to embeddings `[N, hidden]`.
+    """
+    return named(settings.encoder, ENCODERS, "encoder")(spec, settings)

@@ -8,6 +8,7 @@ are in memory, normalised and on the device, before the first plan.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -16,9 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gnnrl.errors import UserError
-from gnnrl.graph.cost import cost
+from gnnrl.graph.cost import Cost, cost
 from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.graph.units import kept_units
+from gnnrl.named import named
 from gnnrl.pruning.gram import GramSolve
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.recalibration import batch_statistics, recalibrate
@@ -35,12 +37,19 @@ FAILED = -100.0
 
 @dataclass(frozen=True)
 class Measured:
-    """What the subnet said about the reward images: accuracy [0, 1], mean cross-entropy, mean
-    Kullback-Leibler divergence from the dense network."""
+    """What a reward may depend on: the subnet on the reward images, and what it costs.
+
+    accuracy, dense_accuracy: in [0, 1].  loss: mean cross-entropy.  divergence: mean
+    Kullback-Leibler divergence from the dense network.
+    flops_kept, parameters_kept: fractions of the dense network's, (0, 1].
+    """
 
     accuracy: float
     loss: float
     divergence: float
+    dense_accuracy: float
+    flops_kept: float
+    parameters_kept: float
 
 
 STATISTICS = ("batch", "kept")
@@ -50,7 +59,7 @@ REWARDS: dict[str, Callable[[Measured], float]] = {
     "loss": lambda m: -m.loss,
     "divergence": lambda m: -m.divergence,
 }
-"""Terms by name; all higher = better."""
+"""By name, as are functions of the user's own; all higher = better."""
 
 
 class Evaluator:
@@ -60,8 +69,9 @@ class Evaluator:
     statistics: of batch norm in the cut network.  `batch`: those of the reward images as they
     pass (no labels, no second pass); `kept`: the dense network's; a tensor `[M, C, H, W]`: measured
     anew on these images first.
-    reward: a name in `REWARDS`.  precision: what the subnet computes in; bfloat16 is faster on
-    processors that have it and ranks plans alike.
+    reward: a key of `REWARDS`, or `package.module:function`, called with `Measured`.
+    precision: what the subnet computes in; bfloat16 is faster on processors that have it and ranks
+    plans alike.
     compensate: makes up for lost inputs in every subnet.
     """
 
@@ -78,14 +88,14 @@ class Evaluator:
         batch_size: int = 512,
         compensate: GramSolve | None = None,
     ) -> None:
-        if reward not in REWARDS:
-            raise UserError(f"unknown reward {reward!r}, expected one of {list(REWARDS)}")
         if isinstance(statistics, str) and statistics not in STATISTICS:
             raise UserError(f"unknown statistics {statistics!r}, expected one of {STATISTICS}")
         self.graph, self.labels = graph, labels
-        self._reward, self._batch_size, self._statistics = REWARDS[reward], batch_size, statistics
+        self.reward, self._reward = reward, named(reward, REWARDS, "reward")
+        self._batch_size, self._statistics = batch_size, statistics
         with torch.no_grad():
             self._dense = _logits(network.eval(), images, batch_size)
+        self._dense_cost, self._dense_accuracy = cost(graph), self._accuracy(self._dense)
         self._prepare = lambda net: net.to(precision, memory_format=torch.channels_last).eval()
         self._images = self._ready(images, precision)
         if isinstance(statistics, Tensor):
@@ -110,10 +120,14 @@ class Evaluator:
             return Evaluation(
                 FAILED, 0.0, price.flops, price.parameters, status="not finite", cost=self.cost
             )
-        measured = self.measure(logits)
-        return Evaluation(
-            self._reward(measured), measured.accuracy, price.flops, price.parameters, cost=self.cost
-        )
+        measured = self.measure(logits, price)
+        reward = float(self._reward(measured))
+        if not math.isfinite(reward):
+            raise UserError(
+                f"pruning: the reward {self.reward} of {measured} is {reward}, expected a finite "
+                "number; give a bad plan a low one instead"
+            )
+        return Evaluation(reward, measured.accuracy, price.flops, price.parameters, cost=self.cost)
 
     def logits(self, plan: PruningPlan) -> Tensor:
         """What the cut network says about the reward images `[N, K]`."""
@@ -128,14 +142,20 @@ class Evaluator:
                     return _logits(subnet, self._images, self._batch_size)
             return _logits(subnet, self._images, self._batch_size)
 
-    def measure(self, logits: Tensor) -> Measured:
-        """Compare logits `[N, K]` with labels and with the dense network."""
+    def measure(self, logits: Tensor, price: Cost) -> Measured:
+        """Compare logits `[N, K]` with labels, and all of it with the dense network."""
         log_p, dense = F.log_softmax(logits.double(), 1), F.log_softmax(self._dense.double(), 1)
         return Measured(
-            accuracy=float((logits.argmax(1) == self.labels).double().mean()),
+            accuracy=self._accuracy(logits),
             loss=float(F.nll_loss(log_p, self.labels)),
             divergence=float(F.kl_div(log_p, dense, log_target=True, reduction="batchmean")),
+            dense_accuracy=self._dense_accuracy,
+            flops_kept=price.flops / self._dense_cost.flops,
+            parameters_kept=price.parameters / self._dense_cost.parameters,
         )
+
+    def _accuracy(self, logits: Tensor) -> float:
+        return float((logits.argmax(1) == self.labels).double().mean())
 
     @staticmethod
     def _ready(images: Tensor, precision: torch.dtype) -> Tensor:

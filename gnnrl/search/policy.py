@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from gnnrl.search.encoders import Encoder, EncoderSettings, mlp, pooled_mean
+from gnnrl.errors import UserError
+from gnnrl.search.encoders import EncoderSettings, build_encoder, mlp, pooled_mean
 from gnnrl.search.observations import ObservationSpec, collate, distinct
 
 
@@ -53,15 +54,20 @@ class Embeddings(nn.Module):
 
     def __init__(self, spec: ObservationSpec, settings: EncoderSettings) -> None:
         super().__init__()
-        self.encoder = Encoder(spec, settings)
-        self.context = settings.message_passing
+        self.encoder = build_encoder(spec, settings)
+        self.settings = settings
 
     def forward(self, graphs: Data) -> tuple[Tensor, Tensor]:
         """Return the decided nodes [A, 2H] and the graphs [G, H]."""
         h = self.encoder(graphs)  # [N, H]
+        if h.shape != (len(graphs.x), self.settings.hidden):
+            raise UserError(
+                f"encoder {self.settings.encoder} gave embeddings {tuple(h.shape)}, expected "
+                f"{(len(graphs.x), self.settings.hidden)}: one of width hidden per node"
+            )
         pooled = pooled_mean(h, graphs.batch, graphs.num_graphs)
         around = pooled[graphs.decision_batch]
-        if not self.context:  # without message passing a node knows nothing of its graph
+        if not self.settings.message_passing:  # then a node knows nothing of its graph
             around = torch.zeros_like(around)
         return torch.cat([h[graphs.decision_index], around], dim=1), pooled
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from gnnrl.calibration import calibration_images as sample
 from gnnrl.data.images import Labelled
+from gnnrl.graph.cost import cost
 from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.graph.latency import LatencyTable
 from gnnrl.pruning.compensation import Calibration, collect, reconstruction
@@ -24,20 +25,20 @@ from gnnrl.search.budget import Budget
 from gnnrl.search.env import PruningEnv
 from gnnrl.search.evaluator import EQUIVALENT, Evaluator
 from gnnrl.search.loop import SearchResult
-from gnnrl.search.spaces.allocation import allocate
-from gnnrl.search.spaces.channels import ChannelSpace
+from gnnrl.search.spaces.build import build_space
 
 RECONSTRUCTION = "reconstruction"
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def channel_task(
+def pruning_task(
     network: nn.Module,
     graph: ComputationalGraph,
     reward_images: Labelled,
     train_images: Labelled,
     *,
     seed: int,
+    space: str = "channels",
     budget: Mapping[str, float | None],
     criterion: str,
     prior: str,
@@ -51,10 +52,11 @@ def channel_task(
     batch_size: int,
     max_steps: int,
     looked: Looked | None = None,
-    **space: Any,
+    **options: Any,
 ) -> PruningEnv:
-    """Return the environment of a search in the space `channels`, on the device found.
+    """Return the environment of a search for a plan, on the device found.
 
+    space, criterion, reward: names, of ours or of the user's own.
     budget: the fields of `Budget`.  criterion: which channels of a group go first, or
     "reconstruction": those that the others can make up for.  prior: "none", or "reconstruction":
     actions are departures from an allocation by what channels cost.  compensation: "none", or
@@ -64,14 +66,25 @@ def channel_task(
     was taken before; the search is charged for it all the same.
     statistics: of batch norm, as `Evaluator` has it, or "images": measured on as many training
     images as `recalibration_images` says.  precision: a key of PRECISIONS.
-    space: further settings of `ChannelSpace`.
+    options: further settings of the space.
     """
     network = network.to(device())
     table = None if latency_table is None else LatencyTable.load(user_path(latency_table))
     if looked is None and (RECONSTRUCTION in (criterion, prior) or compensation == "gram"):
         calibration = sample(train_images, calibration_images, seed, device())
         looked = look(network, graph, calibration, generator(seed, "calibration"))
-    channels = _space(network, graph, Budget(**budget), criterion, prior, looked, table, space)
+    reconstructed = criterion == RECONSTRUCTION and looked is not None
+    decided = build_space(
+        space,
+        network=network,
+        graph=graph,
+        importance=looked.importance if reconstructed else importance(criterion, network, graph),
+        budget=Budget(**budget),
+        table=table,
+        curves=None if looked is None else looked.curves,
+        allocated=prior == RECONSTRUCTION,
+        **options,
+    )
     images, labels = next(iter(reward_images.batches(len(reward_images), device())))
     evaluator = Evaluator(
         network,
@@ -84,7 +97,7 @@ def channel_task(
         batch_size=batch_size,
         compensate=GramSolve(graph, looked.calibration) if compensation == "gram" else None,
     )
-    env = PruningEnv(channels, evaluator, max_steps)
+    env = PruningEnv(decided, evaluator, max_steps)
     env.spent = 0.0 if looked is None else looked.calibration.forward_images / EQUIVALENT
     return env
 
@@ -107,26 +120,6 @@ def look(
     return Looked(calibration, *reconstruction(network, analysis, calibration))
 
 
-def _space(
-    network: nn.Module,
-    graph: ComputationalGraph,
-    budget: Budget,
-    criterion: str,
-    prior: str,
-    looked: Looked | None,
-    table: LatencyTable | None,
-    options: Mapping[str, Any],
-) -> ChannelSpace:
-    reconstructed = criterion == RECONSTRUCTION and looked is not None
-    scores = looked.importance if reconstructed else importance(criterion, network, graph)
-    curves = None if looked is None else looked.curves
-    plain = ChannelSpace(graph, scores, budget, table=table, curves=curves, **options)
-    if prior != RECONSTRUCTION:
-        return plain
-    start = allocate(plain, curves)
-    return ChannelSpace(graph, scores, budget, table=table, curves=curves, prior=start, **options)
-
-
 def _statistics(kind: str, images: Labelled, count: int, seed: int) -> str | Tensor:
     return sample(images, count, seed, device()) if kind == "images" else kind
 
@@ -144,11 +137,12 @@ def save(folder: Path, env: PruningEnv, result: SearchResult) -> None:
 
 def summary(env: PruningEnv, result: SearchResult) -> dict[str, float]:
     """Return the figures of the best plan and what it took to find it."""
-    best = max(result.evaluations, key=lambda row: row["reward"])
+    best, dense = max(result.evaluations, key=lambda row: row["reward"]), cost(env.evaluate.graph)
     return {
         "reward": result.reward,
         "reward_accuracy": best["accuracy"],
-        "flops_kept": env.space.cost(result.plan).flops / env.space.dense.flops,
+        "flops_kept": best["flops"] / dense.flops,
+        "parameters_kept": best["parameters"] / dense.parameters,
         "plans": sum(not row["cached"] for row in result.evaluations),
         "evaluations": result.history[-1]["spent"],
     }

@@ -50,12 +50,14 @@ def train(
     distillation: Distillation | None = None,
     snapshots: Collection[int] = (),
     each_epoch: EachEpoch | None = None,
+    zeros: Mapping[str, Tensor] | None = None,
     scratch: Path | None = None,
     visible: bool = False,
 ) -> Training:
     """Train the network in place, on the device found; the seed alone decides the outcome.
 
     each_epoch: called as (epoch, network), returns further figures for the epoch's row.
+    zeros: by parameter name, true where a weight is zero and stays so.
     scratch: a folder, claimed for this very training, to keep the state of a killed run in.
     visible: show progress.
     """
@@ -65,7 +67,7 @@ def train(
     steps = batch_count(len(images), recipe.batch_size)
     with torch.random.fork_rng([place] if place.type == "cuda" else []):
         torch.manual_seed(generator(seed, "dropout").initial_seed())
-        course = _Course(network.to(place), images, recipe, seed, distillation)
+        course = _Course(network.to(place), images, recipe, seed, distillation, zeros or {})
         keeper = _Keeper(scratch, course)
         if 0 in snapshots and not course.history:
             course.keep_snapshot(0)
@@ -94,6 +96,7 @@ class _Course:
     recipe: TrainingRecipe
     seed: int
     distillation: Distillation | None
+    zeros: Mapping[str, Tensor]
     history: list[dict[str, float]] = field(default_factory=list)
     snapshots: dict[int, State] = field(default_factory=dict)
 
@@ -113,6 +116,10 @@ class _Course:
         )
         if self.distillation is not None:
             self.distillation.teacher.to(self.device).eval()
+        self.zeroed = [
+            (self.network.get_parameter(name), mask.to(self.device))
+            for name, mask in self.zeros.items()
+        ]
 
     @property
     def epoch(self) -> int:
@@ -161,6 +168,9 @@ class _Course:
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
+        with torch.no_grad():
+            for weight, mask in self.zeroed:  # momentum and weight decay alone keep none at zero
+                weight.masked_fill_(mask, 0.0)
         return loss.detach(), logits.detach()
 
     def _refuse_divergence(self, row: Mapping[str, float]) -> None:

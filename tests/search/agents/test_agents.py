@@ -95,11 +95,11 @@ def test_an_agent_of_one_action_refuses_a_graph_of_another_size(name):
 
 def test_an_unknown_agent_or_parameter_is_refused_with_what_was_probably_meant():
     env = Target("continuous")
-    with pytest.raises(UserError, match="unknown agent 'pppo': did you mean ppo"):
+    with pytest.raises(UserError, match="no agent 'pppo'; did you mean ppo"):
         build_agent("pppo", env)
     with pytest.raises(UserError, match="parameter 'clip_rang': did you mean clip_range"):
         build_agent("ppo", env, clip_rang=0.1)
-    with pytest.raises(UserError, match=r"agent 'no\.such:thing' cannot be imported"):
+    with pytest.raises(UserError, match=r"cannot import 'no\.such' for the agent 'no\.such:thing'"):
         build_agent("no.such:thing", env)
     with pytest.raises(UserError, match="categorical actions have no gradient"):
         build_agent("ddpg", Target("categorical"))

@@ -1,0 +1,49 @@
+"""A search space from its name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from gnnrl.errors import UserError
+from gnnrl.named import call, named
+from gnnrl.search.env import Space
+from gnnrl.search.spaces.allocation import allocate
+from gnnrl.search.spaces.channels import ChannelSpace
+from gnnrl.search.spaces.weights import WeightSpace
+
+SPACES: Mapping[str, Callable[..., Space]] = {"channels": ChannelSpace, "weights": WeightSpace}
+
+
+def build_space(
+    name: str,
+    *,
+    allocated: bool = False,
+    curves: Mapping[str, Tensor] | None = None,
+    **offered: Any,
+) -> Space:
+    """Return a search space.
+
+    name: a key of SPACES, or `package.module:name` of your own: a function or class that is given
+    those of the arguments offered that it names.
+    offered: graph, importance, budget, network, table, min_channels, multiple, view.
+    allocated: start from an allocation by `curves`, what channels cost.
+    """
+    make = named(name, SPACES, "space")
+    space = call(make, name, curves=curves, **offered)
+    missing = [part for part in ("size", "plan", "observation") if not hasattr(space, part)]
+    if missing:
+        raise UserError(
+            f"the space {name} gave a {type(space).__name__} without {', '.join(missing)}: "
+            "expected what gnnrl.search.env.Space describes"
+        )
+    if not allocated:
+        return space
+    if not isinstance(space, ChannelSpace):
+        raise UserError(
+            f"the prior is an allocation of channels, which space {name} does not decide: set "
+            "search.prior to none"
+        )
+    return call(make, name, curves=curves, prior=allocate(space, curves), **offered)
