@@ -159,7 +159,7 @@ def test_reward_images_must_be_new_to_a_network_that_comes_trained(values):
 
 
 AGENTS = {"ppo": "PPO", "ddpg": "DDPG", "reinforce": "Reinforce"}
-AGENTS |= {"annealing": "Annealing", "evolution": "Evolution"}
+AGENTS |= {"annealing": "Annealing", "evolution": "Evolution", "sensitivity": "Sensitivity"}
 
 
 @pytest.mark.parametrize(("name", "title"), AGENTS.items())

@@ -88,6 +88,14 @@ class Annealing(Section):
     initial_action: Probability
 
 
+class Sensitivity(Section):
+    """Every decision alone first, then what is near."""
+
+    keep_ratio: Probability
+    step: Positive
+    moved: Share
+
+
 class Evolution(Section):
     """CMA-ES, a kept library."""
 

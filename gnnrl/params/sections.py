@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
-from gnnrl.params.agents import DDPG, PPO, Annealing, Evolution, Gnn, Reinforce
+from gnnrl.params.agents import DDPG, PPO, Annealing, Evolution, Gnn, Reinforce, Sensitivity
 from gnnrl.params.fields import (
     Count,
     CountOrNone,
@@ -137,6 +137,7 @@ class Search(Section):
     reinforce: Reinforce | None = None
     annealing: Annealing | None = None
     evolution: Evolution | None = None
+    sensitivity: Sensitivity | None = None
     own: dict[str, Any] | None = None  # of an agent named package.module:function
 
     @model_validator(mode="after")

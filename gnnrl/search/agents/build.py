@@ -12,7 +12,16 @@ from gnnrl.search.observations import ObservationSpec
 
 BUILDERS: Mapping[str, str] = {
     name: f"gnnrl.search.agents.{name}:build"
-    for name in ("annealing", "ddpg", "evolution", "ppo", "random", "reinforce", "uniform")
+    for name in (
+        "annealing",
+        "ddpg",
+        "evolution",
+        "ppo",
+        "random",
+        "reinforce",
+        "sensitivity",
+        "uniform",
+    )
 }
 
 

@@ -9,12 +9,15 @@ they free; this is the prior from which a search can start, and a baseline witho
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from gnnrl.search.spaces.channels import ChannelSpace
+if TYPE_CHECKING:
+    from gnnrl.search.spaces.channels import ChannelSpace
 
 STEPS = (1, 2, 4, 8)
 """Channels that may go at once: a step over a channel that is dear for itself."""
@@ -52,3 +55,23 @@ def allocate(space: ChannelSpace, curves: Mapping[str, Tensor]) -> np.ndarray:
             break
         _, group, counts[group], price = best
     return counts / sizes
+
+
+def sensitivity_curves(
+    names: Sequence[str], sizes: np.ndarray, left: np.ndarray, losses: Sequence[float]
+) -> dict[str, Tensor]:
+    """For each group, what its least important channels cost, from one look at it alone.
+
+    losses `[1 + G]`: of the dense network, then with group g cut to `left[g]` channels.  Between
+    them the loss is taken to grow as f^2 / (1 - f) with the fraction f that went: little for the
+    first channels, beyond all bounds for the last.  Groups that could not be cut have no curve.
+    """
+    rise = np.asarray(losses[1:], dtype=np.float64) - losses[0]
+    rise = np.maximum(rise, 1e-6 * max(1.0, float(np.abs(rise).max(initial=0.0))))
+    curves = {}
+    for name, size, kept, cost in zip(names, sizes, left, rise, strict=True):
+        if kept < size:
+            gone = np.arange(size + 1) / size
+            shape = gone**2 / (1.0 - gone + 1.0 / size)
+            curves[name] = torch.from_numpy(cost * shape / shape[size - kept])
+    return curves

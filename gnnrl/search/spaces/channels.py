@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,13 +13,15 @@ from torch import Tensor
 
 from gnnrl.errors import UserError
 from gnnrl.graph.cost import Cost, cost
-from gnnrl.graph.graph import Channels, ComputationalGraph
+from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.graph.latency import LatencyTable
 from gnnrl.graph.units import kept_filters, kept_units
 from gnnrl.pruning.importance import Importance
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.search.budget import Budget
 from gnnrl.search.features import View
+from gnnrl.search.spaces.allocation import allocate, sensitivity_curves
+from gnnrl.search.spaces.order import ordered
 from gnnrl.search.spaces.widths import Widths
 
 if TYPE_CHECKING:
@@ -71,7 +73,7 @@ class ChannelSpace:
         self.names = [group.name for group in graph.groups]
         self.size = len(self.names)
         self._sizes = np.array([group.size for group in graph.groups])
-        self._order, core = _order(graph, importance)
+        self._order, core = ordered(graph, importance)
         self._rank = np.argsort(self._order)  # place of each unit, best of its group first
         self._start = np.repeat(np.cumsum(self._sizes) - self._sizes, self._sizes)
         self._multiple = max(1, multiple)
@@ -145,6 +147,28 @@ class ChannelSpace:
         """A random plan on budget."""
         return self.plan(self.random(generator))
 
+    def probes(self, keep_ratio: float) -> list[PruningPlan]:
+        """The dense network, then each group cut alone to a keep ratio: over budget, for looking.
+
+        A group that cannot be cut so far is cut as far as it may be.
+        """
+        alone = np.tile(self._sizes, (self.size, 1))
+        np.fill_diagonal(alone, self._bounded(keep_ratio * self._sizes))
+        return [self.plan_of(counts) for counts in (self._sizes, *alone)]
+
+    def informed(self, keep_ratio: float, losses: Sequence[float]) -> np.ndarray:
+        """The action whose plan loses least, as the losses of `probes(keep_ratio)` tell it."""
+        left = self._bounded(keep_ratio * self._sizes)
+        curves = sensitivity_curves(self.names, self._sizes, left, losses)
+        return self.action_of(allocate(self, curves))
+
+    def action_of(self, ratios: np.ndarray) -> np.ndarray:
+        """The action that stands for keep ratios `[G]`, as far as the prior lets it reach."""
+        if self._prior is None:
+            return np.clip(ratios, 0.0, 1.0)
+        departure = np.log(np.maximum(ratios, SMALLEST_RATIO) / self._prior) / np.log(REACH)
+        return np.clip((departure + 1.0) / 2.0, 0.0, 1.0)
+
     def cost(self, plan: PruningPlan) -> Cost:
         return cost(self.graph, plan)
 
@@ -217,34 +241,3 @@ class ChannelSpace:
                 f"{int(self.floor.min())} channel(s) left in every group {least:.4f} of the dense "
                 "network remains; raise the budget, or lower min_channels or multiple"
             )
-
-
-def _order(graph: ComputationalGraph, importance: Importance) -> tuple[np.ndarray, np.ndarray]:
-    """Units of every group, most important first `[U]`, and how many must stay of each `[G]`.
-
-    Where operations read different parts of a group (after a split), the channels that leave
-    none of them without any come first.  Ties go by index.
-    """
-    ranked = []
-    for group in graph.groups:
-        if group.name not in importance or len(importance[group.name]) != group.size:
-            raise UserError(f"importance has no {group.size} scores for group {group.name!r}")
-        order = np.argsort(-importance[group.name].double().numpy(), kind="stable")
-        ranked.append(group.start + order)
-    core = [[order[0]] for order in ranked]
-    place = np.concatenate([np.arange(len(order)) / len(order) for order in ranked])
-    rank = np.empty(graph.num_units)
-    rank[np.concatenate(ranked)] = place
-    owner = np.repeat(np.arange(len(ranked)), [len(order) for order in ranked])
-    needed = {unit for units in core for unit in units}
-    for runs in graph.axes:
-        units = Channels(0, runs).units
-        if len(units) and (units >= 0).all() and not needed.intersection(units.tolist()):
-            best = int(units[rank[units].argmin()])
-            core[owner[best]].append(best)
-            needed.add(best)
-    parts = [
-        np.concatenate([first, order[~np.isin(order, first)]])
-        for first, order in zip(core, ranked, strict=True)
-    ]
-    return np.concatenate(parts), np.array([len(first) for first in core])

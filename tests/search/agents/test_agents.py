@@ -19,11 +19,13 @@ from gnnrl.search.observations import ACTION_KINDS
 from gnnrl.search.rollout import Rollout
 from tests.search.toys import Target, ring
 
+ONE_ACTION = ("annealing", "evolution", "sensitivity")
 LEARNING = ("ppo", "reinforce", "ddpg")
 TINY = {"hidden": 8, "layers": 1}
 PAIRS = [(name, kind) for name in BUILDERS for kind in ACTION_KINDS]
-PAIRS.remove(("ddpg", "categorical"))
-SIZELESS = [pair for pair in PAIRS if pair[0] not in ("annealing", "evolution")]
+REFUSED = [("ddpg", "categorical"), ("sensitivity", "binary"), ("sensitivity", "categorical")]
+PAIRS = [pair for pair in PAIRS if pair not in REFUSED]
+SIZELESS = [pair for pair in PAIRS if pair[0] not in ONE_ACTION]
 
 
 def built(name, kind, seed=0, env=None):
@@ -84,7 +86,7 @@ def test_an_agent_with_a_policy_moves_to_a_larger_graph(name, kind):
     assert kind == "categorical" or decision.action.shape == (60,)
 
 
-@pytest.mark.parametrize("name", ["annealing", "evolution"])
+@pytest.mark.parametrize("name", ONE_ACTION)
 def test_an_agent_of_one_action_refuses_a_graph_of_another_size(name):
     agent = built(name, "continuous")
     episodes = roll_out(Target("continuous", 8), agent, [1] * 4, rng())
@@ -113,6 +115,7 @@ def test_an_unknown_agent_or_parameter_is_refused_with_what_was_probably_meant()
         ("ddpg", {"noise_decay": 0}),
         ("annealing", {"cooling": 2}),
         ("evolution", {"popsize": 1}),
+        ("sensitivity", {"keep_ratio": 1}),
         ("reinforce", {"learning_rate": -1}),
         ("uniform", {"level": 2}),
     ],
