@@ -35,6 +35,7 @@ from tests.cutting import (
     flops_counted,
     random_plan,
     randomise,
+    with_unit_logits,
 )
 
 RESULTS = Path(__file__).parent / "results" / "any_network.csv"
@@ -117,8 +118,8 @@ def row(name: str, with_theirs: bool) -> dict[str, str]:
     """The results of one network."""
     pixels = side(name)
     torch.manual_seed(0)
-    network = randomise(build_network(name, 10, (3, pixels, pixels)))
-    image = torch.randn(2, 3, pixels, pixels)
+    network, image = build_network(name, 10, (3, pixels, pixels)), torch.randn(2, 3, pixels, pixels)
+    with_unit_logits(randomise(network), image)
     verdict, seconds, kept = ours(network, image)
     other, other_kept = "not installed", float("nan")
     if with_theirs:

@@ -38,6 +38,16 @@ def randomise(network: nn.Module, seed: int = 0) -> nn.Module:
     return network.eval()
 
 
+def with_unit_logits(network: nn.Module, image: Tensor) -> nn.Module:
+    """Scale the last layer, in place, so that absolute tolerances mean something."""
+    last = [m for m in network.modules() if isinstance(m, nn.Linear | nn.Conv2d)][-1]
+    with torch.no_grad():
+        largest = network(image).abs().max()
+        for value in last.parameters():
+            value /= largest
+    return network
+
+
 def random_plan(graph: ComputationalGraph, keep_ratio: float, seed: int) -> PruningPlan:
     """Every channel stays with probability `keep_ratio`; no operation is left without any."""
     generator = np.random.default_rng(seed)

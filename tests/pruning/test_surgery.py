@@ -26,6 +26,7 @@ from tests.cutting import (
     flops_counted,
     random_plan,
     randomise,
+    with_unit_logits,
 )
 
 FAST = (
@@ -52,8 +53,8 @@ def _pixels(name: str) -> int:
 def _network(name: str) -> tuple[nn.Module, torch.Tensor]:
     torch.manual_seed(0)
     side = _pixels(name)
-    network = randomise(build_network(name, 10, (3, side, side)))
-    return network, torch.randn(2, 3, side, side)
+    network, image = build_network(name, 10, (3, side, side)), torch.randn(2, 3, side, side)
+    return with_unit_logits(randomise(network), image), image
 
 
 def _hold(name: str, keep_ratio: float, seed: int) -> None:
