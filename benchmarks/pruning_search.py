@@ -30,8 +30,8 @@ from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.networks.build import build_network
 from gnnrl.networks.weights import load_weights
 from gnnrl.pruning.compensation import compensate
+from gnnrl.pruning.matching import recalibrate_matched
 from gnnrl.pruning.plan import PruningPlan
-from gnnrl.pruning.recalibration import recalibrate
 from gnnrl.pruning.surgery import Surgeon
 from gnnrl.runtime import generator, seed_everything
 from gnnrl.search import task
@@ -125,8 +125,8 @@ def run(
         prior=method.prior,
         calibration_images=CALIBRATION,
         latency_table=None,
-        reward="loss",
-        statistics="batch",
+        reward="divergence",
+        statistics="matched",
         recalibration_images=RECALIBRATION,
         compensation=compensation,
         precision="bfloat16",
@@ -153,7 +153,7 @@ def measure(setting: Setting, plan: PruningPlan, compensation: str, seed: int) -
     surgeon = Surgeon(setting.network, setting.graph)
     images = calibration_images(setting.train, RECALIBRATION, seed, torch.device("cpu"))
     subnet = surgeon.cut(plan).eval()
-    recalibrate(subnet, [images])
+    recalibrate_matched(setting.network, setting.graph, subnet, plan, images)
     found = {"recalibrated": accuracy(subnet, setting.report)}
     if compensation == "gram":
         own = generator(seed, "compensation")

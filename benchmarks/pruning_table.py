@@ -83,7 +83,7 @@ def draw(curves: pd.DataFrame, path: Path) -> None:
             axis.plot(grid[seen], np.nanmean(np.array(lines)[:, seen], axis=0), label=method)
         axis.set_title(f"{key[0]}, flops {key[1]}, compensation {key[2]}", fontsize=10)
         axis.set_xlabel("evaluation equivalents")
-        axis.set_ylabel("best reward so far (−loss)")
+        axis.set_ylabel("best reward so far (−divergence)")
         axis.grid(alpha=0.3)
     axes[0][-1].legend(fontsize=8)
     figure.savefig(path, dpi=110)

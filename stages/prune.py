@@ -32,8 +32,8 @@ def prune(
         from gnnrl.data.load import DataRecipe, load_data
         from gnnrl.graph.graph import ComputationalGraph
         from gnnrl.pruning.compensation import compensate
+        from gnnrl.pruning.matching import recalibrate_matched
         from gnnrl.pruning.plan import PruningPlan
-        from gnnrl.pruning.recalibration import recalibrate
         from gnnrl.pruning.surgery import Surgeon
         from gnnrl.runtime import device, generator, write_json
         from gnnrl.training.evaluate import accuracy
@@ -52,7 +52,8 @@ def prune(
             subnet = surgeon.cut(chosen)
         if count:
             images = calibration_images(splits.train, count, sections.data.seed, device())
-            recalibrate(subnet, images.split(BATCH_SIZE))
+            dense = surgeon.analysis.traced
+            recalibrate_matched(dense, read, subnet, chosen, images, BATCH_SIZE)
         figures = {"reward_accuracy": accuracy(subnet, splits.reward)}
         with _cli.results(out) as folder:
             checkpoint.following(subnet, chosen).save(folder / "subnet.safetensors")

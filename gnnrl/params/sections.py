@@ -101,7 +101,7 @@ class Reward(Section):
     """How a plan is scored on the reward images."""
 
     kind: RewardKind
-    statistics: Literal["batch", "images", "kept"]
+    statistics: Literal["matched", "batch", "images", "kept"]
     recalibration_images: Count
     compensation: Literal["none", "gram"]
     precision: Literal["float32", "bfloat16"]

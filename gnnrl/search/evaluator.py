@@ -22,6 +22,7 @@ from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.graph.units import kept_units
 from gnnrl.named import named
 from gnnrl.pruning.gram import GramSolve
+from gnnrl.pruning.matching import match, norm_moments
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.recalibration import batch_statistics, recalibrate
 from gnnrl.pruning.slot import Slot
@@ -52,7 +53,7 @@ class Measured:
     parameters_kept: float
 
 
-STATISTICS = ("batch", "kept")
+STATISTICS = ("matched", "batch", "kept")
 
 REWARDS: dict[str, Callable[[Measured], float]] = {
     "accuracy": lambda m: m.accuracy,
@@ -66,8 +67,10 @@ class Evaluator:
     """Evaluates plans of one network.
 
     images `[N, C, H, W]`, normalised, with labels `[N]`: reward images, never test images.
-    statistics: of batch norm in the cut network.  `batch`: those of the reward images as they
-    pass (no labels, no second pass); `kept`: the dense network's; a tensor `[M, C, H, W]`: measured
+    statistics: of batch norm in the cut network.  `matched`: as the reward images pass, each norm
+    gives the mean and variance that the dense one gives for them; `batch`: those of the reward
+    images with the old scale (both without labels or a second pass); `kept`: the dense network's;
+    a tensor `[M, C, H, W]`: measured
     anew on these images first.
     reward: a key of `REWARDS`, or `package.module:function`, called with `Measured`.
     precision: what the subnet computes in; bfloat16 is faster on processors that have it and ranks
@@ -95,6 +98,8 @@ class Evaluator:
         self._batch_size, self._statistics = batch_size, statistics
         with torch.no_grad():
             self._dense = _logits(network.eval(), images, batch_size)
+        matched = isinstance(statistics, str) and statistics == "matched"
+        self._norms = norm_moments(network, graph, images, batch_size) if matched else {}
         self._dense_cost, self._dense_accuracy = cost(graph), self._accuracy(self._dense)
         self._prepare = lambda net: net.to(precision, memory_format=torch.channels_last).eval()
         self._images = self._ready(images, precision)
@@ -137,7 +142,9 @@ class Evaluator:
                 self._compensate(subnet, kept_units(self.graph, plan.kept))
             if isinstance(self._statistics, Tensor):
                 recalibrate(subnet, self._statistics.split(self._batch_size))
-            if self._statistics == "batch":
+            if self._norms:
+                match(subnet, self._norms, kept_units(self.graph, plan.kept))
+            if isinstance(self._statistics, str) and self._statistics != "kept":
                 with batch_statistics(subnet):
                     return _logits(subnet, self._images, self._batch_size)
             return _logits(subnet, self._images, self._batch_size)

@@ -1,0 +1,109 @@
+"""Batch norm of a cut network, matched to what the dense network gives on the same images.
+
+A network's running statistics belong to its training, augmentation included; measured anew on
+plain images they move even the dense network away from its best.  So the cut network is not given
+new statistics with the old scale: each norm is asked to give the mean and variance that the dense
+one gives for these very images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from gnnrl.graph.graph import ComputationalGraph
+from gnnrl.graph.removal import without
+from gnnrl.graph.units import kept_units
+from gnnrl.pruning.plan import PruningPlan
+from gnnrl.pruning.recalibration import recalibrate
+
+
+Hook = Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]
+
+
+@dataclass(frozen=True)
+class NormMoments:
+    """What one batch norm of the dense network gave: mean, variance `[C]`; units: of its channels."""
+
+    mean: Tensor
+    variance: Tensor
+    units: np.ndarray
+
+
+def norm_moments(
+    network: nn.Module, graph: ComputationalGraph, images: Tensor, batch_size: int = 512
+) -> dict[str, NormMoments]:
+    """Moments of every affine batch norm of a network on images `[N, C, H, W]`, by its name."""
+    sums: dict[str, tuple[Tensor, Tensor, int]] = {}
+
+    def remember(name: str) -> Hook:
+        def hook(module: nn.Module, read: tuple[Tensor, ...], given: Tensor) -> None:
+            flat = given.detach().double().transpose(0, 1).flatten(1)
+            total, square, count = sums.get(name, (0, 0, 0))
+            moments = total + flat.sum(1), square + flat.square().sum(1), count + flat.shape[1]
+            sums[name] = moments
+
+        return hook
+
+    norms = {n: m for n, m in network.named_modules() if isinstance(m, _BatchNorm) and m.affine}
+    handles = [module.register_forward_hook(remember(name)) for name, module in norms.items()]
+    training = network.training
+    try:
+        with torch.no_grad():
+            network.eval()
+            for part in images.split(batch_size):
+                network(part)
+    finally:
+        network.train(training)
+        for handle in handles:
+            handle.remove()
+    return {name: _moments(graph, name, *found) for name, found in sums.items()}
+
+
+def _moments(
+    graph: ComputationalGraph, name: str, total: Tensor, square: Tensor, count: int
+) -> NormMoments:
+    mean = total / count
+    parameter = graph.parameters.get(f"{name}.weight")  # None: its layer is taken out
+    channels = parameter.channels if parameter is not None else ()
+    units = channels[0].units if channels else np.full(len(mean), -1)
+    return NormMoments(mean, (square / count - mean**2).clamp(min=0.0), units)
+
+
+def match(subnet: nn.Module, moments: Mapping[str, NormMoments], keep: np.ndarray) -> None:
+    """Give the norms of a subnet the scale and shift that make them match, in place.
+
+    keep `[num_units]`: what the subnet was cut to.  Its statistics then have to be those of the
+    images: batch statistics as they pass, or `recalibrate` on them.
+    """
+    stays, modules = np.append(keep, True), dict(subnet.named_modules())
+    for name, found in moments.items():
+        norm = modules.get(name)
+        if norm is None:  # taken out with its layer
+            continue
+        chosen = torch.from_numpy(np.flatnonzero(stays[found.units])).to(found.mean.device)
+        weight = norm._parameters["weight"].detach()
+        scale = found.variance[chosen].sqrt().to(weight)
+        norm.weight = nn.Parameter(torch.where(weight < 0, -scale, scale))
+        norm.bias = nn.Parameter(found.mean[chosen].to(weight))
+
+
+def recalibrate_matched(
+    network: nn.Module,
+    graph: ComputationalGraph,
+    subnet: nn.Module,
+    plan: PruningPlan,
+    images: Tensor,
+    batch_size: int = 512,
+) -> None:
+    """Measure the norms of a plan's subnet on images, matched to the network, in place."""
+    reduced = without(graph, plan.removed_layers)
+    match(
+        subnet, norm_moments(network, reduced, images, batch_size), kept_units(reduced, plan.kept)
+    )
+    recalibrate(subnet, images.split(batch_size))
