@@ -24,6 +24,8 @@ from gnnrl.search.observations import ObservationSpec, collate, distinct
 from gnnrl.search.policy import Embeddings, repeat_decisions
 from gnnrl.search.rollout import Decision, Rollout
 
+SATURATION = 0.1  # weight of the actor's squared logits: at the ends its gradient would vanish
+
 
 @dataclass(frozen=True)
 class DDPGSettings:
@@ -35,9 +37,9 @@ class DDPGSettings:
     tau: float = 0.02  # how far the target networks follow at each update
     batch_size: int = 64  # transitions of a minibatch
     buffer_size: int = 2000  # transitions kept for replay
-    updates: int = 2  # gradient steps per transition collected
-    max_updates: int = 32  # gradient steps per call of `learn`, at most
-    warmup: int = 32  # first decisions, with the full noise around `initial_action`
+    updates: int = 3  # gradient steps per transition collected
+    max_updates: int = 48  # gradient steps per call of `learn`, at most
+    warmup: int = 48  # first decisions, with the full noise around `initial_action`
     noise_std: float = 0.3  # of the truncated normal noise, in the unit of the action
     noise_decay: float = 0.98  # per decision after the warm-up
     max_grad_norm: float = 1.0
@@ -61,7 +63,9 @@ class Critic(nn.Module):
         super().__init__()
         hidden = encoder.hidden
         self.embed = Embeddings(spec, encoder)
-        self.joint = mlp(2 * hidden + 2, hidden, hidden)
+        self.node = nn.Linear(2 * hidden, hidden)
+        self.action = nn.Linear(2, hidden)  # apart, so that actions weigh as much as nodes
+        self.joint = nn.Sequential(nn.ReLU(), nn.Linear(hidden, hidden))
         self.head = mlp(2 * hidden, hidden, 1)
 
     def forward(self, graphs: Data, place: Tensor, actions: Tensor) -> Tensor:
@@ -70,8 +74,10 @@ class Critic(nn.Module):
         which, owner = repeat_decisions(graphs, place)
         centred = 2 * actions - 1
         shown = torch.stack([centred, centred.square()], dim=1)
-        joint = self.joint(torch.cat([decided[which], shown], dim=1))  # [T, H]
-        both = [pooled_mean(joint, owner, len(place)), pooled[place]]
+        joint = self.joint(self.node(decided)[which] + self.action(shown))  # [T, H]
+        size = torch.bincount(owner, minlength=len(place)).sqrt().unsqueeze(1)
+        # a mean whose spread does not shrink with the number of decisions
+        both = [size * pooled_mean(joint, owner, len(place)), pooled[place]]
         return self.head(torch.cat(both, dim=1)).squeeze(1)
 
 
@@ -171,7 +177,8 @@ class DDPG:
         self._step("critic", critic_loss)
         chosen, _ = self.nets["actor"](joined, torch.arange(len(graphs)))
         value = self.nets["critic"](joined, torch.arange(len(graphs)), chosen).mean()
-        self._step("actor", -value)
+        saturation = torch.logit(chosen, eps=1e-6).square().mean()
+        self._step("actor", SATURATION * saturation - value)
         with torch.no_grad():
             both = zip(self.targets.parameters(), self.nets.parameters(), strict=True)
             for target, parameter in both:
