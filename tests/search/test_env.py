@@ -11,9 +11,12 @@ import pytest
 import torch
 from gymnasium.utils.env_checker import check_env
 
+from gnnrl.search.agents.random import Random
 from gnnrl.search.env import Checked, GraphEnv, PruningEnv
+from gnnrl.search.loop import search
 from gnnrl.search.observations import REQUIRED
 from gnnrl.search.reward import Evaluation
+from gnnrl.search.rollout import Decision
 from tests.search.toys import Plan, Target, Widths
 
 
@@ -123,6 +126,23 @@ def test_an_episode_that_never_ends_is_an_error_that_names_the_environment():
     with pytest.raises(ValueError, match="broken: the episode has not ended after 5 steps"):
         for _ in range(6):
             env.step(np.zeros(4))
+
+
+@pytest.mark.parametrize(
+    "env, message",
+    [
+        (Broken(change=without_decisions), "broken: the observation has no decision nodes"),
+        (Broken(reward=math.nan), "broken: the reward of step 1 is nan"),
+        (Broken(endless=True), "broken: the episode has not ended after 5 steps"),
+        (Broken("binary"), "broken: illegal action: shape"),
+    ],
+)
+def test_a_search_in_a_broken_environment_ends_in_an_error_that_names_it(env, message):
+    agent = Random("continuous")
+    if env.action_kind == "binary":
+        agent.act = lambda seen, generator, greedy: [Decision(np.zeros(1))] * len(seen)
+    with pytest.raises(ValueError, match=message):
+        search(env, agent, evaluations=4, batch=2)
 
 
 def test_stepping_past_the_end_is_an_error():

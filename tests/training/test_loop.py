@@ -142,3 +142,21 @@ def test_faster_arithmetic_learns_as_well(splits, option):
     learned = network()
     train(learned, splits.train, replace(RECIPE, **option))
     assert accuracy(learned, splits.reward) > 0.9
+
+
+def test_weights_that_are_zero_stay_zero_and_the_others_learn(splits):
+    sparse, kept = (
+        network(),
+        torch.rand(16, 1, 3, 3, generator=torch.Generator().manual_seed(0)) < 0.5,
+    )
+    sparse[0].weight.data *= kept
+    before = sparse[0].weight.detach().clone()
+    train(sparse, splits.train, RECIPE, zeros={"0.weight": ~kept})
+    assert (sparse[0].weight[~kept] == 0).all()
+    assert (sparse[0].weight[kept] != before[kept]).all()
+    assert accuracy(sparse, splits.reward) > 0.9
+
+
+def test_a_mask_of_no_weight_is_refused(splits):
+    with pytest.raises(AttributeError, match="weigth"):
+        train(network(), splits.train, RECIPE, zeros={"0.weigth": torch.zeros(1)})
