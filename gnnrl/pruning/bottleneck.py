@@ -1,0 +1,197 @@
+"""Which channels can go, found by gradients through gates: in the manner of AutoBot.
+
+Castells & Yeom (2021) put a trainable gate on every channel and minimise the loss while the flops
+are pulled onto a budget.  Here a gate is the chance that a channel passes, drawn anew for every
+image: a channel that goes is then seen to be gone, not to be small, which batch norm would undo.
+"""
+
+# n: images   U: units   G: groups   K: classes
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+
+from gnnrl.errors import UserError
+from gnnrl.graph.extract import Analysis
+from gnnrl.graph.flow import Layout
+from gnnrl.graph.rules import tensors_read
+from gnnrl.pruning.expected import ExpectedCost
+from gnnrl.pruning.importance import Importance
+from gnnrl.pruning.lockstep import out_of_place
+from gnnrl.pruning.recalibration import batch_statistics
+
+OPEN = 4.0
+"""Logit of the gates at the start: nearly all passes."""
+
+DESCENT = 0.5
+"""Fraction of the batches in which the expected cost comes down to the budget."""
+
+
+TEMPERATURE = 0.5
+"""How far draws are from zero and one; the smaller, the nearer."""
+
+
+@dataclass(frozen=True)
+class BottleneckSettings:
+    """How long the gates are trained."""
+
+    batches: int = 200
+    batch_size: int = 64
+    learning_rate: float = 0.2  # of the gates' logits, by Adam
+
+    def __post_init__(self) -> None:
+        if min(self.batches, self.batch_size) < 1 or self.learning_rate <= 0:
+            raise UserError(
+                f"batches {self.batches}, batch_size {self.batch_size}, learning_rate "
+                f"{self.learning_rate}: expected at least one batch of one image and a rate above 0"
+            )
+
+
+@dataclass(frozen=True)
+class Bottleneck:
+    """What the gates say.
+
+    importance: their logits.  keep_ratios: group name → mean gate; their expected cost is the
+    budget.  forward_images: what it cost; a backward pass counts as two forward passes."""
+
+    importance: Importance
+    keep_ratios: dict[str, float]
+    forward_images: int
+
+
+class Gates(nn.Module):
+    """Lets units pass in what layers read.
+
+    passing `[n, U + 1]`: how much of each unit passes, for each image; the last: what is fixed.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places: list[tuple[Tensor, int]] = []
+        self.passing: Tensor | None = None
+
+    def forward(self, x: Tensor, place: int) -> Tensor:
+        assert self.passing is not None
+        index, axis = self.places[place]
+        shape = [len(x), *[1] * (x.ndim - 1)]
+        shape[axis] = -1
+        return x * self.passing[:, index].view(shape)
+
+
+def bottleneck(
+    analysis: Analysis,
+    images: Tensor,
+    *,
+    fraction: float,
+    generator: torch.Generator,
+    resource: str = "flops",
+    settings: BottleneckSettings | None = None,
+) -> Bottleneck:
+    """Train the gates on images `[n, C, H, W]`, without labels, for a budget.
+
+    The loss is the divergence from the dense network's answers.  fraction: of the dense cost.
+    Costs a forward and a backward pass over the batches, and a look of the dense network.
+    """
+    settings = settings or BottleneckSettings()
+    dense = _answers(analysis.traced, images, settings.batch_size)
+    gated, gates = gated_network(analysis)
+    expected = ExpectedCost(analysis.graph, resource)
+    whole = float(expected(torch.ones(analysis.graph.num_units)))
+    logits = torch.full((analysis.graph.num_units,), OPEN, requires_grad=True)
+    optimizer = torch.optim.Adam([logits], settings.learning_rate)
+    order = torch.empty(0, dtype=torch.long)
+    for step in range(settings.batches):
+        if len(order) < settings.batch_size:
+            order = torch.cat([order, torch.randperm(len(images), generator=generator)])
+        chosen, order = order[: settings.batch_size], order[settings.batch_size :]
+        done = min(1.0, (step + 1) / (DESCENT * settings.batches))
+        optimizer.zero_grad()
+        gates.passing = _drawn(logits.sigmoid(), len(chosen), generator).to(images.device)
+        with batch_statistics(gated):
+            answer = gated(images[chosen])
+        _divergence(answer, dense[chosen]).backward()
+        _toward_the_budget(logits, expected)
+        optimizer.step()
+        with torch.no_grad():
+            logits += _shift(logits, expected, whole * (1.0 + done * (fraction - 1.0)))
+    seen = settings.batches * min(settings.batch_size, len(images))
+    return _read_off(analysis, logits.detach(), len(images) + 3 * seen)
+
+
+def _answers(traced: fx.GraphModule, images: Tensor, batch_size: int) -> Tensor:
+    with torch.no_grad():
+        return torch.cat([traced.eval()(part) for part in images.split(batch_size)])
+
+
+def gated_network(analysis: Analysis) -> tuple[fx.GraphModule, Gates]:
+    """A copy of the network with gates before every layer that mixes channels."""
+    gated, gates = out_of_place(analysis.traced), Gates()
+    gated.add_submodule("unit_gates", gates)
+    copies = {node.name: node for node in gated.graph.nodes}
+    device = next(gated.parameters()).device
+    for original, layer in analysis.flow.layers.items():
+        if not layer.positions or layer.per_group:  # a depthwise layer: its readers are gated
+            continue
+        source = tensors_read(original)[0]
+        layout = analysis.flow.layouts.get(source)
+        units = analysis.units.of(layout.labels) if isinstance(layout, Layout) else np.array([-1])
+        if (units < 0).all():
+            continue
+        index = torch.from_numpy(units).remainder(analysis.graph.num_units + 1).to(device)
+        node = copies[original.name]
+        with gated.graph.inserting_before(node):
+            new = gated.graph.call_module("unit_gates", (copies[source.name], len(gates.places)))
+        node.replace_input_with(copies[source.name], new)
+        gates.places.append((index, layout.axis))
+    gated.recompile()
+    return gated.requires_grad_(False), gates
+
+
+def _drawn(stays: Tensor, images: int, generator: torch.Generator) -> Tensor:
+    """What passes of each unit, near zero or one by the chance `[U]`, for each image `[n, U + 1]`.
+
+    The binary concrete distribution (Maddison et al. 2017, section 3.2), whose gradient is known.
+    """
+    noise = torch.rand((images, len(stays)), generator=generator).clamp(1e-6, 1 - 1e-6)
+    sure = (stays.clamp(1e-6, 1 - 1e-6).logit() + noise.logit()) / TEMPERATURE
+    return F.pad(sure.sigmoid(), (0, 1), value=1.0)
+
+
+def _divergence(answer: Tensor, dense: Tensor) -> Tensor:
+    """Mean Kullback-Leibler divergence from the dense network's answers, `[n, K]` both."""
+    log_p, log_q = F.log_softmax(answer.float(), 1), F.log_softmax(dense.float(), 1)
+    return F.kl_div(log_p, log_q, log_target=True, reduction="batchmean")
+
+
+def _toward_the_budget(logits: Tensor, expected: ExpectedCost) -> None:
+    """Add the penalty for the expected cost, so weighted that a step would not change the cost."""
+    assert logits.grad is not None
+    with torch.enable_grad():
+        (price,) = torch.autograd.grad(expected(logits.sigmoid()), logits)
+    logits.grad -= price * (logits.grad @ price) / (price @ price).clamp(min=1e-30)
+
+
+def _shift(logits: Tensor, expected: ExpectedCost, target: float) -> float:
+    """What to add to all logits so that the expected cost is the target."""
+    low, high = -30.0, 30.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        if float(expected((logits + middle).sigmoid())) <= target:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def _read_off(analysis: Analysis, logits: Tensor, forward_images: int) -> Bottleneck:
+    groups = {g.name: logits[g.start : g.start + g.size] for g in analysis.graph.groups}
+    return Bottleneck(
+        Importance(groups),
+        {name: float(part.sigmoid().mean()) for name, part in groups.items()},
+        forward_images,
+    )
