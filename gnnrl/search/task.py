@@ -16,6 +16,7 @@ from gnnrl.data.images import Labelled
 from gnnrl.graph.cost import cost
 from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.graph.latency import LatencyTable
+from gnnrl.pruning.bottleneck import Bottleneck, BottleneckSettings, bottleneck
 from gnnrl.pruning.compensation import Calibration, collect, reconstruction
 from gnnrl.pruning.gram import GramSolve
 from gnnrl.pruning.importance import Importance, importance
@@ -24,10 +25,11 @@ from gnnrl.runtime import atomic_write, device, generator, user_path, write_csv,
 from gnnrl.search.budget import Budget
 from gnnrl.search.env import PruningEnv
 from gnnrl.search.evaluator import EQUIVALENT, Evaluator
+from gnnrl.search.journal import EVALUATIONS
 from gnnrl.search.loop import SearchResult
 from gnnrl.search.spaces.build import build_space
 
-RECONSTRUCTION = "reconstruction"
+RECONSTRUCTION, BOTTLENECK = "reconstruction", "bottleneck"
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -52,16 +54,19 @@ def pruning_task(
     batch_size: int,
     max_steps: int,
     looked: Looked | None = None,
+    gates: Mapping[str, float] | None = None,
     **options: Any,
 ) -> PruningEnv:
     """Return the environment of a search for a plan, on the device found.
 
     space, criterion, reward: names, of ours or of the user's own.
     budget: the fields of `Budget`.  criterion: which channels of a group go first, or
-    "reconstruction": those that the others can make up for.  prior: "none", or "reconstruction":
-    actions are departures from an allocation by what channels cost.  compensation: "none", or
+    "reconstruction": those that the others can make up for, or "bottleneck": those whose trained
+    gates close.  prior: "none", or actions are departures from an allocation: by what channels
+    cost ("reconstruction"), or from what gates let pass ("bottleneck").  compensation: "none", or
     "gram": subnets make up for the inputs they lost.  These three look at as many training images
     as `calibration_images` says, without labels; the search is charged for it.
+    gates: the fields of `BottleneckSettings` that are not to be as they are there.
     latency_table: a file, for a budget of latency.  looked: a look at the calibration images that
     was taken before; the search is charged for it all the same.
     statistics: of batch norm, as `Evaluator` has it, or "images": measured on as many training
@@ -73,16 +78,21 @@ def pruning_task(
     if looked is None and (RECONSTRUCTION in (criterion, prior) or compensation == "gram"):
         calibration = sample(train_images, calibration_images, seed, device())
         looked = look(network, graph, calibration, generator(seed, "calibration"))
-    reconstructed = criterion == RECONSTRUCTION and looked is not None
+    trained = None
+    if BOTTLENECK in (criterion, prior):
+        calibration = sample(train_images, calibration_images, seed, device())
+        settings = BottleneckSettings(**(gates or {}))
+        trained = train_gates(network, graph, calibration, Budget(**budget), seed, settings)
     decided = build_space(
         space,
         network=network,
         graph=graph,
-        importance=looked.importance if reconstructed else importance(criterion, network, graph),
+        importance=_scores(criterion, network, graph, looked, trained),
         budget=Budget(**budget),
         table=table,
         curves=None if looked is None else looked.curves,
         allocated=prior == RECONSTRUCTION,
+        start=trained.keep_ratios if prior == BOTTLENECK and trained is not None else None,
         **options,
     )
     images, labels = next(iter(reward_images.batches(len(reward_images), device())))
@@ -98,7 +108,8 @@ def pruning_task(
         compensate=GramSolve(graph, looked.calibration) if compensation == "gram" else None,
     )
     env = PruningEnv(decided, evaluator, max_steps)
-    env.spent = 0.0 if looked is None else looked.calibration.forward_images / EQUIVALENT
+    seen = 0 if looked is None else looked.calibration.forward_images
+    env.spent = (seen + (0 if trained is None else trained.forward_images)) / EQUIVALENT
     return env
 
 
@@ -120,8 +131,47 @@ def look(
     return Looked(calibration, *reconstruction(network, analysis, calibration))
 
 
+def train_gates(
+    network: nn.Module,
+    graph: ComputationalGraph,
+    images: Tensor,
+    budget: Budget,
+    seed: int,
+    settings: BottleneckSettings,
+) -> Bottleneck:
+    """Find by gradients, on calibration images, which channels the budget has room for."""
+    return bottleneck(
+        Surgeon(network.eval(), graph).analysis,
+        images,
+        fraction=budget.fraction,
+        resource=budget.resource,
+        generator=generator(seed, "bottleneck"),
+        settings=settings,
+    )
+
+
+def _scores(
+    criterion: str,
+    network: nn.Module,
+    graph: ComputationalGraph,
+    looked: Looked | None,
+    trained: Bottleneck | None,
+) -> Importance:
+    if criterion == RECONSTRUCTION and looked is not None:
+        return looked.importance
+    if criterion == BOTTLENECK and trained is not None:
+        return trained.importance
+    return importance(criterion, network, graph)
+
+
 def _statistics(kind: str, images: Labelled, count: int, seed: int) -> str | Tensor:
     return sample(images, count, seed, device()) if kind == "images" else kind
+
+
+def evaluated_before(journal: Path) -> int:
+    """Return how many plans a search that was killed had evaluated, by the folder it left."""
+    path = journal / EVALUATIONS
+    return path.read_text(encoding="utf-8").count("\n") if path.exists() else 0
 
 
 def save(folder: Path, env: PruningEnv, result: SearchResult) -> None:
@@ -144,5 +194,5 @@ def summary(env: PruningEnv, result: SearchResult) -> dict[str, float]:
         "flops_kept": best["flops"] / dense.flops,
         "parameters_kept": best["parameters"] / dense.parameters,
         "plans": sum(not row["cached"] for row in result.evaluations),
-        "evaluations": result.history[-1]["spent"],
+        "evaluations": env.spent + sum(row["cost"] for row in result.evaluations),
     }
