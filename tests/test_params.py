@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import importlib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -144,6 +144,14 @@ def test_the_chosen_agent_needs_its_settings_and_the_others_do_not(values):
     assert check(without(values, "search.ddpg")).search.ddpg is None
 
 
+@pytest.mark.parametrize("name", ["importance", "prior"])
+def test_a_bottleneck_needs_its_settings(values, name):
+    values = put(values, f"search.{name}", "bottleneck")
+    with pytest.raises(UserError, match=r"add 'search.bottleneck'"):
+        check(without(values, "search.bottleneck"))
+    assert check(values).search.task_parameters()["gates"]["batches"] > 0
+
+
 def test_an_agent_of_ones_own_gets_its_own_settings(values):
     values = put(values, "search.agent", "package.module:build")
     params = check(put(values, "search.own", {"depth": 3}))
@@ -179,12 +187,14 @@ def test_the_settings_of_an_agent_are_those_in_params(name, title):
         ("train.distillation", "gnnrl.training.distillation", "Distillation", {"teacher"}),
         ("search.gnn", "gnnrl.search.encoders", "EncoderSettings", {"encoder"}),
         ("search.budget", "gnnrl.search.budget", "Budget", set()),
+        ("search.bottleneck", "gnnrl.pruning.bottleneck", "BottleneckSettings", set()),
     ],
 )
 def test_a_section_has_the_fields_of_what_it_becomes(section, where, name, given):
     model = Params
     for part in section.split("."):
-        model = model.model_fields[part].annotation
+        annotation = model.model_fields[part].annotation
+        model = next(iter(get_args(annotation)), annotation)  # of `Section | None`
     recipe = getattr(importlib.import_module(where), name)
     assert set(model.model_fields) == {f.name for f in dataclasses.fields(recipe)} - given
 

@@ -108,6 +108,14 @@ class Reward(Section):
     batch_size: Count
 
 
+class Bottleneck(Section):
+    """How long the gates of the importance and prior `bottleneck` are trained."""
+
+    batches: Count
+    batch_size: Count
+    learning_rate: Positive
+
+
 class Search(Section):
     """What is searched for, by whom, at what cost.
 
@@ -124,7 +132,7 @@ class Search(Section):
     batch: Count
     max_steps: Count
     importance: str
-    prior: Literal["none", "reconstruction"]
+    prior: Literal["none", "reconstruction", "bottleneck"]
     calibration_images: Count
     latency_table: str | None
     weights: Weights
@@ -138,6 +146,7 @@ class Search(Section):
     annealing: Annealing | None = None
     evolution: Evolution | None = None
     sensitivity: Sensitivity | None = None
+    bottleneck: Bottleneck | None = None
     own: dict[str, Any] | None = None  # of an agent named package.module:function
 
     @model_validator(mode="after")
@@ -147,6 +156,8 @@ class Search(Section):
             raise ValueError(
                 f"has no settings of its agent {self.agent}: add 'search.{self.agent}'"
             )
+        if "bottleneck" in (self.importance, self.prior) and self.bottleneck is None:
+            raise ValueError("has no settings of its gates: add 'search.bottleneck'")
         return self
 
     def task_parameters(self) -> dict[str, Any]:
@@ -167,6 +178,7 @@ class Search(Section):
             "max_steps": self.max_steps,
             "min_channels": self.min_channels,
             "multiple": self.multiple,
+            "gates": None if self.bottleneck is None else dict(self.bottleneck),
             "view": "plain" if self.encoder == "plain" else "hierarchical",
         }
 

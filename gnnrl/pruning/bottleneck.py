@@ -40,7 +40,7 @@ TEMPERATURE = 0.5
 class BottleneckSettings:
     """How long the gates are trained."""
 
-    batches: int = 200
+    batches: int = 100
     batch_size: int = 64
     learning_rate: float = 0.2  # of the gates' logits, by Adam
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from gnnrl.errors import UserError
@@ -21,6 +22,7 @@ def build_space(
     name: str,
     *,
     allocated: bool = False,
+    start: Mapping[str, float] | None = None,
     curves: Mapping[str, Tensor] | None = None,
     **offered: Any,
 ) -> Space:
@@ -30,6 +32,7 @@ def build_space(
     those of the arguments offered that it names.
     offered: graph, importance, budget, network, table, min_channels, multiple, view.
     allocated: start from an allocation by `curves`, what channels cost.
+    start: start from these keep ratios, by group.
     """
     make = named(name, SPACES, "space")
     space = call(make, name, curves=curves, **offered)
@@ -39,11 +42,12 @@ def build_space(
             f"the space {name} gave a {type(space).__name__} without {', '.join(missing)}: "
             "expected what gnnrl.search.env.Space describes"
         )
-    if not allocated:
+    if not allocated and start is None:
         return space
     if not isinstance(space, ChannelSpace):
         raise UserError(
             f"the prior is an allocation of channels, which space {name} does not decide: set "
             "search.prior to none"
         )
-    return call(make, name, curves=curves, prior=allocate(space, curves), **offered)
+    prior = allocate(space, curves) if allocated else np.array([start[n] for n in space.names])
+    return call(make, name, curves=curves, prior=prior, **offered)
