@@ -128,6 +128,7 @@ def shape_of(node: Any) -> tuple[int, ...]:
 
 
 def is_tensor(node: Any) -> bool:
+    """Whether what stands in an argument is an operation that gave a tensor."""
     return isinstance(node, fx.Node) and isinstance(node.meta.get("example"), Tensor)
 
 

@@ -40,6 +40,7 @@ class LatencyTable:
     machine: str
 
     def save(self, path: str | Path) -> None:
+        """Write the table as JSON."""
         content = {
             "machine": self.machine,
             "batch_size": self.batch_size,
@@ -49,6 +50,7 @@ class LatencyTable:
 
     @classmethod
     def load(cls, path: str | Path) -> LatencyTable:
+        """Read what `save` wrote."""
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
             grids = {

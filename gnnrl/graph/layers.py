@@ -76,12 +76,14 @@ def _couple_groups(flow: Flow, inputs: np.ndarray, filters: np.ndarray, whole: b
 
 
 def convolution_module(flow: Flow, node: fx.Node) -> None:
+    """A convolution that is a module."""
     module = module_of(node)
     transposed = isinstance(module, nn.modules.conv._ConvTransposeNd)
     _convolution(flow, node, _names(flow, node, module), module.groups, transposed)
 
 
 def convolution_function(flow: Flow, node: fx.Node) -> None:
+    """A convolution that is called as a function."""
     transposed = "transpose" in node.target.__name__
     groups = argument(node, 6, "groups", 1)
     _convolution(flow, node, _function_names(flow, node), groups, transposed)
@@ -93,10 +95,12 @@ def _convolution(flow: Flow, node: fx.Node, names: Names, groups: int, transpose
 
 
 def linear_module(flow: Flow, node: fx.Node) -> None:
+    """A linear layer that is a module."""
     _linear(flow, node, _names(flow, node, module_of(node)))
 
 
 def linear_function(flow: Flow, node: fx.Node) -> None:
+    """A linear layer that is called as a function."""
     _linear(flow, node, _function_names(flow, node))
 
 
@@ -153,10 +157,12 @@ def normalisation(
 
 
 def flow_shape(flow: Flow, path: str) -> tuple[int, ...]:
+    """Shape of a parameter or buffer."""
     return tuple(attribute(flow.traced, path).shape)
 
 
 def norm_module(flow: Flow, node: fx.Node) -> None:
+    """A normalisation that is a module."""
     module = module_of(node)
     names = ("weight", "bias", "running_mean", "running_var")
     parameters = tuple(
@@ -169,6 +175,7 @@ def norm_module(flow: Flow, node: fx.Node) -> None:
 
 
 def norm_function(flow: Flow, node: fx.Node) -> None:
+    """A normalisation that is called as a function."""
     name = node.target.__name__
     read = tensors_read(node)
     parameters = tuple(flow.one_name(str(n.target)) for n in read[1:] if n.op == "get_attr")

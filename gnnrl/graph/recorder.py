@@ -130,6 +130,7 @@ class Recorder(fx.Tracer):
 
 
 def depends_on_data(node: fx.Node, root: str) -> UserError:
+    """The error for a network whose operations depend on what it reads."""
     return UserError(
         f"{scope_of(node) or root}: what the network does depends on the data "
         f"({operation_name(node)!r}), so there is no one graph of it; rewrite that part without "

@@ -68,10 +68,12 @@ class PruningPlan:
             raise UserError(f"not a pruning plan: {error}") from None
 
     def save(self, path: str | Path) -> None:
+        """Write the plan as JSON; the same plan gives the same bytes."""
         Path(path).write_text(self._text() + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | Path) -> PruningPlan:
+        """Read what `save` wrote."""
         try:
             return cls.from_json(json.loads(Path(path).read_text(encoding="utf-8")))
         except FileNotFoundError:

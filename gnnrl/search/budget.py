@@ -39,8 +39,10 @@ class Budget:
 
     @property
     def resource(self) -> str:
+        """What is limited: flops, parameters or latency."""
         return next(name for name in RESOURCES if getattr(self, name) is not None)
 
     @property
     def fraction(self) -> float:
+        """How much of the dense cost is allowed, (0, 1]."""
         return float(getattr(self, self.resource))

@@ -119,6 +119,7 @@ class Evaluator:
         return [self.evaluate(plan) for plan in plans]
 
     def evaluate(self, plan: PruningPlan) -> Evaluation:
+        """Cut the network to the plan and look at the reward images."""
         price = cost(self.graph, plan)
         logits = self.logits(plan)
         if not torch.isfinite(logits).all():

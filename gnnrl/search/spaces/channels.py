@@ -170,6 +170,7 @@ class ChannelSpace:
         return np.clip((departure + 1.0) / 2.0, 0.0, 1.0)
 
     def cost(self, plan: PruningPlan) -> Cost:
+        """Cost of a plan, counted on the graph."""
         return cost(self.graph, plan)
 
     def used(self, plan: PruningPlan) -> float:

@@ -82,22 +82,28 @@ class WeightSpace:
         return np.clip(low * wanted, LEAST_DENSITY, 1.0)
 
     def step(self, keep: np.ndarray | None, action: np.ndarray) -> np.ndarray:
+        """Densities after one more cut `[L]`."""
         before = np.ones(self.size) if keep is None else keep
         return np.maximum(before * np.clip(action, 0.0, 1.0), LEAST_DENSITY)
 
     def met(self, keep: np.ndarray) -> bool:
+        """Whether these densities meet the budget without being scaled."""
         return float(keep @ self._weights) <= self._limit
 
     def uniform(self) -> PruningPlan:
+        """The same density everywhere."""
         return self.plan(np.full(self.size, 0.5))
 
     def random(self, generator: torch.Generator) -> np.ndarray:
+        """A random action: independent densities."""
         return torch.rand(self.size, generator=generator, dtype=torch.float64).numpy()
 
     def sample(self, generator: torch.Generator) -> PruningPlan:
+        """A random plan on budget."""
         return self.plan(self.random(generator))
 
     def cost(self, plan: PruningPlan) -> Cost:
+        """Cost of a plan, counted on the graph."""
         return cost(self.graph, plan)
 
     def used(self, plan: PruningPlan) -> float:
