@@ -135,7 +135,7 @@ def flat(state: Any) -> Iterator[str]:
 
 def test_space_weights_meets_its_budget_and_training_keeps_the_zeros(project, tmp_path):
     budget = "search.budget={flops: null, parameters: 0.3, latency: null}"
-    plain = ["search.space=weights", "search.agent=random", "search.importance=l1", budget]
+    plain = ["search.space=weights", "search.agent=ppo", "search.importance=l1", budget]
     settings = [word for setting in plain for word in ("--set", setting)]
     run("search", project, "--out", tmp_path / "search", *settings)
     plan = PruningPlan.load(tmp_path / "search" / "plan.json")
