@@ -87,7 +87,7 @@ def test_taylor_gives_nothing_to_a_filter_that_does_not_matter():
 
 def test_an_unknown_importance_is_refused_with_the_nearest_name():
     network = small()
-    with pytest.raises(UserError, match="no importance 'l1_normalized'; did you mean l1_normalised"):
+    with pytest.raises(UserError, match="'l1_normalized'; did you mean l1_normalised"):
         importance("l1_normalized", network, extract(network, IMAGE))
 
 

@@ -151,7 +151,7 @@ def test_nonsense_budgets_are_refused(budget, message):
 
 
 def test_a_budget_below_what_the_network_can_reach_is_refused():
-    with pytest.raises(UserError, match="cannot be met: .* of the dense network remains"):
+    with pytest.raises(UserError, match=r"cannot be met: .* of the dense network remains"):
         space_of("resnet20", 0.001)
 
 

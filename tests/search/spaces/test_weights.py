@@ -58,5 +58,5 @@ def test_every_layer_is_a_decision_of_the_observation(space):
 
 
 def test_a_budget_of_flops_is_refused(space, network):
-    with pytest.raises(UserError, match="cannot meet a budget of flops; give budget.parameters"):
+    with pytest.raises(UserError, match=r"cannot meet a budget of flops; give budget.parameters"):
         WeightSpace(space.graph, l1(network, space.graph), Budget(flops=0.5))
