@@ -32,10 +32,10 @@ from tests.cutting import (
     assert_costs_are_counted,
     assert_equals_masked,
     assert_trains,
+    conditioned,
     flops_counted,
     random_plan,
     randomise,
-    with_unit_logits,
 )
 
 RESULTS = Path(__file__).parent / "results" / "any_network.csv"
@@ -119,7 +119,7 @@ def row(name: str, with_theirs: bool) -> dict[str, str]:
     pixels = side(name)
     torch.manual_seed(0)
     network, image = build_network(name, 10, (3, pixels, pixels)), torch.randn(2, 3, pixels, pixels)
-    with_unit_logits(randomise(network), image)
+    conditioned(randomise(network), image)
     verdict, seconds, kept = ours(network, image)
     other, other_kept = "not installed", float("nan")
     if with_theirs:

@@ -221,7 +221,7 @@ def _per_group(analysis: Analysis, original: fx.Node, per_group: int) -> int:
 def fit_module(module: nn.Module, layer: Any, inputs: int | None, width: int) -> None:
     """Bring a module's own numbers in line with the width of what it reads and makes."""
     if isinstance(module, nn.modules.conv._ConvNd):
-        if layer is not None and layer.per_group:
+        if layer is not None and layer.per_group and inputs is not None:
             module.groups = inputs // layer.per_group
         module.in_channels = inputs if inputs is not None else module.in_channels
         module.out_channels = width

@@ -23,10 +23,10 @@ from tests.cutting import (
     assert_equals_masked,
     assert_survives_saving,
     assert_trains,
+    conditioned,
     flops_counted,
     random_plan,
     randomise,
-    with_unit_logits,
 )
 
 FAST = (
@@ -54,7 +54,7 @@ def _network(name: str) -> tuple[nn.Module, torch.Tensor]:
     torch.manual_seed(0)
     side = _pixels(name)
     network, image = build_network(name, 10, (3, side, side)), torch.randn(2, 3, side, side)
-    return with_unit_logits(randomise(network), image), image
+    return conditioned(randomise(network), image), image
 
 
 def _hold(name: str, keep_ratio: float, seed: int) -> None:
