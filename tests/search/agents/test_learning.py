@@ -23,11 +23,13 @@ def solved(name, kind, evaluations, batch=16, parameters=None, **task):
     return sum(episode.reward for episode in unseen) / len(unseen)
 
 
-@pytest.mark.parametrize("kind, best", [("continuous", 0.9), ("binary", 1.0), ("categorical", 1.0)])
-@pytest.mark.parametrize("name", ["annealing", "evolution", "ppo", "reinforce", "ddpg"])
+KINDS = [("continuous", 0.9), ("binary", 1.0), ("categorical", 1.0)]
+CASES = [(n, *k) for n in ("annealing", "evolution", "ppo", "reinforce") for k in KINDS]
+CASES += [pytest.param("ddpg", *kind, marks=pytest.mark.slow) for kind in KINDS[:2]]
+
+
+@pytest.mark.parametrize("name, kind, best", CASES)
 def test_one_graph_is_solved(name, kind, best):
-    if (name, kind) == ("ddpg", "categorical"):
-        return
     if name == "reinforce":
         best *= 0.85
     assert solved(name, kind, 300) >= best
