@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import itertools
 import re
 import shlex
@@ -68,7 +68,8 @@ def test_only_commands_are_used_that_are_checked_here():
 def test_a_python_command_exists(words):
     assert words[1] == "-m"
     module, arguments = words[2], words[3:]
-    if module == "pytest":
+    if module in ("pytest", "pdoc") or module.startswith("benchmarks."):
+        assert importlib.util.find_spec(module) is not None
         return
     package, _, stage = module.partition(".")
     assert package == "stages"
@@ -107,11 +108,20 @@ def test_an_installed_extra_exists(words):
 
 
 def test_every_file_and_link_that_is_named_exists():
-    names = re.findall(r"`((?:stages|experiments|tests|gnnrl|\.ci)/[\w./-]*)`", README)
+    names = re.findall(
+        r"`((?:stages|experiments|examples|docs|tests|gnnrl|\.ci)/[\w./-]*)`", README
+    )
     names += [link for link in re.findall(r"\]\(([^)#]+)\)", README) if "://" not in link]
     assert names
     for name in names:
         assert (ROOT / name).exists(), name
+
+
+def test_the_python_of_the_readme_is_that_of_the_introduction_which_is_run():
+    (shown,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    run = (ROOT / "docs" / "introduction.md").read_text(encoding="utf-8").splitlines()
+    assert shown.strip().splitlines()
+    assert [line for line in shown.strip().splitlines() if line not in run] == []
 
 
 def test_every_stage_is_explained():
