@@ -69,6 +69,8 @@ METHODS = {
     "sensitivity": Method("sensitivity"),
     "sensitivity l1": Method("sensitivity", "l1"),
     "bottleneck": Method("uniform", "bottleneck", prior="bottleneck", evaluations=1),
+    "bottleneck and reconstruction": Method("uniform", prior="bottleneck", evaluations=1),
+    "ppo around bottleneck": Method("ppo", prior="bottleneck", settings=_ppo()),
     "evolution": Method("evolution", prior="reconstruction"),
     "annealing": Method("annealing", prior="reconstruction"),
     "ppo": Method("ppo", prior="reconstruction", settings=_ppo()),

@@ -106,6 +106,7 @@ class Reward(Section):
     compensation: Literal["none", "gram"]
     precision: Literal["float32", "bfloat16"]
     batch_size: Count
+    race: CountOrNone
 
 
 class Bottleneck(Section):
@@ -175,6 +176,7 @@ class Search(Section):
             "recalibration_images": self.reward.recalibration_images,
             "precision": self.reward.precision,
             "batch_size": self.reward.batch_size,
+            "race": self.reward.race,
             "max_steps": self.max_steps,
             "min_channels": self.min_channels,
             "multiple": self.multiple,

@@ -120,8 +120,11 @@ class Evaluator:
 
     def evaluate(self, plan: PruningPlan) -> Evaluation:
         """Cut the network to the plan and look at the reward images."""
+        return self.rated(plan, self.logits(plan))
+
+    def rated(self, plan: PruningPlan, logits: Tensor) -> Evaluation:
+        """The evaluation of a plan whose logits `[N, K]` are known."""
         price = cost(self.graph, plan)
-        logits = self.logits(plan)
         if not torch.isfinite(logits).all():
             return Evaluation(
                 FAILED, 0.0, price.flops, price.parameters, status="not finite", cost=self.cost

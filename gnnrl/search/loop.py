@@ -62,7 +62,7 @@ def search(
     repeats: int = 1,
     journal: Path | None = None,
     progress: bool = False,
-    evaluate_map: EvaluateMap = one_by_one,
+    evaluate_map: EvaluateMap | None = None,
 ) -> SearchResult:
     """Search with `agent` in `env` until the evaluations are used up; deterministic given `seed`.
 
@@ -72,10 +72,14 @@ def search(
     batch: episodes between two updates of the agent.  repeats: how many neighbouring episodes
     start from the same seed.  journal: a folder; a search that is killed and called again with the
     same arguments goes on from there and ends as if it had not been killed.
+    evaluate_map: how plans are handed to the evaluator: one by one, together where it races them.
     """
     for name, value in (("evaluations", evaluations), ("batch", batch), ("repeats", repeats)):
         if value < 1:
             raise UserError(f"{name} {value}: a search needs at least 1")
+    if evaluate_map is None:
+        races = getattr(getattr(env, "evaluate", None), "races", False)
+        evaluate_map = together if races else one_by_one
     settings = {"env": env.name, "agent": type(agent).__name__, "seed": seed, "batch": batch,
                 "repeats": repeats, "evaluations": evaluations}  # fmt: skip
     written = Journal(journal, settings) if journal is not None else None

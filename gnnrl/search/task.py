@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,11 @@ from gnnrl.pruning.importance import Importance, importance
 from gnnrl.pruning.surgery import Surgeon
 from gnnrl.runtime import atomic_write, device, generator, user_path, write_csv, write_json
 from gnnrl.search.budget import Budget
-from gnnrl.search.env import PruningEnv
+from gnnrl.search.env import Evaluate, PruningEnv
 from gnnrl.search.evaluator import EQUIVALENT, Evaluator
 from gnnrl.search.journal import EVALUATIONS
 from gnnrl.search.loop import SearchResult
+from gnnrl.search.racing import Racing
 from gnnrl.search.spaces.build import build_space
 
 RECONSTRUCTION, BOTTLENECK = "reconstruction", "bottleneck"
@@ -55,6 +57,7 @@ def pruning_task(
     max_steps: int,
     looked: Looked | None = None,
     gates: Mapping[str, float] | None = None,
+    race: int = 0,
     **options: Any,
 ) -> PruningEnv:
     """Return the environment of a search for a plan, on the device found.
@@ -71,6 +74,7 @@ def pruning_task(
     was taken before; the search is charged for it all the same.
     statistics: of batch norm, as `Evaluator` has it, or "images": measured on as many training
     images as `recalibration_images` says.  precision: a key of PRECISIONS.
+    race: reward images on which the plans of a batch race (`Racing`); 0: no race.
     options: further settings of the space.
     """
     network = network.to(device())
@@ -96,18 +100,20 @@ def pruning_task(
         **options,
     )
     images, labels = next(iter(reward_images.batches(len(reward_images), device())))
-    evaluator = Evaluator(
+    measure = partial(
+        Evaluator,
         network,
         graph,
-        images,
-        labels,
         statistics=_statistics(statistics, train_images, recalibration_images, seed),
         reward=reward,
         precision=PRECISIONS[precision],
         batch_size=batch_size,
         compensate=GramSolve(graph, looked.calibration) if compensation == "gram" else None,
     )
-    env = PruningEnv(decided, evaluator, max_steps)
+    evaluate: Evaluate = measure(images, labels)
+    if 0 < race < len(images):
+        evaluate = Racing(measure(images[:race], labels[:race]), evaluate)
+    env = PruningEnv(decided, evaluate, max_steps)
     seen = 0 if looked is None else looked.calibration.forward_images
     env.spent = (seen + (0 if trained is None else trained.forward_images)) / EQUIVALENT
     return env

@@ -11,7 +11,7 @@ from gnnrl.data.transform import Transform
 from gnnrl.errors import UserError
 from gnnrl.graph.extract import extract
 from gnnrl.networks.build import build_network
-from gnnrl.search.evaluator import EQUIVALENT
+from gnnrl.search.evaluator import EQUIVALENT, Evaluator
 from gnnrl.search.task import pruning_task
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -68,3 +68,8 @@ def test_gates_may_order_channels_only_or_say_how_many_only():
 def test_a_prior_of_channels_is_refused_by_a_space_that_decides_others():
     with pytest.raises(UserError, match="the prior is an allocation of channels"):
         task_of("parameters", space="weights", prior="bottleneck")
+
+
+def test_a_race_is_run_on_as_many_reward_images_as_asked():
+    assert task_of(race=6).evaluate.cost == (6 + 24) / EQUIVALENT
+    assert isinstance(task_of(race=0).evaluate, Evaluator)
