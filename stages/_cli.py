@@ -67,10 +67,11 @@ def _sentence(error: BaseException) -> str:
 
 
 @contextmanager
-def results(out: Path) -> Iterator[Path]:
+def results(out: Path, *own: str) -> Iterator[Path]:
     """Give a folder to write to; when all is written its files take the place of those in `out`.
 
-    A stage that fails or is killed leaves `out` as it was. DVC's .gitignore stays.
+    A stage that fails or is killed leaves `out` as it was. What else is in `out` stays, but for
+    files of an earlier run that fit a pattern of `own` and were not written again.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as name:
@@ -80,8 +81,8 @@ def results(out: Path) -> Iterator[Path]:
         for path in sorted(written):
             (out / path).parent.mkdir(parents=True, exist_ok=True)
             os.replace(fresh / path, out / path)
-        for old in [path for path in out.rglob("*") if path.is_file()]:
-            if old.relative_to(out) not in written and old.name != ".gitignore":
+        for old in [path for pattern in own for path in out.glob(pattern)]:
+            if old.relative_to(out) not in written:
                 old.unlink()
 
 

@@ -58,7 +58,7 @@ def pretrain(
                 "reward_images_from": splits.reward_from,
                 "train_images": len(splits.train),
             }
-            with _cli.results(out) as folder:
+            with _cli.results(out, "snapshots/*.safetensors") as folder:
                 keep(folder, start, network, training)
                 write_csv(folder / "history.csv", training.history)
                 write_json(folder / "metrics.json", {"pretrain": figures})

@@ -57,6 +57,8 @@ def search(
         settings = checkpoint.name, options.model_dump(mode="json")
         key = _cli.run_key(checkpoint.digest, *images, *files, *settings)
         with claim("search", key) as journal:
+            if before := task.evaluated_before(journal):
+                print(f"search goes on after {before} evaluated plans", flush=True)
             found = loop.search(
                 env,
                 agent,

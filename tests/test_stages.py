@@ -265,17 +265,23 @@ def test_results_take_their_place_only_when_all_is_written(tmp_path):
     with _cli.results(out) as folder:
         (folder / "below").mkdir()
         (folder / "below" / "a").write_text("1")
-    (out / ".gitignore").write_text("/a")
-    (out / "old").write_text("from an earlier run")
     with pytest.raises(RuntimeError), _cli.results(out) as folder:
         (folder / "below").mkdir()
         (folder / "below" / "a").write_text("2")
         raise RuntimeError
     assert (out / "below" / "a").read_text() == "1"
-    with _cli.results(out) as folder:
-        (folder / "b").write_text("3")
-    assert {path.name for path in out.rglob("*") if path.is_file()} == {"b", ".gitignore"}
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_results_remove_nothing_but_what_the_stage_wrote_itself(tmp_path):
+    (tmp_path / "snapshots").mkdir()
+    for name in ("theirs", ".gitignore", "snapshots/3.safetensors"):
+        (tmp_path / name).write_text("earlier")
+    with _cli.results(tmp_path, "snapshots/*.safetensors") as folder:
+        (folder / "snapshots").mkdir()
+        (folder / "snapshots" / "1.safetensors").write_text("now")
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")}
+    assert left == {"theirs", ".gitignore", "snapshots", "snapshots/1.safetensors"}
 
 
 def test_a_defect_keeps_its_traceback(tmp_path):
