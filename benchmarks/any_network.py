@@ -128,10 +128,26 @@ def row(name: str, with_theirs: bool) -> dict[str, str]:
     return dict(zip(COLUMNS, values, strict=True))
 
 
+def read(path: Path) -> dict[str, dict[str, str]]:
+    """Rows of a table that was written before, by network."""
+    if not path.exists():
+        return {}
+    with path.open(newline="", encoding="utf-8") as file:
+        return {r["network"]: r for r in csv.DictReader(file)}
+
+
+def write(path: Path, rows: dict[str, dict[str, str]]) -> None:
+    """The table, after each network, so that an interrupted run leaves what it found."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows.values())
+
+
 def main() -> None:
     """Fill the table, in the order of the list."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("networks", nargs="*", help="names; default: all")
+    parser.add_argument("networks", nargs="*", help="names, whose rows are replaced; default: all")
     parser.add_argument("--out", type=Path, default=RESULTS, help="the table to write")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -139,17 +155,15 @@ def main() -> None:
     if not installed:
         print("torch_pruning is not installed; its columns stay empty (see --help)")
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    rows: list[dict[str, str]] = []
+    rows = read(arguments.out) if arguments.networks else {}
     for name in arguments.networks or names():
-        rows.append(row(name, installed))
-        print(" | ".join(rows[-1].values()), flush=True)
+        rows[name] = row(name, installed)
+        print(" | ".join(rows[name].values()), flush=True)
         gc.collect()
-        with arguments.out.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        write(arguments.out, rows)
     for column in ("gnnrl", "torch_pruning"):
-        print(f"{column}: {sum(r[column] == 'pass' for r in rows)} of {len(rows)} pass")
+        passed = sum(r[column] == "pass" for r in rows.values())
+        print(f"{column}: {passed} of {len(rows)} pass")
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ class Layer:
 
     filters: labels of what it makes.  parameters: names, the weight first.  positions: uses of
     the weight for one image.  per_group: inputs of one convolution group where whole groups are
-    cut together, else 0.
+    cut together, else 0.  axis: of a normalised shape, where its channels lie.
     """
 
     name: str
@@ -70,6 +70,7 @@ class Layer:
     parameters: tuple[str, ...]
     positions: int = 0
     per_group: int = 0
+    axis: int | None = None
 
 
 @dataclass

@@ -147,13 +147,15 @@ def normalisation(
         whole = groups >= labels.shape[1]
         flow.couplings.couple(labels, labels[:, :1] if whole else labels[:1])
         per_group = labels.shape[1] if whole else 0
+    last_axes = first_axis < 0
     first_axis %= len(shape_of(node))
     for name in parameters:
         if 0 <= layout.axis - first_axis < len(flow_shape(flow, name)):
             flow.bind(name, layout.axis - first_axis, layout.labels)
     if flow.is_protected(layer):
         flow.couplings.pin(layout.labels)
-    flow.layers[node] = Layer(layer, None, parameters, per_group=per_group)
+    axis = layout.axis - first_axis if last_axes and layout.axis >= first_axis else None
+    flow.layers[node] = Layer(layer, None, parameters, per_group=per_group, axis=axis)
 
 
 def flow_shape(flow: Flow, path: str) -> tuple[int, ...]:

@@ -235,11 +235,9 @@ def fit_module(module: nn.Module, layer: Any, inputs: int | None, width: int) ->
         if layer is not None and layer.per_group:
             module.num_groups = width // layer.per_group
         module.num_channels = width
-    elif hasattr(module, "normalized_shape"):
-        if module.weight is not None:
-            module.normalized_shape = tuple(module.weight.shape)
-        else:  # without weights only the channels on the last axis can have shrunk
-            module.normalized_shape = (*module.normalized_shape[:-1], width)
+    elif hasattr(module, "normalized_shape") and layer is not None and layer.axis is not None:
+        sizes = enumerate(module.normalized_shape)
+        module.normalized_shape = tuple(width if k == layer.axis else n for k, n in sizes)
     elif isinstance(module, nn.PReLU):
         module.num_parameters = len(module.weight)
 

@@ -266,6 +266,7 @@ def _norm(name: str, c: int) -> nn.Module:
         "one": lambda: nn.GroupNorm(1, c, eps),
         "instance": lambda: nn.InstanceNorm2d(c, eps, affine=True),
         "layer": lambda: nn.LayerNorm((c, SIDE, SIDE), eps),
+        "plain": lambda: nn.LayerNorm((c, SIDE, SIDE), eps, elementwise_affine=False),
         "none": lambda: nn.Identity(),
     }[name]()
 
@@ -306,7 +307,9 @@ Draw = Callable[[st.SearchStrategy], object]
 
 
 def _conv(draw: Draw, c: int, out: int) -> nn.Module:
-    norm = draw(st.sampled_from(("batch", "group", "many", "one", "instance", "layer", "none")))
+    norm = draw(
+        st.sampled_from(("batch", "group", "many", "one", "instance", "layer", "plain", "none"))
+    )
     kernel, dilation = draw(st.sampled_from(((1, 1), (3, 1), (3, 2), (5, 1))))
     return Conv(c, out, kernel, dilation, norm, draw(st.integers(0, 3)))
 
