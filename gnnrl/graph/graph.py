@@ -156,7 +156,9 @@ class ComputationalGraph:
             digest = content.pop("digest")
             graph = cls._from_content(content)
         except FileNotFoundError:
-            raise UserError(f"{path}: no graph here; run `python -m stages.extract` first") from None
+            raise UserError(
+                f"{path}: no graph here; run `python -m stages.extract` first"
+            ) from None
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(
                 f"{path}: not a computational graph ({type(error).__name__}: {error}); "

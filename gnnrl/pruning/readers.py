@@ -147,7 +147,11 @@ def rows(x: Tensor, reader: Reader, places: Tensor, width: int) -> Tensor:
     base = (torch.arange(n, device=x.device).view(-1, 1) * height + places // width * sh) * across
     base = (base + places % width * sw).view(-1, 1)
     taps = torch.tensor(
-        [a * dh * across + b * dw for a in range(reader.kernel[0]) for b in range(reader.kernel[1])],
+        [
+            a * dh * across + b * dw
+            for a in range(reader.kernel[0])
+            for b in range(reader.kernel[1])
+        ],
         device=x.device,
     )
     picked = padded.view(-1, channels).index_select(0, (base + taps).view(-1))
