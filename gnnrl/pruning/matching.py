@@ -22,13 +22,12 @@ from gnnrl.graph.units import kept_units
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.recalibration import recalibrate
 
-
 Hook = Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]
 
 
 @dataclass(frozen=True)
 class NormMoments:
-    """What one batch norm of the dense network gave: mean, variance `[C]`; units: of its channels."""
+    """What a batch norm of the dense network gave: mean, variance `[C]`; units of its channels."""
 
     mean: Tensor
     variance: Tensor

@@ -19,8 +19,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from gnnrl.graph.extract import Analysis
 from gnnrl.graph.flow import Layout, shape_of
-from gnnrl.graph.rules import tensors_read
 from gnnrl.graph.nodes import operation_name
+from gnnrl.graph.rules import tensors_read
 
 
 @dataclass(frozen=True)
