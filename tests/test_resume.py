@@ -88,13 +88,14 @@ def test_a_killed_search_ends_with_the_same_plan(dense, tmp_path):
     scratch = tmp_path / "scratch"
     killed = search(dense, tmp_path / "killed", scratch)
     wait_for(lambda: evaluated(scratch) >= plans // 2, killed)
+    killed.send_signal(signal.SIGSTOP)  # it holds its lock for as long as the second one takes
     second = search(dense, tmp_path / "second", scratch)
     _, said = second.communicate(timeout=PATIENCE)
     assert second.returncode == 1 and f"another process (pid {killed.pid})" in said
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     assert not (tmp_path / "killed").exists()
-    assert evaluated(scratch) < plans
+    assert plans // 2 <= evaluated(scratch) < plans
     said = finish(search(dense, tmp_path / "killed", scratch))
     assert "search goes on after" in said
     assert contents(tmp_path / "killed") == contents(tmp_path / "alone")
