@@ -71,7 +71,7 @@ def analyse(network: nn.Module, example_input: Tensor, protect: Iterable[str] = 
         if kinds[node] in ("input", "output", "parameter") or gives_tensors(node):
             settle_numbers(flow, node)
             refuse_shared_writing(flow, node)
-            if node.target is not operator.getitem:
+            if node.target not in (operator.getitem, getattr):
                 for read in node.all_input_nodes:
                     if isinstance(flow.layouts.get(read), tuple):
                         flow.pin(read)  # several tensors handed on as they are

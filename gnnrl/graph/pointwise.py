@@ -161,6 +161,15 @@ def pick(flow: Flow, node: fx.Node) -> None:
         flow.layouts[node] = None
 
 
+def named_part(flow: Flow, node: fx.Node) -> None:
+    """`x.max(1).values`: a part of what an operation gave."""
+    source, name = node.args[:2]
+    parts = flow.layouts.get(source)
+    if not isinstance(parts, tuple) or name not in ("values", "indices"):
+        flow.refuse(node, f"there is no rule for .{name}")
+    flow.layouts[node] = parts[("values", "indices").index(name)]
+
+
 def padding(flow: Flow, node: fx.Node) -> None:
     """Zeros (or copies) around an image, or channels of zeros beside the others."""
     read, module = tensors_read(node)[0], module_of(node)

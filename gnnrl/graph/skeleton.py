@@ -19,6 +19,8 @@ def is_about_data(error: Exception) -> bool:
 
 def without_data(value: Any) -> Any:
     """The same value, its tensors without storage."""
+    if type(value).__module__ == "torch.return_types":  # a tuple whose parts have names
+        return type(value)([without_data(part) for part in value])
     return fx.node.map_aggregate(value, lambda v: v.to("meta") if isinstance(v, Tensor) else v)
 
 

@@ -112,6 +112,7 @@ _FUNCTIONS: tuple[tuple[str, str, Rule], ...] = (
     ("cat concat concatenate", "cat", pointwise.concatenation),
     ("pad", "pad", pointwise.padding),
     ("getitem", "slice", pointwise.pick),
+    ("getattr", "slice", pointwise.named_part),
     (
         "view reshape flatten unflatten permute transpose swapaxes movedim unsqueeze squeeze "
         "t chunk split tensor_split unbind narrow select expand repeat tile "

@@ -63,6 +63,11 @@ def test_padding_ties_single_channels() -> None:
     }
 
 
+def test_named_parts_of_a_result_are_understood() -> None:
+    groups = _groups(Made(lambda n, x: n.conv2(x) + x.max(dim=3, keepdim=True).values))
+    assert groups == {"conv1": (8, ("conv1", "conv2"))}
+
+
 def test_manual_group_norm_ties_channels_of_a_group_or_place() -> None:
     def middle(n: nn.Module, x: Tensor) -> Tensor:
         b, c, h, w = x.shape

@@ -108,6 +108,15 @@ def test_parameter_names_are_those_of_the_network(name: str) -> None:
     assert list(subnet.state_dict()) == list(network.state_dict())
 
 
+@pytest.mark.parametrize("name", ["resnet20", "shufflenet_v1"])
+def test_a_subnet_takes_other_batches_and_larger_images(name: str) -> None:
+    network, image = _network(name)
+    plan = plan_of(network, image, 0.5, 0)
+    subnet = prune(network, extract(network, image), plan)
+    for shape in ((1, 3, 32, 32), (5, 3, 40, 48)):
+        assert_equals_masked(network, subnet, plan, torch.randn(shape), 1e-4)
+
+
 def test_a_cut_network_can_be_cut_again() -> None:
     network, image = _network("resnet20")
     once = assert_cut_is_exact(network, image, 0.7, seed=0).subnet
