@@ -39,6 +39,7 @@ def evaluate(
         splits = load_data(DataRecipe(**dict(sections.data)), shape)
         networks = {name: c.restore().to(device()) for name, c in checkpoints.items()}
         figures = comparison.figures(networks, files, shape, splits.test, options.batch_size)
+        figures |= comparison.on_all_test_images(networks["dense"], splits, options.batch_size)
         figures |= {"test_images": len(splits.test), "reward_images_from": splits.reward_from}
         latency = comparison.latency(
             networks, shape, options.latency_batches, options.latency_rounds

@@ -166,6 +166,7 @@ def test_figures_stand_below_the_name_of_their_stage(artifacts):
         assert list(json.loads((artifacts / stage / "metrics.json").read_text())) == [stage]
 
 
+@pytest.mark.slow
 def test_a_second_run_gives_the_same_bytes(artifacts, tmp_path):
     everything(tmp_path)
     for path in sorted(artifacts.rglob("*")):

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from gnnrl.data.images import Labelled
+from gnnrl.data.splits import Splits
 from gnnrl.graph.cost import Cost, cost
 from gnnrl.graph.extract import extract
 from gnnrl.measurement.latency import median_latency
@@ -42,6 +43,18 @@ def figures(
     for figure in ("flops", "parameters", "bytes"):
         found[f"{figure}_kept"] = found[figure] / found[f"dense_{figure}"]
     return found
+
+
+def on_all_test_images(network: nn.Module, splits: Splits, batch_size: int) -> dict[str, float]:
+    """Return the accuracy on reward and test images together where both are test images.
+
+    So a network that came trained is measured as its publication measured it.
+    """
+    if splits.reward_from != "test":
+        return {}
+    parts = (splits.reward, splits.test)
+    right = sum(accuracy(network, part, batch_size) * len(part) for part in parts)
+    return {"dense_accuracy_on_all_test_images": right / sum(len(part) for part in parts)}
 
 
 def nonzero(network: nn.Module) -> int:
