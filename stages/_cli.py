@@ -48,6 +48,8 @@ def stage(name: str, params: Path, overrides: list[str] | None) -> Iterator[Simp
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
     if os.environ.get("DVC_STAGE"):
         die_with_parent()
+    # threads that wait must not spin: two runs on the same cores would take many times as long
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         yield load_params(name, params, overrides or ())
     except REFUSED as error:
