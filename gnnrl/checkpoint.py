@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ class Checkpoint:
     name, num_classes, input_shape: what `build_network` is called with.
     state: the weights and buffers, as in `state_dict`.
     plans: the pruning plans which made it what it is, in turn, as `PruningPlan.to_json` gives them.
+    protected: for each plan, the parts that were protected as the graph it is a plan of was read.
     epoch: after how many epochs of pretraining it was kept; None where that means nothing.
     """
 
@@ -36,6 +37,7 @@ class Checkpoint:
     input_shape: tuple[int, int, int]
     state: Mapping[str, Tensor]
     plans: tuple[Mapping[str, Any], ...] = ()
+    protected: tuple[tuple[str, ...], ...] = ()
     epoch: int | None = None
 
     @classmethod
@@ -48,14 +50,25 @@ class Checkpoint:
         epoch: int | None = None,
     ) -> Checkpoint:
         """Return a checkpoint of the uncut network as it is now."""
-        return cls(name, num_classes, tuple(input_shape), _copied(network.state_dict()), (), epoch)
+        state = _copied(network.state_dict())
+        return cls(name, num_classes, tuple(input_shape), state, epoch=epoch)
 
     def following(
-        self, network: nn.Module, plan: PruningPlan | None = None, epoch: int | None = None
+        self,
+        network: nn.Module,
+        plan: PruningPlan | None = None,
+        protected: Iterable[str] = (),
+        epoch: int | None = None,
     ) -> Checkpoint:
-        """Return a checkpoint of what became of this one's network: trained, or cut by a plan."""
-        plans = self.plans if plan is None else (*self.plans, plan.to_json())
-        return replace(self, state=_copied(network.state_dict()), plans=plans, epoch=epoch)
+        """Return a checkpoint of what became of this one's network: trained, or cut by a plan.
+
+        protected: as in the graph that the plan is of.
+        """
+        trained = replace(self, state=_copied(network.state_dict()), epoch=epoch)
+        if plan is None:
+            return trained
+        cuts = (*self.protected, tuple(protected))
+        return replace(trained, plans=(*self.plans, plan.to_json()), protected=cuts)
 
     def restore(self) -> nn.Module:
         """Return the network on the CPU, ready for evaluation. Draws no random numbers."""
@@ -63,8 +76,8 @@ class Checkpoint:
 
         with torch.random.fork_rng(devices=[]):
             network = build_network(self.name, self.num_classes, self.input_shape)
-        for plan in self.plans:
-            network = self._cut(network.eval(), plan)
+        for plan, protected in zip(self.plans, self.protected, strict=True):
+            network = self._cut(network.eval(), plan, protected)
         try:
             network.load_state_dict(self.state)
         except RuntimeError as error:
@@ -75,12 +88,14 @@ class Checkpoint:
             ) from error
         return network.eval()
 
-    def _cut(self, network: nn.Module, plan: Mapping[str, Any]) -> nn.Module:
+    def _cut(
+        self, network: nn.Module, plan: Mapping[str, Any], protected: tuple[str, ...]
+    ) -> nn.Module:
         from gnnrl.graph.extract import extract
         from gnnrl.pruning.plan import PruningPlan
         from gnnrl.pruning.surgery import prune
 
-        graph = extract(network, torch.zeros(1, *self.input_shape))
+        graph = extract(network, torch.zeros(1, *self.input_shape), protected)
         return prune(network, graph, PruningPlan.from_json(plan))
 
     def save(self, path: str | Path) -> None:
@@ -106,6 +121,11 @@ class Checkpoint:
             ) from error
 
     @property
+    def opaque(self) -> tuple[str, ...]:
+        """Parts to protect wherever the network as it is now is read."""
+        return self.protected[-1] if self.protected else ()
+
+    @property
     def digest(self) -> str:
         """SHA-256 of the bytes that `save` writes."""
         return hashlib.sha256(self._bytes()).hexdigest()
@@ -118,6 +138,7 @@ class Checkpoint:
             "num_classes": self.num_classes,
             "input_shape": list(self.input_shape),
             "plans": [dict(plan) for plan in self.plans],
+            "protected": self.protected,
             "epoch": self.epoch,
         }
         return save(dict(self.state), {HEADER: json.dumps(recipe, sort_keys=True)})
@@ -131,14 +152,17 @@ def _copied(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _checked(recipe: Any) -> dict[str, Any]:
     """Return the fields of a recipe; raise where one misses or is of another type."""
     shape, plans, epoch = recipe["input_shape"], recipe["plans"], recipe["epoch"]
+    protected = tuple(tuple(names) for names in recipe["protected"])
     right = (
         isinstance(recipe["name"], str)
         and isinstance(recipe["num_classes"], int)
         and len(shape) == 3
         and all(isinstance(size, int) for size in shape)
         and all(isinstance(plan, dict) for plan in plans)
+        and len(protected) == len(plans)
         and (epoch is None or isinstance(epoch, int))
     )
     if not right:
         raise ValueError(f"its recipe reads {recipe}")
-    return {**recipe, "input_shape": tuple(shape), "plans": tuple(plans)}
+    tuples = {"input_shape": tuple(shape), "plans": tuple(plans), "protected": protected}
+    return {**recipe, **tuples}

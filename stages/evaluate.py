@@ -38,7 +38,10 @@ def evaluate(
         shape = checkpoints["subnet"].input_shape
         splits = load_data(DataRecipe(**dict(sections.data)), shape)
         networks = {name: c.restore().to(device()) for name, c in checkpoints.items()}
-        figures = comparison.figures(networks, files, shape, splits.test, options.batch_size)
+        opaque = checkpoints["subnet"].opaque
+        figures = comparison.figures(
+            networks, files, shape, splits.test, options.batch_size, opaque
+        )
         figures |= comparison.on_all_test_images(networks["dense"], splits, options.batch_size)
         figures |= {"test_images": len(splits.test), "reward_images_from": splits.reward_from}
         latency = comparison.latency(

@@ -56,7 +56,8 @@ def prune(
             recalibrate_matched(dense, read, subnet, chosen, images, BATCH_SIZE)
         figures = {"reward_accuracy": accuracy(subnet, splits.reward)}
         with _cli.results(out) as folder:
-            checkpoint.following(subnet, chosen).save(folder / "subnet.safetensors")
+            cut = checkpoint.following(subnet, chosen, read.protected)
+            cut.save(folder / "subnet.safetensors")
             write_json(folder / "metrics.json", {"prune": figures})
 
 

@@ -53,7 +53,9 @@ def train(
                 seed=options.seed,
                 distillation=taught if taught.alpha else None,
                 each_epoch=lambda _, net: {"reward_accuracy": accuracy(net, splits.reward)},
-                zeros=zero_masks(network, checkpoint.input_shape, checkpoint.plans),
+                zeros=zero_masks(
+                    network, checkpoint.input_shape, checkpoint.plans, checkpoint.opaque
+                ),
                 scratch=scratch,
                 visible=True,
             )

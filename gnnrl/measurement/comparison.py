@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,14 @@ def figures(
     input_shape: Shape,
     images: Labelled,
     batch_size: int,
+    opaque: Iterable[str] = (),
 ) -> dict[str, float]:
     """Return what is known of "dense" and "subnet"; the same networks give the same figures.
 
     Costs are counted on each network's own graph, not on the plan. bytes: of the checkpoint.
+    opaque: parts of both that are protected as they are read.
     """
-    costs = {name: own_cost(network, input_shape) for name, network in networks.items()}
+    costs = {name: own_cost(network, input_shape, opaque) for name, network in networks.items()}
     found: dict[str, float] = {}
     for name, prefix in (("dense", "dense_"), ("subnet", "")):
         found[f"{prefix}accuracy"] = accuracy(networks[name], images, batch_size)
@@ -62,10 +64,10 @@ def nonzero(network: nn.Module) -> int:
     return sum(int((parameter != 0).sum()) for parameter in network.parameters())
 
 
-def own_cost(network: nn.Module, input_shape: Shape) -> Cost:
+def own_cost(network: nn.Module, input_shape: Shape, opaque: Iterable[str] = ()) -> Cost:
     """Return the cost of a network as it is."""
     weight = next(network.parameters())
-    return cost(extract(network, torch.zeros(1, *input_shape, device=weight.device)))
+    return cost(extract(network, torch.zeros(1, *input_shape, device=weight.device), opaque))
 
 
 def latency(

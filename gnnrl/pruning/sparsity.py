@@ -36,11 +36,17 @@ def zero_mask(
 
 
 def zero_masks(
-    network: nn.Module, input_shape: tuple[int, int, int], plans: Iterable[Mapping[str, Any]]
+    network: nn.Module,
+    input_shape: tuple[int, int, int],
+    plans: Iterable[Mapping[str, Any]],
+    opaque: Iterable[str] = (),
 ) -> dict[str, Tensor]:
-    """As `zero_mask`, for the layers that the plans (as `to_json` gives them) made sparse."""
+    """As `zero_mask`, for the layers that the plans (as `to_json` gives them) made sparse.
+
+    opaque: parts that are protected as the network is read.
+    """
     sparse = {layer for plan in plans for layer in plan.get("weight_sparsity", {})}
     if not sparse:
         return {}
-    graph = extract(network, torch.zeros(1, *input_shape))
+    graph = extract(network, torch.zeros(1, *input_shape), opaque)
     return zero_mask(network, graph, sorted(sparse & graph.layers.keys()))
