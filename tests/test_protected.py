@@ -1,4 +1,4 @@
-"""A network with a part that cannot be read goes through the whole pipeline, that part protected."""
+"""A part that cannot be read stays as it is through the whole pipeline, when it is protected."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.util
 import itertools
 import re
@@ -131,3 +132,13 @@ def test_every_stage_is_explained():
 
 def test_sections_of_the_parameters_are_the_stages_and_what_they_share():
     assert set(Params.model_fields) == {*STAGES, "data", "network"}
+
+
+def test_the_table_of_networks_says_what_was_measured():
+    with (ROOT / "benchmarks/results/any_network.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    passed = [sum(row[tool] == "pass" for row in rows) for tool in ("gnnrl", "torch_pruning")]
+    table = README.split("## Which networks")[1].split("\n## ")[0]
+    numbers = [tuple(map(int, re.findall(r"\| (\d+)", line))) for line in table.splitlines()]
+    *lines, total = [row for row in numbers if len(row) == 3]
+    assert total == (len(rows), *passed) == tuple(map(sum, zip(*lines, strict=True)))
