@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import html
 import importlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -159,6 +161,25 @@ def test_the_report_needs_nothing_from_elsewhere(artifacts):
     assert len(sources) == 3
     assert all(source.startswith("data:image/png;base64,") for source in sources)
     assert "latency of 64 images" in page
+
+
+@pytest.mark.browser
+def test_a_browser_shows_all_of_the_report_and_fetches_nothing(artifacts, tmp_path):
+    browser = next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
+    )
+    asked = """<script>onload = () => { document.title = JSON.stringify({
+        pictures: [...document.images].map(image => image.naturalWidth),
+        fetched: performance.getEntriesByType("resource").map(entry => entry.name)})}</script>"""
+    report = (artifacts / "report" / "report.html").read_text(encoding="utf-8")
+    (tmp_path / "page.html").write_text(report + asked, encoding="utf-8")
+    words = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
+    words += [f"--user-data-dir={tmp_path / 'profile'}", (tmp_path / "page.html").as_uri()]
+    page = subprocess.run(words, capture_output=True, text=True, timeout=120, check=True).stdout
+    title = re.findall(r"<title>(.*?)</title>", page)[0]
+    said = json.loads(html.unescape(title))
+    assert len(said["pictures"]) == 3 and min(said["pictures"]) > 100
+    assert not [name for name in said["fetched"] if not name.startswith("data:")]
 
 
 def test_figures_stand_below_the_name_of_their_stage(artifacts):
