@@ -68,7 +68,8 @@ def search(
 
     evaluations: what may be spent, in evaluation equivalents; a plan evaluated before costs
     nothing. Where the environment has no plans to be evaluated, every episode counts as one. The
-    last one is the agent's greedy decision.
+    first and the last are the agent's greedy decision, so that a search ends at least where the
+    agent started; nothing is learned from these two.
     batch: episodes between two updates of the agent.  repeats: how many neighbouring episodes
     start from the same seed.  journal: a folder; a search that is killed and called again with the
     same arguments goes on from there and ends as if it had not been killed.
@@ -87,6 +88,8 @@ def search(
     run.resume()
     done = min(math.floor(run.spent), evaluations)
     with progress_bar("search", evaluations, done=done, visible=progress) as run.bar:
+        if not run.rows and run.spent < evaluations - 1:
+            run.start()
         while run.spent < evaluations - 1 and run.idle < PATIENCE and not run.finished:
             run.advance(min(batch, math.ceil(evaluations - 1 - run.spent)))
         if not run.finished:
@@ -135,6 +138,11 @@ class _Search:
         )  # fmt: skip
         settled = all(row.get("cached", False) for row in self.rows[-size:])
         self.idle = self.idle + 1 if settled else 0
+        self._save()
+
+    def start(self) -> None:
+        """Play what the agent starts from: its prior, where it has one."""
+        self._play(1, greedy=True)
         self._save()
 
     def finish(self) -> None:

@@ -62,7 +62,7 @@ def test_every_evaluation_is_spent_and_none_more():
     env = Pruning()
     found = run(env=env)
     assert len(env.evaluated) == len(found.evaluations) == 30
-    assert [h["spent"] for h in found.history] == [8, 16, 24, 29]
+    assert [h["spent"] for h in found.history] == [9, 17, 25, 29]
 
 
 def test_a_plan_is_evaluated_once_and_the_agent_that_repeats_itself_ends_the_search():
@@ -71,6 +71,15 @@ def test_a_plan_is_evaluated_once_and_the_agent_that_repeats_itself_ends_the_sea
     assert len(env.evaluated) == 1
     cached = [row["cached"] for row in found.evaluations]
     assert not cached[0] and all(cached[1:])
+
+
+def test_the_first_evaluation_is_where_the_agent_starts():
+    env = Pruning()
+    agent = build_agent("ppo", env, seed=0, **AGENTS["ppo"])
+    (decision,) = agent.act([env.reset()[0]], torch.Generator(), greedy=True)
+    found = search(env, agent, evaluations=20, batch=8, seed=0)
+    assert env.space.plan(decision.action).digest == found.evaluations[0]["plan"]
+    assert found.reward >= found.evaluations[0]["reward"]
 
 
 def test_the_last_evaluation_is_the_greedy_decision():
@@ -84,7 +93,7 @@ def test_cost_is_charged_in_evaluation_equivalents():
     env = Pruning()
     env.evaluate = lambda plans: [Evaluation(env.space.reward(p), cost=0.5) for p in plans]
     found = run(env=env, evaluations=10)
-    assert len(found.evaluations) == 19  # 18 at one half, and the greedy one
+    assert len(found.evaluations) == 19  # 18 at one half, and the last greedy one
 
 
 def test_preparation_is_charged():
@@ -101,7 +110,7 @@ def test_a_batch_can_be_evaluated_together():
     rate = env.rate
     env.evaluate = lambda plans: sizes.append(len(plans)) or rate(plans)
     whole = run(env=env, evaluate_map=together)
-    assert sizes == [8, 8, 8, 5, 1]
+    assert sizes == [1, 8, 8, 8, 4, 1]
     assert whole.evaluations == run().evaluations
 
 
@@ -214,7 +223,7 @@ def test_a_search_killed_by_sigkill_ends_as_if_it_had_not_been(tmp_path):
     before = rows.read_text().count("\n")
     env = Pruning()
     resumed, whole = run("ppo", 24, env=env, journal=tmp_path), run("ppo", 24)
-    assert len(env.evaluated) == 24 - before
+    assert len(env.evaluated) == sum(not row["cached"] for row in whole.evaluations) - before
     assert resumed.plan == whole.plan and resumed.evaluations == whole.evaluations
     assert_same_state(resumed.agent.state_dict(), whole.agent.state_dict())
 
