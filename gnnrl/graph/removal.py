@@ -1,14 +1,15 @@
 """Layers that can be taken out of a network, and the network and graph without them.
 
-A part (a layer, or a block by its dotted name) is removable when it reads one tensor, gives one
-tensor of the same shape, and nothing else in the network looks into it: what follows then simply
-reads what the part read.
+A part is a layer or a block, by its dotted name, or one operation that has no module of its own
+(`relu(x)` in a block's code; a call of a module that is called several times), by the name of its
+node.  It is removable when it reads one tensor, gives one tensor of the same shape, and nothing
+else in the network looks into it: what follows then simply reads what the part read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import fx
@@ -16,24 +17,44 @@ from torch import fx
 from gnnrl.errors import UserError
 from gnnrl.graph.couplings import Couplings, Units, resolve
 from gnnrl.graph.graph import Channels, ComputationalGraph, Node, Parameter
+from gnnrl.graph.writing import stop_writing
 
 Labels = Callable[[Channels], np.ndarray]
 
 
 def removable(graph: ComputationalGraph) -> tuple[str, ...]:
-    """Dotted names of the parts that can be removed, in order of execution, outer before inner.
+    """Names of the parts that can be removed, in order of execution, outer before inner.
 
     Protected parts and parts without any operation are left out.
     """
-    members = _members(graph)
-    found = [name for name, part in members.items() if _ends(graph, part) is not None]
-    protected = graph.protected
     return tuple(
         name
-        for name in found
-        if not any(
-            name == p or p.startswith(f"{name}.") or name.startswith(f"{p}.") for p in protected
-        )
+        for name, part in members(graph).items()
+        if _ends(graph, part) is not None and not _protected(graph, name, part)
+    )
+
+
+def members(graph: ComputationalGraph) -> dict[str, tuple[Node, ...]]:
+    """Operations of each part, in order of execution, outer parts before inner ones."""
+    named: dict[str, list[Node]] = {}
+    for node in graph.nodes:
+        names = node.layer.split(".") if node.layer else []
+        for depth in range(1, len(names) + 1):
+            named.setdefault(".".join(names[:depth]), []).append(node)
+    alone = {name for name, part in named.items() if len(part) == 1}
+    parts = dict(named)
+    parts |= {n.name: [n] for n in graph.nodes if n.name not in named and n.layer not in alone}
+    place = {node.name: i for i, node in enumerate(graph.nodes)}
+    ordered = sorted(parts, key=lambda name: (place[parts[name][0].name], -len(parts[name])))
+    return {name: tuple(parts[name]) for name in ordered}
+
+
+def outermost(graph: ComputationalGraph, removed: Iterable[str]) -> tuple[str, ...]:
+    """The parts that are in no other of those named: all that is removed with them."""
+    parts = members(graph)
+    inside = {name: {n.name for n in parts[name]} for name in removed}
+    return tuple(
+        name for name in inside if not any(inside[name] < inside[other] for other in inside)
     )
 
 
@@ -43,11 +64,11 @@ def without(graph: ComputationalGraph, removed: Iterable[str]) -> ComputationalG
     Channels that the parts read and those that they gave become the same channels.  Raises
     `UserError` for a part that cannot be removed.
     """
-    removed = sorted(set(removed))
-    if not removed:
+    links = _links(graph, removed)
+    if not links:
         return graph
-    _check(graph, removed)
-    members = _members(graph)
+    gone = {n.name for link in links for n in link.part}
+    stands_for = {link.after: link.before for link in links}
     by_name = {n.name: n for n in graph.nodes}
     couplings = Couplings()
     units = couplings.fresh(graph.num_units)
@@ -56,26 +77,16 @@ def without(graph: ComputationalGraph, removed: Iterable[str]) -> ComputationalG
     def labels(channels: Channels) -> np.ndarray:
         return np.append(units, fixed)[channels.units]
 
-    stands_for: dict[str, str] = {}
-    gone: set[str] = set()
-    for name in removed:
-        before, after = _ends(graph, members[name])
-        stands_for[after] = before
-        gone |= {n.name for n in members[name]}
-        read, made = by_name[before].channels, by_name[after].channels
+    for link in links:
+        read, made = by_name[link.before].channels, by_name[link.after].channels
         for given, other in ((read, made), (made, read)):
             if given is not None and other is None:
                 couplings.pin(labels(given))
         if read is not None and made is not None:
             couplings.couple(labels(read), labels(made))
 
-    def source(name: str) -> str:
-        while name in stands_for:
-            name = stands_for[name]
-        return name
-
     nodes = [
-        replace(n, inputs=tuple(dict.fromkeys(source(i) for i in n.inputs)))
+        replace(n, inputs=tuple(dict.fromkeys(_source(stands_for, i) for i in n.inputs)))
         for n in graph.nodes
         if n.name not in gone
     ]
@@ -95,20 +106,42 @@ def without(graph: ComputationalGraph, removed: Iterable[str]) -> ComputationalG
 
 
 def take_out(traced: fx.GraphModule, graph: ComputationalGraph, removed: Iterable[str]) -> None:
-    """Remove parts from a traced network, in place."""
-    _check(graph, removed)
-    members = _members(graph)
+    """Remove parts from a traced network, in place; nothing in it writes in place any more."""
+    stands_for = {link.after: link.before for link in _links(graph, removed)}
     nodes = {n.name: n for n in traced.graph.nodes}
-    for name in sorted(set(removed), key=list(members).index, reverse=True):
-        before, after = _ends(graph, members[name])
-        nodes[after].replace_all_uses_with(nodes[before])
+    for after in stands_for:
+        nodes[after].replace_all_uses_with(nodes[_source(stands_for, after)])
     traced.graph.eliminate_dead_code()
     traced.delete_all_unused_submodules()
-    traced.recompile()
+    stop_writing(traced)
+
+
+@dataclass(frozen=True)
+class _Link:
+    """A part that goes: who read `after` will read `before`."""
+
+    part: tuple[Node, ...]
+    before: str
+    after: str
+
+
+def _links(graph: ComputationalGraph, removed: Iterable[str]) -> list[_Link]:
+    """What replaces the parts named; those inside of others go with them."""
+    removed = sorted(set(removed))
+    _check(graph, removed)
+    parts = members(graph)
+    return [_Link(parts[name], *_ends(graph, parts[name])) for name in outermost(graph, removed)]
+
+
+def _source(stands_for: Mapping[str, str], name: str) -> str:
+    """What stands in the place of an operation, through parts that follow each other."""
+    while name in stands_for:
+        name = stands_for[name]
+    return name
 
 
 def _check(graph: ComputationalGraph, removed: Iterable[str]) -> None:
-    allowed = set(removable(graph))
+    allowed = set(removable(graph)) if removed else set()
     for name in removed:
         if name not in allowed:
             raise UserError(
@@ -118,17 +151,17 @@ def _check(graph: ComputationalGraph, removed: Iterable[str]) -> None:
             )
 
 
-def _members(graph: ComputationalGraph) -> dict[str, list[Node]]:
-    """Operations inside each named part."""
-    parts: dict[str, list[Node]] = {}
-    for node in graph.nodes:
-        names = node.layer.split(".") if node.layer else []
-        for depth in range(1, len(names) + 1):
-            parts.setdefault(".".join(names[:depth]), []).append(node)
-    return parts
+def _protected(graph: ComputationalGraph, name: str, part: Iterable[Node]) -> bool:
+    """Whether a part is protected, in one that is, or has one that is in it."""
+    inside = {name, *(n.layer for n in part)}
+    return any(
+        each == p or each.startswith(f"{p}.") or p.startswith(f"{name}.")
+        for p in graph.protected
+        for each in inside
+    )
 
 
-def _ends(graph: ComputationalGraph, part: list[Node]) -> tuple[str, str] | None:
+def _ends(graph: ComputationalGraph, part: Sequence[Node]) -> tuple[str, str] | None:
     """The one operation that a part reads and the one of its own that others read."""
     inside = {n.name for n in part}
     shapes = {n.name: n.shape for n in graph.nodes}

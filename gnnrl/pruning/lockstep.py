@@ -3,34 +3,19 @@
 from __future__ import annotations
 
 import copy
-import operator
 from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
-_OUT_OF_PLACE = {
-    operator.iadd: operator.add,
-    operator.imul: operator.mul,
-    operator.isub: operator.sub,
-}
+from gnnrl.graph.writing import stop_writing
 
 
 def out_of_place(traced: fx.GraphModule) -> fx.GraphModule:
     """A copy in evaluation mode none of whose operations overwrites what it reads."""
     traced = copy.deepcopy(traced).eval()
-    for module in traced.modules():
-        if getattr(module, "inplace", False):
-            module.inplace = False
-    for node in traced.graph.nodes:
-        if node.op == "call_function":
-            node.target = _OUT_OF_PLACE.get(node.target, node.target)
-        elif node.op == "call_method" and str(node.target).endswith("_"):
-            node.target = str(node.target).rstrip("_")
-        if node.kwargs.get("inplace"):
-            node.update_kwarg("inplace", False)
-    traced.recompile()
+    stop_writing(traced)
     return traced
 
 

@@ -11,6 +11,8 @@ from gnnrl.graph.cost import cost
 from gnnrl.graph.extract import extract
 from gnnrl.graph.removal import removable, without
 from gnnrl.networks.build import build_network
+from gnnrl.pruning.plan import PruningPlan
+from gnnrl.pruning.surgery import prune
 
 
 def _graph_without(name: str, removed: list[str]):
@@ -65,3 +67,25 @@ def test_protected_parts_are_not_removable():
 def test_removing_what_cannot_be_removed_is_refused():
     with pytest.raises(UserError, match=r"'layer2\.0' cannot be removed"):
         without(_graph("resnet20"), ["layer2.0"])
+
+
+def test_what_lies_in_a_removed_part_goes_with_it():
+    graph = _graph("sagemaker_5block")
+    whole = without(graph, ["blocks.2"])
+    both = without(graph, ["blocks.2", "blocks.2.conv2", "blocks.2.bn1"])
+    assert both.digest == whole.digest
+
+
+def test_an_operation_without_a_module_is_a_part():
+    graph = _graph("resnet20")
+    assert cost(without(graph, ["relu_1"])) != cost(graph)
+    assert cost(without(graph, ["relu_1"])).parameters == cost(graph).parameters
+
+
+def test_what_wrote_in_place_spares_the_tensor_that_stands_there_now():
+    network = build_network("resnet18_cifar", input_shape=(3, 8, 8)).train()
+    graph = extract(network, torch.zeros(1, 3, 8, 8))
+    plan = PruningPlan(removed_layers=frozenset({"layer1.0.conv1", "layer1.0.bn1"}))
+    subnet = prune(network, graph, plan)
+    subnet(torch.randn(2, 3, 8, 8)).sum().backward()
+    assert all(p.grad is not None for p in subnet.parameters())
