@@ -13,9 +13,11 @@ class Evaluation:
     """How good one plan is. All fields are JSON values: evaluations are journalled.
 
     reward: what the agent maximises.  accuracy: in [0, 1], on reward images.
-    flops, parameters: of the cut network.  status: "ok", or in one word why it could not be run.
+    flops, parameters: of the cut network.  status: "ok", or in a few words why it could not be run.
     cached: this plan had been evaluated before, nothing was run.
     cost: in evaluation equivalents (1 = 500 forward images); what the search is charged.
+    x_factor: how many times fewer parameters than the dense network, where the evaluator says so.
+    dir: name of the folder a trained student is kept in, empty where there is none.
     """
 
     reward: float
@@ -25,6 +27,8 @@ class Evaluation:
     status: str = "ok"
     cached: bool = False
     cost: float = 1.0
+    x_factor: float | None = None
+    dir: str = ""
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.reward):
@@ -36,8 +40,12 @@ class Evaluation:
             raise ValueError(f"cost {self.cost} of an evaluation: expected at least 0")
 
     def row(self) -> dict[str, Any]:
-        """Return the fields as a flat dict, ready for JSON or a table."""
-        return dataclasses.asdict(self)
+        """Return the fields as a flat dict, ready for JSON or a table; without those of students
+        where none was trained."""
+        row = dataclasses.asdict(self)
+        if self.x_factor is None:
+            del row["x_factor"], row["dir"]
+        return row
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Evaluation:
