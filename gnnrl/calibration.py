@@ -1,4 +1,4 @@
-"""A few images for batch-norm statistics: their labels play no part."""
+"""A few training images: for batch-norm statistics, without labels, or for first gradients."""
 
 from __future__ import annotations
 
@@ -21,3 +21,15 @@ def calibration_images(images: Labelled, count: int, seed: int, device: torch.de
         return torch.empty(0, device=device)
     chosen = images.take(order[:count].sort().values)
     return torch.cat([x for x, _ in chosen.batches(BATCH_SIZE, device)])
+
+
+def labelled_examples(
+    images: Labelled, seed: int, device: torch.device, per_class: int = 10
+) -> tuple[Tensor, Tensor]:
+    """Return `per_class` normalised images of every class with their labels, drawn by the seed."""
+    order = torch.randperm(len(images), generator=generator(seed, "labelled examples"))
+    labels = images.labels.cpu()[order]
+    chosen = [order[labels == label][:per_class] for label in labels.unique().tolist()]
+    taken = images.take(torch.cat(chosen).sort().values)
+    x, y = zip(*taken.batches(BATCH_SIZE, device), strict=True)
+    return torch.cat(x), torch.cat(y)

@@ -37,6 +37,9 @@ def search(
         options = sections.search
         seed_everything(options.seed)
         checkpoint = Checkpoint.load(_cli.weights_file(pretrain, options.weights))
+        initial = None
+        if options.criterion == "magnitude_sign":
+            initial = Checkpoint.load(pretrain / "initial.safetensors").restore()
         splits = load_data(DataRecipe(**dict(sections.data)), checkpoint.input_shape)
         env = task.pruning_task(
             checkpoint.restore(),
@@ -44,6 +47,7 @@ def search(
             splits.reward,
             splits.train,
             seed=options.seed,
+            initial=initial,
             **options.task_parameters(),
         )
         agent = build_agent(options.agent, env, seed=options.seed, **options.agent_parameters())

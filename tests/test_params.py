@@ -98,7 +98,7 @@ def test_a_missing_key_is_an_error_because_nothing_has_a_default(values, key):
         (
             "search.space",
             "chanels",
-            "must be one of channels, weights or package.module:name, got 'chanels'",
+            "or package.module:name, got 'chanels'",
         ),
         ("search.weights", "last", "must be final, initial or the epoch of a snapshot"),
         ("search", [1], "must be a mapping of keys, got [1]"),

@@ -18,12 +18,14 @@ class BasicCNN(nn.Sequential):
 
     Returns logits [N, num_classes]. At 3x32x32 and ten classes: 42,421,952 flops, 1,634,826
     parameters.
+    width: factor on the number of filters.
     """
 
-    def __init__(self, num_classes: int, input_shape: Shape) -> None:
+    def __init__(self, num_classes: int, input_shape: Shape, width: float = 1.0) -> None:
         channels, height, width = input_shape
         layers: OrderedDict[str, nn.Module] = OrderedDict()
-        for i, (filters, stride) in enumerate(zip(WIDTHS, STRIDES, strict=True), start=1):
+        widths = [max(1, round(width * filters)) for filters in WIDTHS]
+        for i, (filters, stride) in enumerate(zip(widths, STRIDES, strict=True), start=1):
             layers[f"conv{i}"] = nn.Conv2d(channels, filters, 3, stride=stride)
             layers[f"relu{i}"] = nn.ReLU()
             layers[f"dropout{i}"] = nn.Dropout(0.3)

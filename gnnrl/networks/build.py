@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from functools import partial
 
 import torch
 from torch import nn
@@ -19,6 +20,8 @@ TORCHVISION = "torchvision/"
 
 NETWORKS: Mapping[str, Builder] = {
     "basic_cnn": BasicCNN,
+    "basic_cnn_quarter": partial(BasicCNN, width=1 / 4),
+    "basic_cnn_eighth": partial(BasicCNN, width=1 / 8),
     "sagemaker_5block": SageMaker5Block,
     **resnet.NETWORKS,
     **vgg.NETWORKS,

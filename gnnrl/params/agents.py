@@ -103,3 +103,13 @@ class Evolution(Section):
     sigma: Positive
     popsize: CountOrNone
     diagonal: Switch
+
+
+class ShortTraining(Section):
+    """How long a subnet is trained before it is scored; `epochs` may be a part of one."""
+
+    epochs: Positive
+    batch_size: Count
+    learning_rate: Positive
+    momentum: Probability
+    weight_decay: NotNegative

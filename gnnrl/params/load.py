@@ -56,6 +56,18 @@ class Params(Section):
     report: Report
 
     @model_validator(mode="after")
+    def _weights_are_kept(self) -> Params:
+        kept = [str(epoch) for epoch in self.pretrain.snapshots]
+        for name, wanted in (("search", self.search.weights), ("prune", self.prune.weights)):
+            if wanted not in ("initial", "final", *kept):
+                raise ValueError(
+                    f"'{name}.weights' is {wanted}, but no snapshot of epoch {wanted} is kept "
+                    f"(kept are initial, {''.join(f'{epoch}, ' for epoch in kept)}final): add it "
+                    "to 'pretrain.snapshots'"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _reward_images_are_new_to_the_network(self) -> Params:
         weights = self.pretrain.weights
         # a checkpoint of ours never saw the reward images of its own run

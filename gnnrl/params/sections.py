@@ -6,7 +6,16 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
-from gnnrl.params.agents import DDPG, PPO, Annealing, Evolution, Gnn, Reinforce, Sensitivity
+from gnnrl.params.agents import (
+    DDPG,
+    PPO,
+    Annealing,
+    Evolution,
+    Gnn,
+    Reinforce,
+    Sensitivity,
+    ShortTraining,
+)
 from gnnrl.params.fields import (
     Count,
     CountOrNone,
@@ -20,9 +29,11 @@ from gnnrl.params.fields import (
     Seed,
     Share,
     Space,
+    Sparsity,
     Switch,
     Weights,
 )
+from gnnrl.params.suits import RANKINGS, refuse_misfits, refuse_steps
 
 
 class Data(Section):
@@ -80,18 +91,22 @@ class Extract(Section):
 
 
 class Budget(Section):
-    """What the subnet may cost, as a fraction of the dense network, in one of three ways."""
+    """What the subnet may cost, as a fraction of the dense network, in one of three ways.
+
+    sparsity: or the fraction of filters that go (space filters).
+    """
 
     flops: Share | None
     parameters: Share | None
     latency: Share | None
+    sparsity: Sparsity | None = None
 
     @model_validator(mode="after")
     def _one(self) -> Budget:
         given = [name for name, value in self if value is not None]
         if len(given) != 1:
             raise ValueError(
-                "needs exactly one of flops, parameters and latency, got "
+                "needs exactly one of flops, parameters, latency and sparsity, got "
                 f"{', '.join(given) or 'none'}: set the others to null"
             )
         return self
@@ -107,6 +122,7 @@ class Reward(Section):
     precision: Literal["float32", "bfloat16"]
     batch_size: Count
     race: CountOrNone
+    training: ShortTraining | None = None
 
 
 class Bottleneck(Section):
@@ -139,6 +155,7 @@ class Search(Section):
     weights: Weights
     min_channels: Count
     multiple: Count
+    min_fraction: Probability | None = None  # of its filters that every layer keeps (filters)
     reward: Reward
     gnn: Gnn
     ppo: PPO | None = None
@@ -161,12 +178,23 @@ class Search(Section):
             raise ValueError("has no settings of its gates: add 'search.bottleneck'")
         return self
 
+    @model_validator(mode="after")
+    def _agent_suits_the_space(self) -> Search:
+        refuse_misfits(self.space, self.agent, self.budget.sparsity)
+        refuse_steps(self.space, self.max_steps, self.prior)
+        return self
+
+    @property
+    def criterion(self) -> str:
+        """What channels are scored by: a ranking agent's own criterion, else the importance."""
+        return RANKINGS.get(self.agent, self.importance)
+
     def task_parameters(self) -> dict[str, Any]:
         """Return what the task is put together with, flat."""
         return {
             "space": self.space,
             "budget": self.budget.model_dump(),
-            "criterion": self.importance,
+            "criterion": self.criterion,
             "prior": self.prior,
             "calibration_images": self.calibration_images,
             "latency_table": self.latency_table,
@@ -181,13 +209,16 @@ class Search(Section):
             "min_channels": self.min_channels,
             "multiple": self.multiple,
             "gates": None if self.bottleneck is None else dict(self.bottleneck),
+            **({} if self.min_fraction is None else {"min_fraction": self.min_fraction}),
+            "training": None if self.reward.training is None else dict(self.reward.training),
             "view": "plain" if self.encoder == "plain" else "hierarchical",
         }
 
     def agent_parameters(self) -> dict[str, Any]:
         """Return the flat settings of the chosen agent, its encoder's included if it has one."""
         name = "own" if ":" in self.agent else self.agent
-        settings = dict(getattr(self, name, None) or {})
+        given = dict(getattr(self, name, None) or {})
+        settings = {key: value for key, value in given.items() if value is not None}
         if name in ("ppo", "ddpg", "reinforce"):
             settings |= {"encoder": self.encoder, **dict(self.gnn)}
         return settings

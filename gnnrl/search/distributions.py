@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from gnnrl.errors import UserError
 from gnnrl.search.observations import ActionKind
 from gnnrl.search.policy import Outlook
 
@@ -192,7 +193,12 @@ class MaskedCategorical:
 
 
 def distribution(kind: ActionKind, initial_std: float) -> Distribution:
-    """Return the distribution of the actions of this kind."""
+    """Return the distribution of the actions of this kind.
+
+    A subset is no set of choices by themselves: see `gnnrl.search.subsets`.
+    """
+    if kind == "subset":
+        raise UserError("this agent cannot choose a number of decisions; take reinforce")
     if kind == "continuous":
         return SquashedGaussian(initial_std)
     return Bernoulli() if kind == "binary" else MaskedCategorical()

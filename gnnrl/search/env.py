@@ -15,6 +15,7 @@ from torch_geometric.data import Data
 
 from gnnrl.search.observations import ActionKind, GraphSpace, fault
 from gnnrl.search.reward import Evaluation
+from gnnrl.search.subsets import Choice, choice_fault, subset_fault
 
 Action = np.ndarray | int
 Step = tuple[Data, float, bool, bool, dict[str, Any]]
@@ -30,12 +31,16 @@ class GraphEnv(gymnasium.Env[Data, Any]):
         edge_attr [E, D]      float32 edge features, D >= 1; for instance one-hot of the edge type
         decision_index [A]    the nodes that are decided, A >= 1
         action_mask [A]       optional, bool: which decisions are allowed now (binary, categorical)
+        keep [1], part [A], least [P]         of a subset: how many decisions are chosen in all,
+                              the part that each is of, how many of each part at least (int64)
+        score [A]             optional, of a subset: what speaks for each decision, higher = keep
         channel_x [C, K], channel_index [C]   optional second level: parts and the node they are of
 
     Action, by `action_kind`:
         continuous    float array [A] in [0, 1]
         binary        bool array [A]; False where the mask forbids
         categorical   int in [0, A): one of the decision nodes, one that the mask allows
+        subset        bool array [A]: True exactly `keep` times, in part p at least `least[p]` times
 
     `step` returns (observation, reward, terminated, truncated, info) as in Gymnasium. The reward
     comes per step or at the end. Optional in `info`: `credit` [A], the reward of this step as each
@@ -145,7 +150,7 @@ def action_space(kind: ActionKind, size: int) -> gymnasium.Space[Any]:
     """Return Gymnasium's space of the actions on `size` decisions."""
     if kind == "continuous":
         return gymnasium.spaces.Box(0.0, 1.0, (size,), np.float32)
-    if kind == "binary":
+    if kind in ("binary", "subset"):
         return gymnasium.spaces.MultiBinary(size)
     return gymnasium.spaces.Discrete(size)
 
@@ -187,6 +192,8 @@ class Checked:
 
     def _seen(self, observation: Data, keep: bool = True) -> Data:
         wrong = fault(observation)
+        if wrong is None and self.env.action_kind == "subset":
+            wrong = subset_fault(observation)
         if wrong:
             raise ValueError(f"{self.env.name}: the observation {wrong}")
         self._observation = observation if keep else None
@@ -220,8 +227,10 @@ def action_fault(action: Action, observation: Data, kind: ActionKind) -> str | N
         return f"{int((~np.isfinite(given)).sum())} of {decisions} entries are NaN or infinite"
     if kind == "continuous" and (given.min() < 0 or given.max() > 1):
         return f"entries from {given.min():.4g} to {given.max():.4g}, expected [0, 1]"
-    if kind == "binary" and not np.isin(given, (0, 1)).all():
+    if kind in ("binary", "subset") and not np.isin(given, (0, 1)).all():
         return "entries other than 0 and 1"
+    if kind == "subset":
+        return choice_fault(given.astype(bool), Choice.of(observation))
     if kind == "binary" and mask is not None and bool(given[~mask.numpy()].any()):
         return "it chooses decisions which action_mask forbids"
     return None

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-ActionKind = Literal["continuous", "binary", "categorical"]
-ACTION_KINDS = ("continuous", "binary", "categorical")
+ActionKind = Literal["continuous", "binary", "categorical", "subset"]
+ACTION_KINDS = ("continuous", "binary", "categorical", "subset")
 REQUIRED = ("x", "edge_index", "edge_attr", "decision_index")
 OPTIONAL = ("channel_x", "channel_index", "action_mask")
+SUBSET = ("keep", "part", "least", "score")  # of observations whose decisions form a subset
 POINTERS = ("edge_index", "decision_index", "channel_index")
 
 
@@ -112,7 +113,7 @@ class ObservationSpec:
 def digest(observation: Data) -> str:
     """Return a digest of what the contract names: equal content, equal digest."""
     hasher = hashlib.sha1(usedforsecurity=False)
-    for key in (*REQUIRED, *OPTIONAL):
+    for key in (*REQUIRED, *OPTIONAL, *SUBSET):
         value = observation.get(key)
         if value is not None:
             hasher.update(f"{key}{tuple(value.shape)}{value.dtype}".encode())
@@ -161,5 +162,5 @@ def collate(graphs: Sequence[Data]) -> Data:
 
 def to_tensors(observation: Data) -> dict[str, Tensor]:
     """Return what the contract names as a plain dict, for saving without pickled classes."""
-    keys = [key for key in (*REQUIRED, *OPTIONAL) if observation.get(key) is not None]
+    keys = [k for k in (*REQUIRED, *OPTIONAL, *SUBSET) if observation.get(k) is not None]
     return {key: observation[key] for key in keys}

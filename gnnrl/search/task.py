@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gnnrl.calibration import calibration_images as sample
+from gnnrl.calibration import labelled_examples
 from gnnrl.data.images import Labelled
 from gnnrl.graph.cost import cost
 from gnnrl.graph.graph import ComputationalGraph
@@ -21,6 +22,7 @@ from gnnrl.pruning.bottleneck import Bottleneck, BottleneckSettings, bottleneck
 from gnnrl.pruning.compensation import Calibration, collect, reconstruction
 from gnnrl.pruning.gram import GramSolve
 from gnnrl.pruning.importance import Importance, importance
+from gnnrl.pruning.saliency import CRITERIA, Scored, score
 from gnnrl.pruning.surgery import Surgeon
 from gnnrl.runtime import atomic_write, device, generator, user_path, write_csv, write_json
 from gnnrl.search.budget import Budget
@@ -30,6 +32,8 @@ from gnnrl.search.journal import EVALUATIONS
 from gnnrl.search.loop import SearchResult
 from gnnrl.search.racing import Racing
 from gnnrl.search.spaces.build import build_space
+from gnnrl.search.spaces.filters import filter_choice
+from gnnrl.search.trained import ShortTraining, Trained
 
 RECONSTRUCTION, BOTTLENECK = "reconstruction", "bottleneck"
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -58,6 +62,8 @@ def pruning_task(
     looked: Looked | None = None,
     gates: Mapping[str, float] | None = None,
     race: int = 0,
+    initial: nn.Module | None = None,
+    training: Mapping[str, float] | None = None,
     **options: Any,
 ) -> PruningEnv:
     """Return the environment of a search for a plan, on the device found.
@@ -75,9 +81,14 @@ def pruning_task(
     statistics: of batch norm, as `Evaluator` has it, or "images": measured on as many training
     images as `recalibration_images` says.  precision: a key of PRECISIONS.
     race: reward images on which the plans of a batch race (`Racing`); 0: no race.
+    initial: the network as it was initialised, for the criterion magnitude_sign.
+    training: the fields of `ShortTraining`: subnets are trained before they are scored.
     options: further settings of the space.
     """
     network = network.to(device())
+    if space == "filters":  # refused before anything is computed
+        least = {key: options[key] for key in ("min_channels", "min_fraction") if key in options}
+        filter_choice(graph, None, Budget(**budget), **least)
     table = None if latency_table is None else LatencyTable.load(user_path(latency_table))
     if looked is None and (RECONSTRUCTION in (criterion, prior) or compensation == "gram"):
         calibration = sample(train_images, calibration_images, seed, device())
@@ -87,11 +98,12 @@ def pruning_task(
         calibration = sample(train_images, calibration_images, seed, device())
         settings = BottleneckSettings(**(gates or {}))
         trained = train_gates(network, graph, calibration, Budget(**budget), seed, settings)
+    scored = _scores(criterion, network, graph, looked, trained, train_images, seed, initial)
     decided = build_space(
         space,
         network=network,
         graph=graph,
-        importance=_scores(criterion, network, graph, looked, trained),
+        importance=scored.importance,
         budget=Budget(**budget),
         table=table,
         curves=None if looked is None else looked.curves,
@@ -111,11 +123,16 @@ def pruning_task(
         compensate=GramSolve(graph, looked.calibration) if compensation == "gram" else None,
     )
     evaluate: Evaluate = measure(images, labels)
-    if 0 < race < len(images):
+    if training is not None:
+        evaluate = Trained(
+            measure(images, labels), network, images, train_images, ShortTraining(**training), seed
+        )
+    elif 0 < race < len(images):
         evaluate = Racing(measure(images[:race], labels[:race]), evaluate)
     env = PruningEnv(decided, evaluate, max_steps)
     seen = 0 if looked is None else looked.calibration.forward_images
-    env.spent = (seen + (0 if trained is None else trained.forward_images)) / EQUIVALENT
+    seen += scored.forward_images + (0 if trained is None else trained.forward_images)
+    env.spent = seen / EQUIVALENT
     return env
 
 
@@ -162,12 +179,19 @@ def _scores(
     graph: ComputationalGraph,
     looked: Looked | None,
     trained: Bottleneck | None,
-) -> Importance:
+    train_images: Labelled,
+    seed: int,
+    initial: nn.Module | None,
+) -> Scored:
+    """Importance, and what it cost beyond what was charged already."""
     if criterion == RECONSTRUCTION and looked is not None:
-        return looked.importance
+        return Scored(looked.importance)
     if criterion == BOTTLENECK and trained is not None:
-        return trained.importance
-    return importance(criterion, network, graph)
+        return Scored(trained.importance)
+    if criterion in CRITERIA:
+        examples = partial(labelled_examples, train_images, seed, device())
+        return score(criterion, network, graph, examples, initial)
+    return Scored(importance(criterion, network, graph))
 
 
 def _statistics(kind: str, images: Labelled, count: int, seed: int) -> str | Tensor:

@@ -31,12 +31,21 @@ def ring(generator: torch.Generator, size: int, channels: int = 0) -> Data:
     return data
 
 
+def ask_for_half(seen: Data) -> None:
+    """Ask for a subset of half of the nodes, one of each half of them at least."""
+    size = seen.x.shape[0]
+    seen.keep, seen.least = torch.tensor([max(size // 2, 2)]), torch.tensor([1, 1])
+    seen.part = (torch.arange(size) >= size // 2).long()
+    seen.score = seen.x[:, 0].clone()
+
+
 class Target(GraphEnv):
     """Every node has a target that its own features tell, or the mean of its neighbours'.
 
     continuous: the reward is 1 - 2 * the mean distance to (1 + signal) / 2.
     binary: the fraction of nodes whose decision is whether the signal is positive, less one half,
-    doubled. categorical: 1 - how far the chosen signal is below the largest.
+    doubled. categorical: 1 - how far the chosen signal is below the largest. subset: half of the
+    nodes, one of every two halves at least; the mean signal of those less that of the others.
     size: of the ring, or the range sizes are drawn from; static: the same graph in every episode.
     """
 
@@ -70,6 +79,8 @@ class Target(GraphEnv):
         low, high = self.sizes
         seen = ring(generator, int(torch.randint(low, high + 1, (), generator=generator)))
         seen.x[:, 2] = self.left / self.steps  # the value depends on what is still to come
+        if self.action_kind == "subset":
+            ask_for_half(seen)
         return seen
 
     def signal(self, seen: Data) -> torch.Tensor:
@@ -82,6 +93,8 @@ class Target(GraphEnv):
         signal = self.signal(self.seen).numpy()
         if self.action_kind == "continuous":
             reward = 1 - 2 * np.abs(action - (1 + signal) / 2).mean()
+        elif self.action_kind == "subset":
+            reward = signal[action].mean() - signal[~action].mean()
         elif self.action_kind == "binary":
             reward = 2 * (np.asarray(action, bool) == (signal > 0)).mean() - 1
         else:

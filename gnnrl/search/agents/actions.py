@@ -8,6 +8,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from gnnrl.search.observations import ActionKind
+from gnnrl.search.subsets import Choice, as_mask, best
 
 
 def allowed(observation: Data) -> Tensor:
@@ -20,8 +21,11 @@ def allowed(observation: Data) -> Tensor:
 def as_action(kind: ActionKind, vector: Tensor, observation: Data) -> np.ndarray | int:
     """Read a vector [A] in [0, 1] as an action that the observation allows.
 
-    continuous: the entries; binary: those of at least one half; categorical: the largest.
+    continuous: the entries; binary: those of at least one half; categorical: the largest; subset:
+    the largest, as many as are asked for.
     """
+    if kind == "subset":
+        return as_mask(best(vector, Choice.of(observation)), len(vector))
     mask = allowed(observation)
     if kind == "continuous":
         return vector.to(torch.float32).numpy()

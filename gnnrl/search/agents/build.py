@@ -5,10 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from gnnrl.errors import UserError
 from gnnrl.named import imported, is_own, named
 from gnnrl.search.agents.agent import Agent
 from gnnrl.search.env import Checked, GraphEnv
 from gnnrl.search.observations import ObservationSpec
+
+CRITERIA = ("magnitude", "magnitude_sign", "snip", "grasp", "synflow")
+RANKINGS = {
+    f"{name}{suffix}": f"gnnrl.search.agents.ranking:build{suffix}"
+    for name in CRITERIA
+    for suffix in ("", "_shuffled")
+}
+"""Agents that choose what scores highest; the space has the scores, by the same name."""
+
+SUBSET = ("reinforce", "annealing", "random", *RANKINGS)
+"""Agents that can choose a number of decisions."""
 
 BUILDERS: Mapping[str, str] = {
     name: f"gnnrl.search.agents.{name}:build"
@@ -22,7 +34,7 @@ BUILDERS: Mapping[str, str] = {
         "sensitivity",
         "uniform",
     )
-}
+} | RANKINGS
 
 
 def build_agent(name: str, env: GraphEnv, *, seed: int = 0, **parameters: Any) -> Agent:
@@ -32,6 +44,16 @@ def build_agent(name: str, env: GraphEnv, *, seed: int = 0, **parameters: Any) -
     `function(spec: ObservationSpec, seed: int, **parameters)`.
     """
     path = name if is_own(name) else named(name, BUILDERS, "agent")
+    if env.action_kind == "subset" and name in BUILDERS and name not in SUBSET:
+        raise UserError(
+            f"the agent {name} cannot choose a number of decisions, which {env.name!r} asks for; "
+            f"take one of {', '.join(SUBSET)}"
+        )
+    if env.action_kind != "subset" and name in RANKINGS:
+        raise UserError(
+            f"the agent {name} ranks what is chosen from, got {env.action_kind} actions; take it "
+            "for the space filters"
+        )
     return imported(path, "agent")(observation_spec(env), seed, **parameters)
 
 

@@ -13,9 +13,14 @@ from gnnrl.named import call, named
 from gnnrl.search.env import Space
 from gnnrl.search.spaces.allocation import allocate
 from gnnrl.search.spaces.channels import ChannelSpace
+from gnnrl.search.spaces.filters import FilterSpace
 from gnnrl.search.spaces.weights import WeightSpace
 
-SPACES: Mapping[str, Callable[..., Space]] = {"channels": ChannelSpace, "weights": WeightSpace}
+SPACES: Mapping[str, Callable[..., Space]] = {
+    "channels": ChannelSpace,
+    "filters": FilterSpace,
+    "weights": WeightSpace,
+}
 
 
 def build_space(
@@ -30,11 +35,17 @@ def build_space(
 
     name: a key of SPACES, or `package.module:name` of your own: a function or class that is given
     those of the arguments offered that it names.
-    offered: graph, importance, budget, network, table, min_channels, multiple, view.
+    offered: graph, importance, budget, network, table, min_channels, min_fraction, multiple, view.
     allocated: start from an allocation by `curves`, what channels cost.
     start: start from these keep ratios, by group.
     """
     make = named(name, SPACES, "space")
+    budget = offered.get("budget")
+    if name in ("channels", "weights") and getattr(budget, "resource", "") == "sparsity":
+        raise UserError(
+            f"budget.sparsity counts filters, which space {name} does not: take space filters, or "
+            "give budget.flops or budget.parameters"
+        )
     space = call(make, name, curves=curves, **offered)
     missing = [part for part in ("size", "plan", "observation") if not hasattr(space, part)]
     if missing:

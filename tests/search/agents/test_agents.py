@@ -12,7 +12,7 @@ import torch
 
 import gnnrl.search.agents
 from gnnrl.errors import UserError
-from gnnrl.search.agents.build import BUILDERS, build_agent
+from gnnrl.search.agents.build import BUILDERS, RANKINGS, SUBSET, build_agent
 from gnnrl.search.env import action_fault
 from gnnrl.search.episodes import roll_out
 from gnnrl.search.observations import ACTION_KINDS
@@ -24,6 +24,8 @@ LEARNING = ("ppo", "reinforce", "ddpg")
 TINY = {"hidden": 8, "layers": 1}
 PAIRS = [(name, kind) for name in BUILDERS for kind in ACTION_KINDS]
 REFUSED = [("ddpg", "categorical"), ("sensitivity", "binary"), ("sensitivity", "categorical")]
+REFUSED += [(name, kind) for name in RANKINGS for kind in ACTION_KINDS if kind != "subset"]
+REFUSED += [(name, "subset") for name in BUILDERS if name not in SUBSET]
 PAIRS = [pair for pair in PAIRS if pair not in REFUSED]
 SIZELESS = [pair for pair in PAIRS if pair[0] not in ONE_ACTION]
 

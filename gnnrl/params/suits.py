@@ -1,0 +1,46 @@
+"""Which agents, budgets and spaces go together: said before anything is computed."""
+
+from __future__ import annotations
+
+CRITERIA = ("magnitude", "magnitude_sign", "snip", "grasp", "synflow")
+RANKINGS = {name: c for c in CRITERIA for name in (c, f"{c}_shuffled")}
+"""Agents that rank filters, and the criterion that each of them goes by."""
+
+SUBSET_AGENTS = ("reinforce", "annealing", "random", *RANKINGS)
+"""Agents of ours that can choose a number of filters."""
+
+COSTED = ("channels", "weights")
+"""Spaces of ours that meet a budget of cost."""
+
+
+def refuse_misfits(space: str, agent: str, sparsity: float | None) -> None:
+    """Raise `ValueError` where the budget or the agent does not suit the space."""
+    if space == "filters" and sparsity is None:
+        raise ValueError(
+            "has the space filters, which keeps a number of filters: set "
+            "'search.budget.sparsity', and the other budgets to null"
+        )
+    if space in COSTED and sparsity is not None:
+        raise ValueError(
+            f"has a budget of sparsity, which counts filters, but the space {space}: set "
+            "'search.space' to filters, or another budget"
+        )
+    if space == "filters" and ":" not in agent and agent not in SUBSET_AGENTS:
+        raise ValueError(
+            f"has the agent {agent}, which cannot choose a number of filters: for the space "
+            f"filters take one of {', '.join(SUBSET_AGENTS)}"
+        )
+    if space in COSTED and agent in RANKINGS:
+        raise ValueError(
+            f"has the agent {agent}, which ranks filters, but the space {space}: set "
+            "'search.space' to filters"
+        )
+
+
+def refuse_steps(space: str, max_steps: int, prior: str) -> None:
+    """Raise `ValueError` where a space that is decided in one go is to be decided otherwise."""
+    if space == "filters" and (max_steps > 1 or prior != "none"):
+        raise ValueError(
+            "has the space filters, which is decided in one go and from nothing: set "
+            "'search.max_steps' to 1 and 'search.prior' to none"
+        )

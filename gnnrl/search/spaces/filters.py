@@ -1,0 +1,169 @@
+"""Space `filters`: which single filters stay, a fixed number of them over the whole network."""
+
+# G: groups   U: units   O: operations   N: nodes (operations, groups, then units)   P: parts
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gnnrl.errors import UserError
+from gnnrl.graph.cost import Cost, cost
+from gnnrl.graph.graph import ComputationalGraph
+from gnnrl.graph.units import kept_filters, kept_units
+from gnnrl.pruning.importance import Importance
+from gnnrl.pruning.plan import PruningPlan
+from gnnrl.search import subsets
+from gnnrl.search.budget import Budget
+from gnnrl.search.features import View
+from gnnrl.search.spaces.parts import choice_of
+from gnnrl.search.subsets import Choice
+
+if TYPE_CHECKING:
+    from torch_geometric.data import Data
+
+FEATURES = 4
+"""Of a filter: score over its group's mean, its logarithm, its rank, one for being a filter."""
+
+
+class FilterSpace:
+    """Which filters stay: exactly `round((1 - sparsity) * filters)`, however the layers share them.
+
+    Filters that must go together (the channels of a group) are one decision and count once; where
+    no layers are coupled, as in BasicCNN, decisions are filters.  No layer is ever emptied.
+
+    importance: of the channels; what an agent sees of each filter, and what a criterion goes by.
+    min_channels, min_fraction: what every group keeps at least, as a number and as a fraction.
+    """
+
+    action_kind = "subset"
+
+    def __init__(
+        self,
+        graph: ComputationalGraph,
+        importance: Importance,
+        budget: Budget,
+        *,
+        min_channels: int = 1,
+        min_fraction: float = 0.0,
+    ) -> None:
+        self.choice = filter_choice(graph, importance, budget, min_channels, min_fraction)
+        self.graph, self.budget, self.dense = graph, budget, cost(graph)
+        self.size, self.keep = graph.num_units, self.choice.keep
+        self.names = [group.name for group in graph.groups]
+        self._observation = _observation(graph, importance, self.choice)
+
+    def plan(self, action: np.ndarray) -> PruningPlan:
+        """The plan that keeps the filters chosen, bool `[U]`."""
+        chosen = np.asarray(action)
+        if chosen.shape != (self.size,) or not np.isin(chosen, (0, 1)).all():
+            wrong = f"shape {chosen.shape}, expected a yes or no for each of {self.size} filters"
+        else:
+            wrong = subsets.choice_fault(chosen.astype(bool), self.choice)
+        if wrong:
+            raise UserError(f"space filters cannot make a plan of this action: {wrong}")
+        return PruningPlan(kept_filters(self.graph, chosen.astype(bool)))
+
+    def kept(self, plan: PruningPlan) -> np.ndarray:
+        """The action that a plan stands for, bool `[U]`."""
+        return kept_units(self.graph, plan.kept)
+
+    def random(self, generator: torch.Generator) -> np.ndarray:
+        """A random action: all filters alike."""
+        order = subsets.draw(torch.zeros(self.size), self.choice, generator)
+        return subsets.as_mask(order, self.size)
+
+    def sample(self, generator: torch.Generator) -> PruningPlan:
+        """A random plan of this sparsity."""
+        return self.plan(self.random(generator))
+
+    def uniform(self) -> PruningPlan:
+        """The same fraction of every group, its most important filters."""
+        rank = self._observation.x[self._observation.decision_index, -2]
+        return self.plan(subsets.as_mask(subsets.best(rank, self.choice), self.size))
+
+    def step(self, keep: np.ndarray | None, action: np.ndarray) -> np.ndarray:
+        """Filters are chosen in one go: what is chosen is what stays."""
+        return np.asarray(action)
+
+    def met(self, keep: np.ndarray) -> bool:
+        """Whether the filters chosen are as many as the sparsity asks for."""
+        return int(np.sum(keep)) == self.keep
+
+    def cost(self, plan: PruningPlan) -> Cost:
+        """Cost of a plan, counted on the graph."""
+        return cost(self.graph, plan)
+
+    def used(self, plan: PruningPlan) -> float:
+        """Fraction of the filters that stay."""
+        return float(self.kept(plan).mean())
+
+    def observation(self, keep: np.ndarray | None = None) -> Data:
+        """The network's graph, with a node for every filter and how many of them stay."""
+        return self._observation
+
+
+def filter_choice(
+    graph: ComputationalGraph,
+    importance: Importance | None,
+    budget: Budget,
+    min_channels: int = 1,
+    min_fraction: float = 0.0,
+) -> Choice:
+    """What every layer keeps at least, and how many stay in all; refuses what empties a layer."""
+    if budget.resource != "sparsity":
+        raise UserError(
+            f"space filters keeps a number of filters, it cannot meet a budget of "
+            f"{budget.resource}; give budget.sparsity and set the others to null"
+        )
+    if not graph.groups:
+        raise UserError("the network has no filters that can be cut (is all of it protected?)")
+    keep = round(budget.fraction * graph.num_units)
+    choice = choice_of(graph, importance, keep, max(1, min_channels), min_fraction)
+    least = int(choice.least.sum())
+    if keep < least:
+        raise UserError(
+            f"budget.sparsity {budget.sparsity} leaves {keep} of {graph.num_units} filters, but "
+            f"its {len(graph.groups)} layers or groups of layers need {least} so that none is "
+            "emptied; lower the sparsity, min_channels or min_fraction"
+        )
+    return choice
+
+
+def _observation(graph: ComputationalGraph, importance: Importance, choice: Choice) -> Data:
+    """The plain view of the graph, and below each group a node for each of its filters."""
+    view = View(graph, importance, hierarchical=True)
+    sizes = np.array([group.size for group in graph.groups])
+    seen = view.data(sizes, np.arange(graph.num_units), slack=0.0)
+    nodes, units = len(seen.x), graph.num_units
+    owner = seen.channel_index  # [U]
+    own = torch.cat([seen.channel_x[:, :3], torch.ones(units, 1)], dim=1)
+    above = torch.cat([seen.x, seen.x.new_zeros(nodes, FEATURES)], dim=1)
+    seen.x = torch.cat([above, torch.cat([seen.x[owner], own], dim=1)])
+    below = torch.arange(nodes, nodes + units)
+    seen.edge_index, seen.edge_attr = _joined(seen.edge_index, seen.edge_attr, below, owner)
+    seen.decision_index = below
+    del seen.channel_x, seen.channel_index
+    seen.keep = torch.tensor([choice.keep])
+    seen.part, seen.least = choice.part, choice.least
+    seen.score = torch.cat([importance[group.name] for group in graph.groups]).float()
+    return seen
+
+
+def _joined(
+    edge_index: Tensor, edge_attr: Tensor, below: Tensor, owner: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Edges from filters to their group and back, in two kinds of their own."""
+    up, down = torch.stack([below, owner]), torch.stack([owner, below])
+    kinds = torch.eye(2).repeat_interleave(len(below), 0)
+    width = edge_attr.shape[1]
+    attributes = torch.cat(
+        [
+            torch.cat([edge_attr, edge_attr.new_zeros(len(edge_attr), 2)], dim=1),
+            torch.cat([kinds.new_zeros(len(kinds), width), kinds], dim=1),
+        ]
+    )
+    return torch.cat([edge_index, up, down], dim=1), attributes
