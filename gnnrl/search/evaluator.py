@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +26,7 @@ from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.recalibration import batch_statistics, recalibrate
 from gnnrl.pruning.slot import Slot
 from gnnrl.pruning.surgery import Surgeon
-from gnnrl.search.reward import Evaluation
+from gnnrl.search.reward import Evaluation, Measured, n2n, sagemaker
 
 EQUIVALENT = 500
 """Forward images of one evaluation equivalent, the unit that costs of searches are compared in."""
@@ -36,31 +35,30 @@ FAILED = -100.0
 """Reward of a network that gives no finite numbers: below every reward of one that does."""
 
 
-@dataclass(frozen=True)
-class Measured:
-    """What a reward may depend on: the subnet on the reward images, and what it costs.
-
-    accuracy, dense_accuracy: in [0, 1].  loss: mean cross-entropy.  divergence: mean
-    Kullback-Leibler divergence from the dense network.
-    flops_kept, parameters_kept: fractions of the dense network's, (0, 1].
-    """
-
-    accuracy: float
-    loss: float
-    divergence: float
-    dense_accuracy: float
-    flops_kept: float
-    parameters_kept: float
-
-
 STATISTICS = ("matched", "batch", "kept")
 
 REWARDS: dict[str, Callable[[Measured], float]] = {
     "accuracy": lambda m: m.accuracy,
     "loss": lambda m: -m.loss,
     "divergence": lambda m: -m.divergence,
+    "n2n": n2n,
+    "n2n_constrained": n2n,  # `Students` see to the constraint
+    "sagemaker": sagemaker,
 }
 """By name, as are functions of the user's own; all higher = better."""
+
+
+def measured(logits: Tensor, dense: Tensor, labels: Tensor, price: Cost, whole: Cost) -> Measured:
+    """Compare a subnet's logits `[N, K]` and cost with labels `[N]` and the dense network's."""
+    log_p, log_dense = F.log_softmax(logits.double(), 1), F.log_softmax(dense.double(), 1)
+    return Measured(
+        accuracy=_accuracy(logits, labels),
+        loss=float(F.nll_loss(log_p, labels)),
+        divergence=float(F.kl_div(log_p, log_dense, log_target=True, reduction="batchmean")),
+        dense_accuracy=_accuracy(dense, labels),
+        flops_kept=price.flops / whole.flops,
+        parameters_kept=price.parameters / whole.parameters,
+    )
 
 
 class Evaluator:
@@ -100,7 +98,7 @@ class Evaluator:
             self._dense = _logits(network.eval(), images, batch_size)
         matched = isinstance(statistics, str) and statistics == "matched"
         self._norms = norm_moments(network, graph, images, batch_size) if matched else {}
-        self._dense_cost, self._dense_accuracy = cost(graph), self._accuracy(self._dense)
+        self._dense_cost = cost(graph)
         self._prepare = lambda net: net.to(precision, memory_format=torch.channels_last).eval()
         self._images = self._ready(images, precision)
         if isinstance(statistics, Tensor):
@@ -155,18 +153,7 @@ class Evaluator:
 
     def measure(self, logits: Tensor, price: Cost) -> Measured:
         """Compare logits `[N, K]` with labels, and all of it with the dense network."""
-        log_p, dense = F.log_softmax(logits.double(), 1), F.log_softmax(self._dense.double(), 1)
-        return Measured(
-            accuracy=self._accuracy(logits),
-            loss=float(F.nll_loss(log_p, self.labels)),
-            divergence=float(F.kl_div(log_p, dense, log_target=True, reduction="batchmean")),
-            dense_accuracy=self._dense_accuracy,
-            flops_kept=price.flops / self._dense_cost.flops,
-            parameters_kept=price.parameters / self._dense_cost.parameters,
-        )
-
-    def _accuracy(self, logits: Tensor) -> float:
-        return float((logits.argmax(1) == self.labels).double().mean())
+        return measured(logits, self._dense, self.labels, price, self._dense_cost)
 
     @staticmethod
     def _ready(images: Tensor, precision: torch.dtype) -> Tensor:
@@ -175,3 +162,7 @@ class Evaluator:
 
 def _logits(network: nn.Module, images: Tensor, batch_size: int) -> Tensor:
     return torch.cat([network(part) for part in images.split(batch_size)]).float()
+
+
+def _accuracy(logits: Tensor, labels: Tensor) -> float:
+    return float((logits.argmax(1) == labels).double().mean())

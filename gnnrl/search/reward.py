@@ -1,4 +1,4 @@
-"""What is known of a plan once it has been evaluated."""
+"""What is known of a plan once it has been evaluated, and rewards made of it."""
 
 from __future__ import annotations
 
@@ -55,3 +55,40 @@ class Evaluation:
     def as_cached(self) -> Evaluation:
         """Return the same evaluation, marked as not run again and free of cost."""
         return dataclasses.replace(self, cached=True, cost=0.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What a reward may depend on: the subnet on the reward images, and what it costs.
+
+    accuracy, dense_accuracy: in [0, 1].  loss: mean cross-entropy.  divergence: mean
+    Kullback-Leibler divergence from the dense network.
+    flops_kept, parameters_kept: fractions of the dense network's, (0, 1].
+    """
+
+    accuracy: float
+    loss: float
+    divergence: float
+    dense_accuracy: float
+    flops_kept: float
+    parameters_kept: float
+
+
+def n2n(measured: Measured) -> float:
+    """C (2 - C) A / A_teacher, C the fraction of parameters saved (Ashok et al. 2018, Eq. 5).
+
+    As the paper, its code and the code of SageMaker's example have it.
+    """
+    saved = 1.0 - measured.parameters_kept
+    return saved * (2.0 - saved) * relative_accuracy(measured)
+
+
+def sagemaker(measured: Measured) -> float:
+    """C A / ((2 - C) A_teacher), as SageMaker's example documents it."""
+    saved = 1.0 - measured.parameters_kept
+    return saved / (2.0 - saved) * relative_accuracy(measured)
+
+
+def relative_accuracy(measured: Measured) -> float:
+    """Accuracy over the teacher's, both on the reward images; 0 where neither is right at all."""
+    return measured.accuracy / measured.dense_accuracy if measured.dense_accuracy else 0.0

@@ -28,6 +28,10 @@ STATE_FILE = "training.pt"
 SECONDS_BETWEEN_STATES = 5.0
 
 
+class Diverged(UserError):
+    """The loss is no number any more."""
+
+
 @dataclass(frozen=True)
 class Training:
     """What a course of training leaves beside the network.
@@ -175,7 +179,7 @@ class _Course:
 
     def _refuse_divergence(self, row: Mapping[str, float]) -> None:
         if not math.isfinite(row["loss"]):
-            raise UserError(
+            raise Diverged(
                 f"training diverged in epoch {row['epoch']} (loss {row['loss']}): lower "
                 f"learning_rate ({self.recipe.learning_rate}) or raise warmup_epochs "
                 f"({self.recipe.warmup_epochs})"
