@@ -25,6 +25,7 @@ SUBSET = ("reinforce", "annealing", "random", *RANKINGS)
 BUILDERS: Mapping[str, str] = {
     name: f"gnnrl.search.agents.{name}:build"
     for name in (
+        "a3c",
         "annealing",
         "ddpg",
         "evolution",
