@@ -78,6 +78,21 @@ class Reinforce(Section):
     freeze_encoder: Switch
 
 
+class A3C(Section):
+    """Asynchronous advantage actor-critic."""
+
+    learning_rate: Positive
+    gamma: Probability
+    gae_lambda: Probability
+    ent_coef: NotNegative
+    vf_coef: NotNegative
+    max_grad_norm: Positive
+    initial_action: Probability
+    initial_std: Positive
+    max_staleness: CountOrNone
+    freeze_encoder: Switch
+
+
 class Annealing(Section):
     """Simulated annealing."""
 

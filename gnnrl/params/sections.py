@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import model_validator
 
 from gnnrl.params.agents import (
+    A3C,
     DDPG,
     PPO,
     Annealing,
@@ -34,6 +35,7 @@ from gnnrl.params.fields import (
     Weights,
 )
 from gnnrl.params.suits import RANKINGS, refuse_misfits, refuse_steps
+from gnnrl.params.workers import Ray
 
 
 class Data(Section):
@@ -158,6 +160,7 @@ class Search(Section):
     min_fraction: Probability | None = None  # of its filters that every layer keeps (filters)
     reward: Reward
     gnn: Gnn
+    a3c: A3C | None = None
     ppo: PPO | None = None
     ddpg: DDPG | None = None
     reinforce: Reinforce | None = None
@@ -165,6 +168,7 @@ class Search(Section):
     evolution: Evolution | None = None
     sensitivity: Sensitivity | None = None
     bottleneck: Bottleneck | None = None
+    ray: Ray | None = None  # absent: this process evaluates
     own: dict[str, Any] | None = None  # of an agent named package.module:function
 
     @model_validator(mode="after")
@@ -219,7 +223,7 @@ class Search(Section):
         name = "own" if ":" in self.agent else self.agent
         given = dict(getattr(self, name, None) or {})
         settings = {key: value for key, value in given.items() if value is not None}
-        if name in ("ppo", "ddpg", "reinforce"):
+        if name in ("a3c", "ppo", "ddpg", "reinforce"):
             settings |= {"encoder": self.encoder, **dict(self.gnn)}
         return settings
 

@@ -1,0 +1,15 @@
+"""Where a search runs its evaluations, as it stands in params.yaml below `search`."""
+
+from __future__ import annotations
+
+from gnnrl.params.fields import Count, CountOrNone, NotNegative, Positive, Section
+
+
+class Ray(Section):
+    """Workers on Ray; the fields are explained in `gnnrl/search/ray.py`."""
+
+    workers: Count
+    cpus: Positive
+    gpus: NotNegative
+    timeout_s: Positive
+    keep_best: CountOrNone
