@@ -48,6 +48,7 @@ def search(
             splits.train,
             seed=options.seed,
             initial=initial,
+            dense=checkpoint,
             **options.task_parameters(),
         )
         agent = build_agent(options.agent, env, seed=options.seed, **options.agent_parameters())
@@ -63,6 +64,8 @@ def search(
         with claim("search", key) as journal:
             if before := task.evaluated_before(journal):
                 print(f"search goes on after {before} evaluated plans", flush=True)
+            if options.students is not None:
+                env.evaluate.keep_in(journal / "students")
             found = loop.search(
                 env,
                 agent,
@@ -72,7 +75,7 @@ def search(
                 journal=journal,
                 progress=True,
             )
-            with _cli.results(out) as folder:
+            with _cli.results(out, "students/*/*.safetensors") as folder:
                 task.save(folder, env, found)
 
 

@@ -54,9 +54,10 @@ NotNegative = Annotated[Float, Field(ge=0)]
 Share = Annotated[Float, Field(gt=0, le=1)]  # a fraction, at least something
 Probability = Annotated[Float, Field(ge=0, le=1)]
 Sparsity = Annotated[Float, Field(ge=0, lt=1)]
-Space = Annotated[str, one_of("channels", "weights", "filters")]
+Space = Annotated[str, one_of("channels", "weights", "filters", "layers")]
 Encoder = Annotated[str, one_of("plain", "multi_stage")]
-RewardKind = Annotated[str, one_of("accuracy", "loss", "divergence")]
+REWARD_KINDS = ("accuracy", "loss", "divergence", "n2n", "n2n_constrained", "sagemaker")
+RewardKind = Annotated[str, one_of(*REWARD_KINDS)]
 Weights = Annotated[str, BeforeValidator(_weights)]
 
 

@@ -22,7 +22,6 @@ from gnnrl.params.fields import (
     CountOrNone,
     Encoder,
     Float,
-    NotNegative,
     Positive,
     Probability,
     RewardKind,
@@ -31,10 +30,10 @@ from gnnrl.params.fields import (
     Share,
     Space,
     Sparsity,
-    Switch,
     Weights,
 )
-from gnnrl.params.suits import RANKINGS, refuse_misfits, refuse_steps
+from gnnrl.params.suits import RANKINGS, refuse_constraint, refuse_misfits, refuse_steps
+from gnnrl.params.training import Distillation, Recipe, Students
 from gnnrl.params.workers import Ray
 
 
@@ -56,24 +55,6 @@ class Network(Section):
 
     name: str
     input_shape: tuple[Count, Count, Count]
-
-
-class Recipe(Section):
-    """One course of training."""
-
-    epochs: CountOrNone
-    batch_size: Count
-    learning_rate: Positive
-    momentum: Probability
-    nesterov: Switch
-    weight_decay: NotNegative
-    schedule: str
-    milestones: tuple[Count, ...]
-    warmup_epochs: NotNegative
-    label_smoothing: Probability
-    augment: Switch
-    bf16: Switch
-    channels_last: Switch
 
 
 class Pretrain(Section):
@@ -168,6 +149,7 @@ class Search(Section):
     evolution: Evolution | None = None
     sensitivity: Sensitivity | None = None
     bottleneck: Bottleneck | None = None
+    students: Students | None = None  # absent: plans are scored without training
     ray: Ray | None = None  # absent: this process evaluates
     own: dict[str, Any] | None = None  # of an agent named package.module:function
 
@@ -186,6 +168,7 @@ class Search(Section):
     def _agent_suits_the_space(self) -> Search:
         refuse_misfits(self.space, self.agent, self.budget.sparsity)
         refuse_steps(self.space, self.max_steps, self.prior)
+        refuse_constraint(self.reward.kind, self.students is not None)
         return self
 
     @property
@@ -215,6 +198,7 @@ class Search(Section):
             "gates": None if self.bottleneck is None else dict(self.bottleneck),
             **({} if self.min_fraction is None else {"min_fraction": self.min_fraction}),
             "training": None if self.reward.training is None else dict(self.reward.training),
+            "students": None if self.students is None else self.students.model_dump(),
             "view": "plain" if self.encoder == "plain" else "hierarchical",
         }
 
@@ -235,14 +219,6 @@ class Prune(Section):
     recalibration_images: CountOrNone
     compensation: Literal["none", "sequential"]
     calibration_images: Count
-
-
-class Distillation(Section):
-    """What the dense network teaches the subnet; alpha 0: nothing."""
-
-    alpha: Probability
-    temperature: Positive
-    kind: Literal["kl", "mse"]
 
 
 class Train(Section):

@@ -30,7 +30,7 @@ def refuse_misfits(space: str, agent: str, sparsity: float | None) -> None:
             f"has the agent {agent}, which cannot choose a number of filters: for the space "
             f"filters take one of {', '.join(SUBSET_AGENTS)}"
         )
-    if space in COSTED and agent in RANKINGS:
+    if space in (*COSTED, "layers") and agent in RANKINGS:
         raise ValueError(
             f"has the agent {agent}, which ranks filters, but the space {space}: set "
             "'search.space' to filters"
@@ -43,4 +43,13 @@ def refuse_steps(space: str, max_steps: int, prior: str) -> None:
         raise ValueError(
             "has the space filters, which is decided in one go and from nothing: set "
             "'search.max_steps' to 1 and 'search.prior' to none"
+        )
+
+
+def refuse_constraint(reward: str, students: bool) -> None:
+    """Raise `ValueError` for a reward that only students can be given."""
+    if reward == "n2n_constrained" and not students:
+        raise ValueError(
+            "has the reward n2n_constrained, which students are eased into: add "
+            "'search.students', or set 'search.reward.kind' to n2n"
         )

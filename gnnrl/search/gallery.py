@@ -6,11 +6,14 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from gnnrl.checkpoint import Checkpoint
+from gnnrl.errors import UserError
 
 STUDENT, REWARD = "student.safetensors", "reward.json"
 
@@ -45,6 +48,15 @@ class Gallery:
         rewards = dict(self._rewards(self.folder.glob(f"*/{REWARD}")))
         return sorted(rewards, key=lambda name: (-rewards[name], name))
 
+    def consolidated(self, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Return the rows of a search by reward, the best first, as the example has its table.
+
+        `dir` names the folders that are kept, and is empty for all others.
+        """
+        kept = set(self.names())
+        ordered = sorted(rows, key=lambda row: -row["reward"])
+        return [{**row, "dir": row["dir"] if row.get("dir") in kept else ""} for row in ordered]
+
     def publish(self, out: Path) -> None:
         """Copy what is kept to another folder."""
         for name in self.names():
@@ -52,7 +64,7 @@ class Gallery:
             shutil.copyfile(self.folder / name / STUDENT, out / name / STUDENT)
 
     @staticmethod
-    def _rewards(paths: Iterable[Path]) -> Iterable[tuple[str, float]]:
+    def _rewards(paths: Iterable[Path]) -> Iterator[tuple[str, float]]:
         for path in paths:
             if path.parent.name.startswith("."):
                 continue
@@ -60,3 +72,14 @@ class Gallery:
                 yield path.parent.name, float(json.loads(path.read_text()))
             except (FileNotFoundError, ValueError):  # another process is removing it
                 continue
+
+
+def refuse_failure(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Raise `UserError` where no plan of a search came to anything."""
+    if rows and not any(row["status"] in ("ok", "stopped") for row in rows):
+        reasons = Counter(row["status"] for row in rows)
+        said = ", ".join(f"{reason}: {count}" for reason, count in reasons.most_common(3))
+        raise UserError(
+            f"none of {len(rows)} plans could be scored ({said}): allow more in search.budget, or "
+            "train more gently in search.students"
+        )

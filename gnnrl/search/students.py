@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,33 +33,15 @@ from gnnrl.search.constraint import OVER, Constraint
 from gnnrl.search.evaluator import REWARDS, measured
 from gnnrl.search.gallery import Gallery
 from gnnrl.search.reward import Evaluation, n2n, sagemaker
+from gnnrl.search.schooling import Schooling
 from gnnrl.training.distillation import Distillation, Remembered
 from gnnrl.training.loop import Diverged, train
-from gnnrl.training.recipe import TrainingRecipe
 
 FAILED = -1.0
 """Reward of a student that cannot be built or trained, and, where compression is rewarded, of one
 that is not smaller than its teacher."""
 
 CONSTRAINED = "n2n_constrained"
-
-
-@dataclass(frozen=True)
-class Schooling:
-    """How students are trained and what comes of the best.
-
-    alpha, temperature, kind, weight: as `Distillation` has them.
-    ease_in: updates of the agent over which being over the budget comes to be punished in full.
-    keep: how many of the best students are kept as checkpoints.
-    """
-
-    recipe: TrainingRecipe
-    alpha: float = 0.9
-    temperature: float = 4.0
-    kind: str = "kl"
-    weight: float | None = None
-    ease_in: int = 15
-    keep: int = 5
 
 
 class Students:
@@ -87,7 +70,11 @@ class Students:
         seed: int = 0,
     ) -> None:
         self.network, self.graph, self.dense = network.eval(), graph, dense
-        self.schooling, self.reward, self.budget = schooling, reward, budget or Budget(parameters=1.0)
+        self.schooling, self.reward, self.budget = (
+            schooling,
+            reward,
+            budget or Budget(parameters=1.0),
+        )
         self.gallery: Gallery | None = None
         self._train, self._reward_images = train_images, reward_images
         self._batch_size, self._seed = batch_size, seed
@@ -116,6 +103,11 @@ class Students:
         if not torch.isfinite(logits).all():
             return self.failed(plan, "not finite")
         return self._rated(plan, student, logits)
+
+    def keep_in(self, folder: Path) -> None:
+        """Keep the best students below a folder, if any are to be kept."""
+        if self.schooling.keep:
+            self.gallery = Gallery(folder, self.schooling.keep)
 
     def taught(self, plan: PruningPlan) -> nn.Module:
         """The student of a plan, trained."""

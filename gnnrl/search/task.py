@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,25 +13,28 @@ from torch import Tensor, nn
 
 from gnnrl.calibration import calibration_images as sample
 from gnnrl.calibration import labelled_examples
+from gnnrl.checkpoint import Checkpoint
 from gnnrl.data.images import Labelled
 from gnnrl.graph.cost import cost
 from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.graph.latency import LatencyTable
-from gnnrl.pruning.bottleneck import Bottleneck, BottleneckSettings, bottleneck
-from gnnrl.pruning.compensation import Calibration, collect, reconstruction
+from gnnrl.pruning.bottleneck import Bottleneck, BottleneckSettings
 from gnnrl.pruning.gram import GramSolve
-from gnnrl.pruning.importance import Importance, importance
+from gnnrl.pruning.importance import importance
 from gnnrl.pruning.saliency import CRITERIA, Scored, score
-from gnnrl.pruning.surgery import Surgeon
 from gnnrl.runtime import atomic_write, device, generator, user_path, write_csv, write_json
 from gnnrl.search.budget import Budget
 from gnnrl.search.env import Evaluate, PruningEnv
 from gnnrl.search.evaluator import EQUIVALENT, Evaluator
+from gnnrl.search.gallery import refuse_failure
 from gnnrl.search.journal import EVALUATIONS
+from gnnrl.search.looking import Looked, look, train_gates
 from gnnrl.search.loop import SearchResult
 from gnnrl.search.racing import Racing
+from gnnrl.search.schooling import schooling
 from gnnrl.search.spaces.build import build_space
 from gnnrl.search.spaces.filters import filter_choice
+from gnnrl.search.students import CONSTRAINED, Students
 from gnnrl.search.trained import ShortTraining, Trained
 
 RECONSTRUCTION, BOTTLENECK = "reconstruction", "bottleneck"
@@ -64,6 +66,8 @@ def pruning_task(
     race: int = 0,
     initial: nn.Module | None = None,
     training: Mapping[str, float] | None = None,
+    students: Mapping[str, Any] | None = None,
+    dense: Checkpoint | None = None,
     **options: Any,
 ) -> PruningEnv:
     """Return the environment of a search for a plan, on the device found.
@@ -83,6 +87,8 @@ def pruning_task(
     race: reward images on which the plans of a batch race (`Racing`); 0: no race.
     initial: the network as it was initialised, for the criterion magnitude_sign.
     training: the fields of `ShortTraining`: subnets are trained before they are scored.
+    students: or trained with the network as teacher, and kept as checkpoints if they are good: the
+    fields of `Schooling`, with recipe and distillation as sections.  dense: the network's.
     options: further settings of the space.
     """
     network = network.to(device())
@@ -109,68 +115,47 @@ def pruning_task(
         curves=None if looked is None else looked.curves,
         allocated=prior == RECONSTRUCTION,
         start=trained.keep_ratios if prior == BOTTLENECK and trained is not None else None,
+        project=reward != CONSTRAINED,
         **options,
     )
-    images, labels = next(iter(reward_images.batches(len(reward_images), device())))
-    measure = partial(
-        Evaluator,
-        network,
-        graph,
-        statistics=_statistics(statistics, train_images, recalibration_images, seed),
-        reward=reward,
-        precision=PRECISIONS[precision],
-        batch_size=batch_size,
-        compensate=GramSolve(graph, looked.calibration) if compensation == "gram" else None,
-    )
-    evaluate: Evaluate = measure(images, labels)
-    if training is not None:
-        evaluate = Trained(
-            measure(images, labels), network, images, train_images, ShortTraining(**training), seed
+    if students is not None:
+        evaluate: Evaluate = Students(
+            network,
+            graph,
+            train_images,
+            reward_images,
+            schooling(**students),
+            reward=reward,
+            budget=Budget(**budget),
+            dense=dense,
+            batch_size=batch_size,
+            seed=seed,
         )
-    elif 0 < race < len(images):
-        evaluate = Racing(measure(images[:race], labels[:race]), evaluate)
+    else:
+        given = _statistics(statistics, train_images, recalibration_images, seed)
+        solve = GramSolve(graph, looked.calibration) if compensation == "gram" else None
+        measure = partial(
+            Evaluator,
+            network,
+            graph,
+            statistics=given,
+            reward=reward,
+            precision=PRECISIONS[precision],
+            batch_size=batch_size,
+            compensate=solve,
+        )
+        images, labels = next(iter(reward_images.batches(len(reward_images), device())))
+        evaluate = measure(images, labels)
+        if training is not None:
+            short = ShortTraining(**training)
+            evaluate = Trained(evaluate, network, images, train_images, short, seed)
+        elif 0 < race < len(images):
+            evaluate = Racing(measure(images[:race], labels[:race]), evaluate)
     env = PruningEnv(decided, evaluate, max_steps)
     seen = 0 if looked is None else looked.calibration.forward_images
     seen += scored.forward_images + (0 if trained is None else trained.forward_images)
     env.spent = seen / EQUIVALENT
     return env
-
-
-@dataclass(frozen=True)
-class Looked:
-    """What a look at calibration images told: moments, importance, residual curves."""
-
-    calibration: Calibration
-    importance: Importance
-    curves: Mapping[str, Tensor]
-
-
-def look(
-    network: nn.Module, graph: ComputationalGraph, images: Tensor, generator: torch.Generator
-) -> Looked:
-    """Measure on calibration images what losing channels costs."""
-    analysis = Surgeon(network.eval(), graph).analysis
-    calibration = collect(analysis, images, generator=generator)
-    return Looked(calibration, *reconstruction(network, analysis, calibration))
-
-
-def train_gates(
-    network: nn.Module,
-    graph: ComputationalGraph,
-    images: Tensor,
-    budget: Budget,
-    seed: int,
-    settings: BottleneckSettings,
-) -> Bottleneck:
-    """Find by gradients, on calibration images, which channels the budget has room for."""
-    return bottleneck(
-        Surgeon(network.eval(), graph).analysis,
-        images,
-        fraction=budget.fraction,
-        resource=budget.resource,
-        generator=generator(seed, "bottleneck"),
-        settings=settings,
-    )
 
 
 def _scores(
@@ -205,9 +190,15 @@ def evaluated_before(journal: Path) -> int:
 
 
 def save(folder: Path, env: PruningEnv, result: SearchResult) -> None:
-    """Write the plan, every evaluated plan, the agent's history, the agent, and the figures."""
+    """Write the plan, every evaluated plan, the agent's history, the agent, and the figures;
+    the best students, where some were trained."""
+    rows = [row for row in result.evaluations if not row["cached"]]
+    refuse_failure(rows)
     result.plan.save(folder / "plan.json")
-    write_csv(folder / "evaluations.csv", [r for r in result.evaluations if not r["cached"]])
+    gallery = getattr(env.evaluate, "gallery", None)
+    write_csv(folder / "evaluations.csv", rows if gallery is None else gallery.consolidated(rows))
+    if gallery is not None:
+        gallery.publish(folder / "students")
     write_csv(folder / "history.csv", result.history)
     state = io.BytesIO()  # a file's name would stand in its bytes
     torch.save(result.agent.state_dict(), state)

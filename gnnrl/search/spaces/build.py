@@ -14,11 +14,13 @@ from gnnrl.search.env import Space
 from gnnrl.search.spaces.allocation import allocate
 from gnnrl.search.spaces.channels import ChannelSpace
 from gnnrl.search.spaces.filters import FilterSpace
+from gnnrl.search.spaces.layers import LayerSpace
 from gnnrl.search.spaces.weights import WeightSpace
 
 SPACES: Mapping[str, Callable[..., Space]] = {
     "channels": ChannelSpace,
     "filters": FilterSpace,
+    "layers": LayerSpace,
     "weights": WeightSpace,
 }
 
@@ -35,7 +37,8 @@ def build_space(
 
     name: a key of SPACES, or `package.module:name` of your own: a function or class that is given
     those of the arguments offered that it names.
-    offered: graph, importance, budget, network, table, min_channels, min_fraction, multiple, view.
+    offered: graph, importance, budget, network, table, min_channels, min_fraction, multiple,
+    project, view.
     allocated: start from an allocation by `curves`, what channels cost.
     start: start from these keep ratios, by group.
     """
