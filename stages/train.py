@@ -51,7 +51,7 @@ def train(
                 splits.train,
                 recipe,
                 seed=options.seed,
-                distillation=taught if taught.alpha else None,
+                distillation=taught if taught.active else None,
                 each_epoch=lambda _, net: {"reward_accuracy": accuracy(net, splits.reward)},
                 zeros=zero_masks(
                     network, checkpoint.input_shape, checkpoint.plans, checkpoint.opaque

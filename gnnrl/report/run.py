@@ -75,14 +75,21 @@ def layer_widths(graph: ComputationalGraph, plan: PruningPlan) -> list[LayerWidt
     for layer, node in graph.layers.items():
         units = () if node.filters is None else node.filters.units
         if any(unit >= 0 for unit in units):
-            kept = 0 if layer in plan.removed_layers else len(plan.kept.get(layer, units))
+            kept = 0 if _removed(layer, plan) else len(plan.kept.get(layer, units))
             widths.append(LayerWidth(layer, len(units), kept))
     return widths
 
 
+def _removed(layer: str, plan: PruningPlan) -> bool:
+    """Whether a layer, or a block that it is in, was taken out."""
+    names = layer.split(".")
+    return any(".".join(names[:depth]) in plan.removed_layers for depth in range(1, len(names) + 1))
+
+
 def pictures(run: Run, dpi: int) -> list[Picture]:
     """Draw the widths, the search and the training."""
-    rewards = [float(row["reward"]) for row in run.evaluations if row["status"] == "ok"]
+    played = sorted(run.evaluations, key=lambda row: int(row["episode"]))
+    rewards = [float(row["reward"]) for row in played if row["status"] == "ok"]
     accuracies = {
         name: [float(row["reward_accuracy"]) for row in rows]
         for name, rows in run.histories.items()

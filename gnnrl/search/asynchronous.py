@@ -13,6 +13,7 @@ from torch import Tensor
 from gnnrl.errors import UserError
 from gnnrl.runtime import generator
 from gnnrl.search.agents.agent import Agent
+from gnnrl.search.constraint import lesson
 from gnnrl.search.episodes import roll_out
 from gnnrl.search.reward import Evaluation
 from gnnrl.search.rollout import Episode, Rollout
@@ -175,9 +176,8 @@ class AsynchronousSearch:
                 run.write(digest, known)
             fresh[digest] = known
         episodes = run.rated(played, fresh)
-        return Contribution(
-            episodes, self._got((yield gradient, (weights, episodes), False)), state
-        )
+        lessons = [lesson(run.env, episode, len(run.history)) for episode in episodes]
+        return Contribution(episodes, self._got((yield gradient, (weights, lessons), False)), state)
 
     def _evaluation(self, plan: Any, result: Any) -> Evaluation:
         if isinstance(result, Lost):

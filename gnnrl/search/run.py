@@ -12,6 +12,7 @@ import torch
 
 from gnnrl.progress import Progress
 from gnnrl.search.agents.agent import Agent, Prepared
+from gnnrl.search.constraint import lesson
 from gnnrl.search.env import Evaluate, GraphEnv
 from gnnrl.search.episodes import StepMap, bare, in_turn, is_deferred, rated, replay, roll_out
 from gnnrl.search.journal import Journal
@@ -59,7 +60,8 @@ class Run:
     def advance(self, size: int) -> None:
         """Play, evaluate and learn from a batch of `size` episodes; write the state down."""
         episodes = self._play(size, greedy=False)
-        figures = self.agent.learn(Rollout(tuple(episodes), self.best))
+        lessons = tuple(lesson(self.env, episode, len(self.history)) for episode in episodes)
+        figures = self.agent.learn(Rollout(lessons, self.best))
         self.learned([episode.reward for episode in episodes], figures)
         self.notice(size)
         self.save()

@@ -143,7 +143,7 @@ class Students:
     @property
     def constraint(self) -> Constraint | None:
         """What the agent is eased into; None where nothing is punished."""
-        return self._ready().constraint
+        return self._ready().constraint if self.reward == CONSTRAINED else None
 
     def _rated(self, plan: PruningPlan, student: nn.Module, logits: Tensor) -> Evaluation:
         tools, price = self._ready(), self._price(plan)
