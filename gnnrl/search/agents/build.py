@@ -22,6 +22,12 @@ RANKINGS = {
 SUBSET = ("reinforce", "annealing", "random", *RANKINGS)
 """Agents that can choose a number of decisions."""
 
+ON_SUBSETS = {
+    "reinforce": "gnnrl.search.agents.plackett_luce:build",
+    "annealing": "gnnrl.search.agents.swaps:build",
+}
+"""What these are called with when a number of decisions is to be chosen."""
+
 BUILDERS: Mapping[str, str] = {
     name: f"gnnrl.search.agents.{name}:build"
     for name in (
@@ -55,6 +61,8 @@ def build_agent(name: str, env: GraphEnv, *, seed: int = 0, **parameters: Any) -
             f"the agent {name} ranks what is chosen from, got {env.action_kind} actions; take it "
             "for the space filters"
         )
+    if env.action_kind == "subset":
+        path = ON_SUBSETS.get(name, path)
     return imported(path, "agent")(observation_spec(env), seed, **parameters)
 
 
