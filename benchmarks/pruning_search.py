@@ -5,7 +5,8 @@
 
 Half of the test images is for the reward, the other half for the report; calibration images are
 training images without labels.  Every searcher gets the same evaluation equivalents, the look at
-the calibration images counted in.  A row per run; `--merge` turns rows into the table.
+the calibration images counted in.  A row per run, runs that have one are not repeated; the plans
+are kept for `benchmarks.pruning_final`, and `benchmarks.pruning_table` makes the table.
 """
 
 from __future__ import annotations
@@ -20,28 +21,30 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from gnnrl.calibration import calibration_images
 from gnnrl.data.images import Images
 from gnnrl.data.load import DataRecipe, load_data
 from gnnrl.graph.extract import extract
 from gnnrl.graph.graph import ComputationalGraph
+from gnnrl.graph.units import kept_units
 from gnnrl.networks.build import build_network
 from gnnrl.networks.weights import load_weights
-from gnnrl.pruning.compensation import compensate
+from gnnrl.pruning.gram import GramSolve
 from gnnrl.pruning.matching import recalibrate_matched
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.surgery import Surgeon
 from gnnrl.runtime import generator, seed_everything
 from gnnrl.search import task
 from gnnrl.search.agents.build import build_agent
-from gnnrl.search.loop import search
-from gnnrl.training.evaluate import accuracy
+from gnnrl.search.env import PruningEnv
+from gnnrl.search.loop import SearchResult, search
 
 WEIGHTS = {"resnet20": "resnet20-12fca82f.th", "resnet56": "resnet56-4bfd9763.th"}
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-RECALIBRATION, CALIBRATION, REFIT = 512, 1024, 1024
+RECALIBRATION, CALIBRATION = 512, 1024
+KEYS = ("network", "budget", "compensation", "method", "seed")
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,13 @@ class Method:
     evaluations: int | None = None  # None: as many as the others
 
 
+def _around(**settings: object) -> tuple[tuple[str, object], ...]:
+    """Settings of a search that starts from the prior: an action of one half stands for it."""
+    return tuple({"initial_action": 0.5, **settings}.items())
+
+
 def _ppo(**settings: object) -> tuple[tuple[str, object], ...]:
-    return tuple({"initial_action": 0.5, "initial_std": 0.4, **settings}.items())
+    return _around(**{"initial_std": 0.4, **settings})
 
 
 METHODS = {
@@ -71,8 +79,8 @@ METHODS = {
     "bottleneck": Method("uniform", "bottleneck", prior="bottleneck", evaluations=1),
     "bottleneck and reconstruction": Method("uniform", prior="bottleneck", evaluations=1),
     "ppo around bottleneck": Method("ppo", prior="bottleneck", settings=_ppo()),
-    "evolution": Method("evolution", prior="reconstruction"),
-    "annealing": Method("annealing", prior="reconstruction"),
+    "evolution": Method("evolution", prior="reconstruction", settings=_around(sigma=0.1)),
+    "annealing": Method("annealing", prior="reconstruction", settings=_around(step=0.2)),
     "ppo": Method("ppo", prior="reconstruction", settings=_ppo()),
     "ppo without prior": Method("ppo", settings=_ppo(initial_std=0.7)),
     "ppo, features blanked": Method("ppo", prior="reconstruction", settings=_ppo(blind=True)),
@@ -111,15 +119,12 @@ def looked_at(setting: Setting, seed: int) -> task.Looked:
     return task.look(setting.network, setting.graph, images, generator(seed, "calibration"))
 
 
-def run(
-    setting: Setting, method: Method, budget: float, compensation: str, seed: int, spend: int
-) -> tuple[dict[str, object], list[dict[str, object]], PruningPlan]:
-    """One search; its figures and its evaluations."""
-    seed_everything(seed)
+def pruning_env(
+    setting: Setting, method: Method, budget: float, compensation: str, seed: int
+) -> PruningEnv:
+    """The task of a method."""
     needed = "reconstruction" in (method.criterion, method.prior) or compensation == "gram"
-    looked = looked_at(setting, seed) if needed else None
-    start = time.perf_counter()
-    env = task.pruning_task(
+    return task.pruning_task(
         setting.network,
         setting.graph,
         setting.reward,
@@ -137,8 +142,17 @@ def run(
         precision="bfloat16",
         batch_size=512,
         max_steps=1,
-        looked=looked,
+        looked=looked_at(setting, seed) if needed else None,
     )
+
+
+def run(
+    setting: Setting, method: Method, budget: float, compensation: str, seed: int, spend: int
+) -> tuple[dict[str, object], SearchResult]:
+    """One search and its figures."""
+    seed_everything(seed)
+    start = time.perf_counter()
+    env = pruning_env(setting, method, budget, compensation, seed)
     agent = build_agent(method.agent, env, seed=seed, **dict(method.settings))
     evaluations = spend if method.evaluations is None else int(np.ceil(env.spent)) + 1
     found = search(env, agent, evaluations=evaluations, batch=8, seed=seed)
@@ -150,28 +164,31 @@ def run(
         "reward": found.reward,
         "search_seconds": round(seconds, 1),
     }
-    return figures, found.evaluations, found.plan
+    return figures, found
 
 
-def measure(setting: Setting, plan: PruningPlan, compensation: str, seed: int) -> dict[str, float]:
-    """Accuracy of a plan on the report half, cut once more for it."""
-    surgeon = Surgeon(setting.network, setting.graph)
+def measure(setting: Setting, plan: PruningPlan, compensation: str, seed: int) -> dict[str, object]:
+    """Accuracy of a plan on the report half, cut once more for it, norms measured anew."""
     images = calibration_images(setting.train, RECALIBRATION, seed, torch.device("cpu"))
-    subnet = surgeon.cut(plan).eval()
-    recalibrate_matched(setting.network, setting.graph, subnet, plan, images)
-    found = {"recalibrated": accuracy(subnet, setting.report)}
+    subnet = Surgeon(setting.network, setting.graph).cut(plan).eval()
     if compensation == "gram":
-        own = generator(seed, "compensation")
-        more = calibration_images(setting.train, REFIT, seed, torch.device("cpu"))
-        subnet = compensate(surgeon, plan, flipped(more, own), own).eval()
-        found["compensated"] = accuracy(subnet, setting.report)
-    return found
+        solve = GramSolve(setting.graph, looked_at(setting, seed).calibration)
+        solve(subnet, kept_units(setting.graph, plan.kept))
+    recalibrate_matched(setting.network, setting.graph, subnet, plan, images)
+    right = correct(subnet, setting.report)
+    return {"accuracy": float(right.mean()), "correct": packed(right)}
 
 
-def flipped(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Half of the images mirrored: more to see in the same number."""
-    mirror = torch.rand(len(images), generator=generator) < 0.5
-    return torch.where(mirror[:, None, None, None], images.flip(3), images)
+def correct(network: nn.Module, images: Images) -> np.ndarray:
+    """Which images a network tells right, bool `[N]`."""
+    with torch.inference_mode():
+        found = [network(x).argmax(1) == y for x, y in images.batches(256, torch.device("cpu"))]
+    return torch.cat(found).numpy()
+
+
+def packed(right: np.ndarray) -> str:
+    """Booleans as hexadecimal digits, for a bootstrap over images."""
+    return np.packbits(right).tobytes().hex()
 
 
 def main() -> None:
@@ -185,36 +202,52 @@ def main() -> None:
     parser.add_argument("--evaluations", type=int, default=80)
     parser.add_argument("--images", type=Path, default=Path("../shared/data/cifar10-fragment"))
     parser.add_argument("--weights", type=Path, default=Path("../shared/data/weights"))
+    parser.add_argument("--plans", type=Path, default=Path("artifacts/pruning_search"))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/pruning_search.csv"))
     options = parser.parse_args()
     for path in (options.images, options.weights):
         if not path.exists():
             raise SystemExit(f"{path} is not there; name it by --images or --weights")
     setting = load(options.network, options.images, options.weights)
-    versions = {"torch": torch.__version__, "machine": platform.machine()}
     for budget in options.budgets:
         for compensation in options.compensation:
-            for name in options.methods:
-                for seed in range(options.first_seed, options.first_seed + options.seeds):
-                    figures, rows, plan = run(
-                        setting, METHODS[name], budget, compensation, seed, options.evaluations
-                    )
-                    figures |= measure(setting, plan, compensation, seed)
-                    row = {
-                        "network": options.network,
-                        "budget": budget,
-                        "compensation": compensation,
-                        "method": name,
-                        "seed": seed,
-                        **figures,
-                        **versions,
-                    }
-                    append(options.out, row)
-                    curve = options.out.with_name(f"{options.out.stem}_curves.csv")
-                    key = {k: row[k] for k in list(row)[:5]}
-                    for spent, best in anytime(rows, figures["spent"]):
-                        append(curve, {**key, "spent": spent, "best": best})
-                    print({k: v for k, v in row.items() if k not in versions}, flush=True)
+            for seed in range(options.first_seed, options.first_seed + options.seeds):
+                for name in options.methods:
+                    key = (options.network, budget, compensation, name, seed)
+                    if not done(options.out, key):
+                        one(setting, key, options)
+
+
+def one(setting: Setting, key: tuple, options: argparse.Namespace) -> None:
+    """One run: its row, its curve, its plan."""
+    _, budget, compensation, name, seed = key
+    figures, found = run(setting, METHODS[name], budget, compensation, seed, options.evaluations)
+    named = dict(zip(KEYS, key, strict=True))
+    place = plan_place(options.plans, key)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    found.plan.save(place)
+    torch.save(found.agent.state_dict(), place.with_suffix(".pt"))
+    curve = options.out.with_name(f"{options.out.stem}_curves.csv")
+    for spent, best in anytime(found.evaluations, figures["spent"]):
+        append(curve, {**named, "spent": spent, "best": best})
+    versions = {"torch": torch.__version__, "machine": platform.machine()}
+    measured = measure(setting, found.plan, compensation, seed)
+    append(options.out, {**named, **figures, **measured, **versions})
+    print(*key, *figures.values(), round(measured["accuracy"], 4), flush=True)
+
+
+def plan_place(folder: Path, key: tuple) -> Path:
+    return folder / ("-".join(str(part).replace(" ", "_") for part in key) + ".json")
+
+
+def done(path: Path, key: tuple, extra: tuple[tuple[str, object], ...] = ()) -> bool:
+    """Whether a run has its row. extra: further columns and their values."""
+    if not path.exists():
+        return False
+    with path.open(newline="") as file:
+        names = [*KEYS, *(name for name, _ in extra)]
+        rows = [tuple(row[name] for name in names) for row in csv.DictReader(file)]
+    return tuple(str(part) for part in (*key, *(value for _, value in extra))) in rows
 
 
 def anytime(rows: list[dict[str, object]], spent: float) -> list[tuple[float, float]]:
@@ -227,12 +260,8 @@ def anytime(rows: list[dict[str, object]], spent: float) -> list[tuple[float, fl
 def append(path: Path, row: dict[str, object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     new = not path.exists()
-    fields = [*row, *[c for c in ("compensated",) if c not in row]]
-    if not new:
-        with path.open() as file:
-            fields = next(csv.reader(file))
     with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, fields)
+        writer = csv.DictWriter(file, list(row))
         if new:
             writer.writeheader()
         writer.writerow(row)

@@ -33,3 +33,12 @@ def labelled_examples(
     taken = images.take(torch.cat(chosen).sort().values)
     x, y = zip(*taken.batches(BATCH_SIZE, device), strict=True)
     return torch.cat(x), torch.cat(y)
+
+
+def mirrored(images: Tensor, generator: torch.Generator) -> Tensor:
+    """The images `[n, C, H, W]` with half of them, drawn at random, mirrored left to right.
+
+    For a network that was trained with mirrored images: more to see in the same number.
+    """
+    mirror = torch.rand(len(images), generator=generator) < 0.5
+    return torch.where(mirror.to(images.device)[:, None, None, None], images.flip(3), images)

@@ -27,7 +27,7 @@ def prune(
 ) -> None:
     """Cut the network to the plan; make up for what it lost; measure batch norm anew."""
     with _cli.stage("prune", params, overrides) as sections:
-        from gnnrl.calibration import BATCH_SIZE, calibration_images
+        from gnnrl.calibration import BATCH_SIZE, calibration_images, mirrored
         from gnnrl.checkpoint import Checkpoint
         from gnnrl.data.load import DataRecipe, load_data
         from gnnrl.graph.graph import ComputationalGraph
@@ -47,6 +47,8 @@ def prune(
             amount = sections.prune.calibration_images
             images = calibration_images(splits.train, amount, sections.data.seed, device())
             own = generator(sections.data.seed, "compensation")
+            if splits.train.transform.augmentation.flip:  # as the network was trained
+                images = mirrored(images, own)
             subnet = compensate(surgeon, chosen, images, own)
         else:
             subnet = surgeon.cut(chosen)

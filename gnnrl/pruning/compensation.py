@@ -30,6 +30,9 @@ from gnnrl.pruning.surgery import Surgeon
 PLACES = 32
 """Places of an image at which a layer is looked at."""
 
+ENOUGH_ROWS = 65_536
+"""Places in all beyond which a fit looks at fewer of each image, down to half of PLACES."""
+
 RECTIFIED_ROUNDS = 3
 """Refits in which outputs that a ReLU cuts off anyway are left alone."""
 
@@ -178,8 +181,10 @@ def compensate(
     graph, found = surgeon.analysis.graph, readers(surgeon.analysis)
     stays = np.append(kept_units(graph, plan.kept), True)
     subnet = surgeon.cut(plan)
-    running = out_of_place(subnet)
-    dense = Stepper(out_of_place(surgeon.analysis.traced), images, {r.end for r in found})
+    running, whole = _channels_last(subnet), _channels_last(surgeon.analysis.traced)
+    if images.ndim == 4:
+        images = images.contiguous(memory_format=torch.channels_last)
+    dense = Stepper(whole, images, {r.end for r in found})
     cut = Stepper(running, images)
     changed = False
     for reader in found:
@@ -193,6 +198,10 @@ def compensate(
         dense.release(reader.end)
     subnet.load_state_dict(running.state_dict())
     return subnet
+
+
+def _channels_last(traced: fx.GraphModule) -> fx.GraphModule:
+    return out_of_place(traced).to(memory_format=torch.channels_last)
 
 
 def _source(running: fx.GraphModule, reader: Reader) -> str:
@@ -211,7 +220,8 @@ def _fit(
     generator: torch.Generator,
 ) -> None:
     """Refit one layer of the running cut network, whose `filters` are left."""
-    chosen = positions(wanted.shape, PLACES, generator)
+    places = min(PLACES, max(PLACES // 2, ENOUGH_ROWS // len(wanted)))
+    chosen = positions(wanted.shape, places, generator)
     target = values(wanted, chosen)[:, filters.to(wanted.device)]
     base = target.new_zeros(())
     if reader.other:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from gnnrl.calibration import mirrored
 from gnnrl.graph.extract import extract
 from gnnrl.graph.units import kept_filters
 from gnnrl.networks.build import build_network
@@ -219,3 +220,11 @@ def test_an_action_in_the_middle_stands_for_the_prior():
     with_prior = ChannelSpace(graph, l1(network, graph), 0.5, prior=prior)
     without = ChannelSpace(graph, l1(network, graph), 0.5)
     assert with_prior.plan(np.full(2, 0.5)) == without.plan(prior)
+
+
+def test_half_of_the_images_are_mirrored():
+    images = torch.rand(200, 3, 4, 5)
+    seen = mirrored(images, torch.Generator().manual_seed(0))
+    same = (seen == images).flatten(1).all(1)
+    turned = (seen == images.flip(3)).flatten(1).all(1)
+    assert (same ^ turned).all() and 70 < int(same.sum()) < 130

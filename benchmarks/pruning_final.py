@@ -1,0 +1,136 @@
+"""What becomes of plans that `benchmarks.pruning_search` found: refit, transfer, training.
+
+    python -m benchmarks.pruning_final refit --network resnet56 --methods uniform ppo
+    python -m benchmarks.pruning_final transfer --target resnet56
+    python -m benchmarks.pruning_final recovery --network resnet20 --methods uniform ppo
+
+refit: compensates layer by layer, no labels, no training.  transfer: agents that learned on one
+network plan for another without an evaluation.  recovery: trains refitted subnets.
+All accuracies are of the half of the test images that no search has seen.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from benchmarks.pruning_search import (
+    KEYS,
+    METHODS,
+    Setting,
+    append,
+    correct,
+    done,
+    load,
+    measure,
+    packed,
+    plan_place,
+    pruning_env,
+)
+from gnnrl.calibration import calibration_images, mirrored
+from gnnrl.pruning.compensation import compensate
+from gnnrl.pruning.plan import PruningPlan
+from gnnrl.pruning.surgery import Surgeon
+from gnnrl.runtime import generator, seed_everything
+from gnnrl.search.agents.build import build_agent
+from gnnrl.search.agents.transfer import adopt
+from gnnrl.training.loop import train
+from gnnrl.training.recipe import TrainingRecipe
+
+EPOCHS = (1, 5, 10)
+
+
+def refitted(setting: Setting, plan: PruningPlan, images: int, seed: int) -> nn.Module:
+    """The subnet of a plan, compensated on training images, half of them mirrored."""
+    own = generator(seed, "compensation")
+    drawn = calibration_images(setting.train, images, seed, torch.device("cpu"))
+    return compensate(Surgeon(setting.network, setting.graph), plan, mirrored(drawn, own), own)
+
+
+def refit(setting: Setting, key: tuple, options: argparse.Namespace) -> None:
+    """One plan, compensated: a row."""
+    plan = PruningPlan.load(plan_place(options.plans, key[:5]))
+    right = correct(refitted(setting, plan, options.images, key[4]).eval(), setting.report)
+    row = {**dict(zip(KEYS, key, strict=False)), "images": options.images}
+    append(options.out, {**row, "accuracy": float(right.mean()), "correct": packed(right)})
+    print(*key, options.images, round(float(right.mean()), 4), flush=True)
+
+
+def transfer(setting: Setting, key: tuple, options: argparse.Namespace) -> None:
+    """One agent of the other network: what it plans for this one at first sight."""
+    _, budget, compensation, method, seed = key[:5]
+    seed_everything(seed)
+    env = pruning_env(setting, METHODS[method], budget, compensation, seed)
+    settings = dict(METHODS[method].settings)
+    agent = build_agent(METHODS[method].agent, env, seed=seed, **settings)
+    source = (options.source, budget, options.learned, method, seed)
+    if not options.unlearned:
+        adopt(agent, plan_place(options.plans, source).with_suffix(".pt"))
+    seen, _ = env.reset(seed=seed)
+    (decision,) = agent.act([seen], generator(seed, "transfer"), greedy=True)
+    found = measure(setting, env.space.plan(decision.action), compensation, seed)
+    learned = "nothing" if options.unlearned else options.source
+    append(options.out, {**dict(zip(KEYS, key, strict=False)), "learned_on": learned, **found})
+    print(*key, learned, round(found["accuracy"], 4), flush=True)
+
+
+def recovery(setting: Setting, key: tuple, options: argparse.Namespace) -> None:
+    """One plan, refitted, then trained for 1, 5 and 10 epochs, each course from the start."""
+    plan = PruningPlan.load(plan_place(options.plans, key[:5]))
+    named = dict(zip(KEYS, key, strict=False))
+    for epochs in (0, *EPOCHS):
+        subnet = refitted(setting, plan, options.images, key[4])
+        if epochs:
+            recipe = TrainingRecipe(epochs, learning_rate=0.02, schedule="one_cycle")
+            train(subnet, setting.train, recipe, seed=key[4])
+        right = correct(subnet.eval(), setting.report)
+        row = {**named, "epochs": epochs, "accuracy": float(right.mean())}
+        append(options.out, {**row, "correct": packed(right)})
+        print(*key, epochs, round(float(right.mean()), 4), flush=True)
+
+
+MODES: dict[str, Callable[[Setting, tuple, argparse.Namespace], None]] = {
+    "refit": refit,
+    "transfer": transfer,
+    "recovery": recovery,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("mode", choices=MODES)
+    parser.add_argument("--network", default="resnet56")
+    parser.add_argument("--source", default="resnet20", help="of transfer: learned on this one")
+    parser.add_argument("--learned", default="none", help="of transfer: compensation there")
+    parser.add_argument("--unlearned", action="store_true", help="of transfer: a fresh agent")
+    parser.add_argument("--budgets", type=float, nargs="+", default=[0.5])
+    parser.add_argument("--compensation", default="gram")
+    parser.add_argument("--methods", nargs="+", default=["uniform", "random", "ppo"])
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--images", type=int, default=1024)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data/cifar10-fragment"))
+    parser.add_argument("--weights", type=Path, default=Path("../shared/data/weights"))
+    parser.add_argument("--plans", type=Path, default=Path("artifacts/pruning_search"))
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    options.out = options.out or Path(f"benchmarks/results/pruning_{options.mode}.csv")
+    setting = load(options.network, options.data, options.weights)
+    extra = {
+        "refit": ((("images", options.images),)),
+        "transfer": (("learned_on", "nothing" if options.unlearned else options.source),),
+        "recovery": (("epochs", EPOCHS[-1]),),
+    }[options.mode]
+    for budget in options.budgets:
+        for seed in range(options.seeds):
+            for name in options.methods:
+                key = (options.network, budget, options.compensation, name, seed)
+                if not done(options.out, key, extra):
+                    MODES[options.mode](setting, key, options)
+
+
+if __name__ == "__main__":
+    main()
