@@ -111,6 +111,7 @@ def main() -> None:
     parser.add_argument("--compensation", default="gram")
     parser.add_argument("--methods", nargs="+", default=["uniform", "random", "ppo"])
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--one-look", action="store_true", help="calibration images of seed 0")
     parser.add_argument("--images", type=int, default=1024)
     parser.add_argument("--data", type=Path, default=Path("../shared/data/cifar10-fragment"))
     parser.add_argument("--weights", type=Path, default=Path("../shared/data/weights"))
@@ -118,7 +119,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     options.out = options.out or Path(f"benchmarks/results/pruning_{options.mode}.csv")
-    setting = load(options.network, options.data, options.weights)
+    setting = load(options.network, options.data, options.weights, options.one_look)
     extra = {
         "refit": ((("images", options.images),)),
         "transfer": (("learned_on", "nothing" if options.unlearned else options.source),),

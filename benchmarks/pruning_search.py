@@ -92,16 +92,17 @@ METHODS = {
 
 @dataclass(frozen=True, eq=False)
 class Setting:
-    """A network with its images."""
+    """A network with its images. one_look: the seeds are those of searches, calibration is one."""
 
     network: nn.Module
     graph: ComputationalGraph
     train: Images
     reward: Images
     report: Images
+    one_look: bool = False
 
 
-def load(name: str, images: Path, weights: Path) -> Setting:
+def load(name: str, images: Path, weights: Path, one_look: bool = False) -> Setting:
     recipe = DataRecipe(
         "image_folder", str(images), reward_images=508, reward_from="test", mean=MEAN, std=STD
     )
@@ -109,7 +110,12 @@ def load(name: str, images: Path, weights: Path) -> Setting:
     network = build_network(name)
     load_weights(network, str(weights / WEIGHTS[name]))
     graph = extract(network.eval(), torch.zeros(1, 3, 32, 32))
-    return Setting(network, graph, splits.train, splits.reward, splits.test)
+    return Setting(network, graph, splits.train, splits.reward, splits.test, one_look)
+
+
+def look_of(setting: Setting, seed: int) -> task.Looked:
+    """What a run of this seed knows of the calibration images."""
+    return looked_at(setting, 0 if setting.one_look else seed)
 
 
 @cache
@@ -142,7 +148,7 @@ def pruning_env(
         precision="bfloat16",
         batch_size=512,
         max_steps=1,
-        looked=looked_at(setting, seed) if needed else None,
+        looked=look_of(setting, seed) if needed else None,
     )
 
 
@@ -172,7 +178,8 @@ def measure(setting: Setting, plan: PruningPlan, compensation: str, seed: int) -
     images = calibration_images(setting.train, RECALIBRATION, seed, torch.device("cpu"))
     subnet = Surgeon(setting.network, setting.graph).cut(plan).eval()
     if compensation == "gram":
-        solve = GramSolve(setting.graph, looked_at(setting, seed).calibration)
+        looked = look_of(setting, seed)
+        solve = GramSolve(setting.graph, looked.calibration)
         solve(subnet, kept_units(setting.graph, plan.kept))
     recalibrate_matched(setting.network, setting.graph, subnet, plan, images)
     right = correct(subnet, setting.report)
@@ -200,6 +207,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--evaluations", type=int, default=80)
+    parser.add_argument("--one-look", action="store_true", help="calibration images of seed 0")
     parser.add_argument("--images", type=Path, default=Path("../shared/data/cifar10-fragment"))
     parser.add_argument("--weights", type=Path, default=Path("../shared/data/weights"))
     parser.add_argument("--plans", type=Path, default=Path("artifacts/pruning_search"))
@@ -208,7 +216,7 @@ def main() -> None:
     for path in (options.images, options.weights):
         if not path.exists():
             raise SystemExit(f"{path} is not there; name it by --images or --weights")
-    setting = load(options.network, options.images, options.weights)
+    setting = load(options.network, options.images, options.weights, options.one_look)
     for budget in options.budgets:
         for compensation in options.compensation:
             for seed in range(options.first_seed, options.first_seed + options.seeds):
