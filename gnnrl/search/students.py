@@ -102,7 +102,7 @@ class Students:
             return self.failed(plan, _reason(error))
         if not torch.isfinite(logits).all():
             return self.failed(plan, "not finite")
-        return self._rated(plan, student, logits)
+        return self.rated(plan, student, logits)
 
     def keep_in(self, folder: Path) -> None:
         """Keep the best students below a folder, if any are to be kept."""
@@ -145,7 +145,8 @@ class Students:
         """What the agent is eased into; None where nothing is punished."""
         return self._ready().constraint if self.reward == CONSTRAINED else None
 
-    def _rated(self, plan: PruningPlan, student: nn.Module, logits: Tensor) -> Evaluation:
+    def rated(self, plan: PruningPlan, student: nn.Module, logits: Tensor) -> Evaluation:
+        """The evaluation of a student whose logits `[N, K]` on the reward images are known."""
         tools, price = self._ready(), self._price(plan)
         found = measured(logits, tools.logits, tools.labels, price, self._whole)
         reward, status = float(self._function()(found)), "ok"

@@ -1,0 +1,235 @@
+"""Which layers can go: size against accuracy of students, with an agent and without one.
+
+    python -m benchmarks.layer_removal --seeds 5
+
+ResNet-20 on scikit-learn's digits (8x8).  Every plan is a student: cut, trained shortly with the
+dense network as teacher, scored by C (2 - C) A / A_teacher on the reward images.  Each method gets
+the same number of students; the seed decides network, agent and students.  For every size, the
+student of a run that is best on the reward images is measured on the test images, as it was
+scored: after its short training.  A row per run and size; `--plot` draws the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import platform
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gnnrl.data.images import Labelled
+from gnnrl.data.load import DataRecipe, load_data
+from gnnrl.data.splits import Splits
+from gnnrl.graph.extract import extract
+from gnnrl.networks.build import build_network
+from gnnrl.pruning.plan import PruningPlan
+from gnnrl.runtime import generator, seed_everything
+from gnnrl.search.agents.build import build_agent
+from gnnrl.search.env import PruningEnv
+from gnnrl.search.loop import search
+from gnnrl.search.reward import Evaluation
+from gnnrl.search.schooling import Schooling
+from gnnrl.search.spaces.layers import LayerSpace
+from gnnrl.search.students import Students
+from gnnrl.training.evaluate import accuracy
+from gnnrl.training.loop import train
+from gnnrl.training.recipe import TrainingRecipe
+
+NETWORK, SHAPE = "resnet20", (1, 8, 8)
+SIZES = (1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0)  # times smaller, at least
+TEACHER = TrainingRecipe(epochs=15, batch_size=64, learning_rate=0.1, schedule="one_cycle")
+STUDENT = TrainingRecipe(epochs=2, batch_size=64, learning_rate=0.03, schedule="one_cycle")
+AGENTS: Mapping[str, Mapping[str, Any]] = {
+    "ppo": {"initial_action": 0.5},
+    "reinforce": {"initial_action": 0.5, "learning_rate": 0.01},
+}
+
+
+class Watched(Students):
+    """Students whose accuracy on the test images is noted on the side; nobody is told."""
+
+    def __init__(self, *parts: Any, test_images: Labelled, **settings: Any) -> None:
+        super().__init__(*parts, **settings)
+        self.test_images = test_images
+        self.seen: list[tuple[Evaluation, float]] = []
+
+    def rated(self, plan: PruningPlan, student: nn.Module, logits: Tensor) -> Evaluation:
+        found = super().rated(plan, student, logits)
+        self.seen.append((found, accuracy(student, self.test_images)))
+        return found
+
+
+def teacher(splits: Splits, seed: int) -> nn.Module:
+    """The dense network."""
+    seed_everything(seed)
+    network = build_network(NETWORK, splits.num_classes, SHAPE)
+    train(network, splits.train, TEACHER, seed=seed)
+    return network.eval()
+
+
+def by_agent(name: str, space: LayerSpace, students: Watched, seed: int, count: int) -> int:
+    env = PruningEnv(space, students)
+    agent = build_agent(name, env, seed=seed, **AGENTS[name])
+    found = search(env, agent, evaluations=count, batch=8, seed=seed)
+    return sum(not row["cached"] for row in found.evaluations)
+
+
+def at_random(space: LayerSpace, students: Watched, seed: int, count: int) -> int:
+    """Random removal: of parts that each go with a chance which is random itself."""
+    own, plans = generator(seed, "random removal"), set()
+    while len(plans) < count:
+        plan = space.sample(own)
+        if plan.removed_layers and plan not in plans:
+            plans.add(plan)
+            students([plan])
+    return len(plans)
+
+
+def evenly(space: LayerSpace, students: Watched, seed: int, count: int) -> int:
+    """Uniform depth: convolutions and blocks, every n-th of them; all shares and phases."""
+    plans: set[PruningPlan] = set()
+    own = generator(seed, "uniform depth")
+    for _ in range(20 * count):
+        share, phase = torch.rand(2, generator=own, dtype=torch.float64).tolist()
+        plan = space.uniform(share, phase)
+        if len(plans) < count and plan.removed_layers and plan not in plans:
+            plans.add(plan)
+            students([plan])
+    return len(plans)
+
+
+Method = Callable[[LayerSpace, Watched, int, int], int]
+METHODS: Mapping[str, Method] = {
+    **{name: lambda *parts, name=name: by_agent(name, *parts) for name in AGENTS},
+    "random": at_random,
+    "uniform depth": evenly,
+}
+
+
+def run(network: nn.Module, splits: Splits, method: str, seed: int, count: int) -> list[dict]:
+    """One run; a row for each size."""
+    graph = extract(network, torch.zeros(1, *SHAPE))
+    students = Watched(
+        network,
+        graph,
+        splits.train,
+        splits.reward,
+        Schooling(STUDENT),
+        seed=seed,
+        test_images=splits.test,
+    )
+    start = time.perf_counter()
+    evaluated = METHODS[method](LayerSpace(graph), students, seed, count)
+    figures = {
+        "method": method,
+        "seed": seed,
+        "students": evaluated,
+        "failed": evaluated - len(students.seen),
+        "best_reward": max(found.reward for found, _ in students.seen),
+        "teacher_reward_accuracy": accuracy(network, splits.reward),
+        "teacher_test_accuracy": accuracy(network, splits.test),
+        "seconds": round(time.perf_counter() - start, 1),
+        "torch": str(torch.__version__),
+        "machine": platform.machine(),
+    }
+    return [{**figures, **at_size(students.seen, size)} for size in SIZES]
+
+
+def at_size(seen: list[tuple[Evaluation, float]], size: float) -> dict[str, float | str]:
+    """The best student on reward images of those so many times smaller, on the test images."""
+    small = [(e, tested) for e, tested in seen if (e.x_factor or 0.0) >= size]
+    if not small:
+        return {"smaller": size, "x_factor": "", "reward_accuracy": "", "test_accuracy": ""}
+    best, tested = max(small, key=lambda pair: (pair[0].accuracy, pair[0].x_factor))
+    return {
+        "smaller": size,
+        "x_factor": best.x_factor or 0.0,
+        "reward_accuracy": best.accuracy,
+        "test_accuracy": tested,
+    }
+
+
+def append(path: Path, rows: list[dict]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        if new:
+            writer.writeheader()
+        writer.writerows(rows)
+
+
+def table(path: Path) -> dict[str, dict[float, list[float]]]:
+    """Test accuracy of each run, by method and size; 0 where a run found nothing so small."""
+    found: dict[str, dict[float, list[float]]] = {}
+    with path.open() as file:
+        for row in csv.DictReader(file):
+            sizes = found.setdefault(row["method"], {})
+            sizes.setdefault(float(row["smaller"]), []).append(float(row["test_accuracy"] or 0.0))
+    return found
+
+
+def show(path: Path) -> None:
+    """Print mean and standard deviation over the seeds."""
+    for method, sizes in table(path).items():
+        cells = []
+        for size, values in sizes.items():
+            spread = torch.tensor(values, dtype=torch.float64).std(correction=0)
+            cells.append(f"{size:g}x {100 * sum(values) / len(values):.2f} +- {100 * spread:.2f}")
+        print(f"{method:14} {'   '.join(cells)}", flush=True)
+
+
+def draw(path: Path, out: Path) -> None:
+    """Draw the front of each method, mean and standard deviation over the seeds."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
+    for method, sizes in table(path).items():
+        values = 100 * torch.tensor(list(sizes.values()), dtype=torch.float64)  # [sizes, seeds]
+        mean, spread = values.mean(1), values.std(1, correction=0)
+        (line,) = axes.plot(list(sizes), mean, marker=".", label=method)
+        band = {"color": line.get_color(), "alpha": 0.15, "linewidth": 0}
+        axes.fill_between(list(sizes), mean - spread, mean + spread, **band)
+    with path.open() as file:
+        dense = {row["seed"]: float(row["teacher_test_accuracy"]) for row in csv.DictReader(file)}
+    level = 100 * sum(dense.values()) / len(dense)
+    axes.axhline(level, color="grey", linewidth=1, linestyle="--", label="teacher")
+    axes.set_xlabel("times fewer parameters, at least")
+    axes.set_ylabel("test accuracy, %")
+    axes.set_ylim(max(0.0, level - 30), 100)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    figure.savefig(out, dpi=110)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--evaluations", type=int, default=100)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/layer_removal.csv"))
+    parser.add_argument("--plot", action="store_true", help="Draw the table, run nothing.")
+    options = parser.parse_args()
+    if options.plot:
+        show(options.out)
+        draw(options.out, options.out.with_suffix(".png"))
+        return
+    splits = load_data(DataRecipe("digits", reward_images=300, augmentation="none"), SHAPE)
+    for seed in range(options.first_seed, options.first_seed + options.seeds):
+        network = teacher(splits, seed)
+        for method in options.methods:
+            rows = run(network, splits, method, seed, options.evaluations)
+            append(options.out, rows)
+            print({k: rows[3][k] for k in ("method", "seed", "students", "failed", "best_reward",
+                   "seconds", "smaller", "x_factor", "test_accuracy")}, flush=True)  # fmt: skip
+    show(options.out)
+
+
+if __name__ == "__main__":
+    main()
