@@ -23,6 +23,16 @@ def calibration_images(images: Labelled, count: int, seed: int, device: torch.de
     return torch.cat([x for x, _ in chosen.batches(BATCH_SIZE, device)])
 
 
+def labelled_images(
+    images: Labelled, count: int, seed: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Return `count` normalised images [count, C, H, W] with labels [count], drawn by the seed."""
+    order = torch.randperm(len(images), generator=generator(seed, "rescoring images"))
+    chosen = images.take(order[:count].sort().values)
+    pixels, labels = zip(*chosen.batches(BATCH_SIZE, device), strict=True)
+    return torch.cat(pixels), torch.cat(labels)
+
+
 def labelled_examples(
     images: Labelled, seed: int, device: torch.device, per_class: int = 10
 ) -> tuple[Tensor, Tensor]:

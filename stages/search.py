@@ -26,13 +26,15 @@ def search(
 ) -> None:
     """Search the graph for the best plan within the budget; a killed search goes on."""
     with _cli.stage("search", params, overrides) as sections:
+        from gnnrl.calibration import labelled_images
         from gnnrl.checkpoint import Checkpoint
         from gnnrl.data.load import DataRecipe, load_data
         from gnnrl.graph.graph import ComputationalGraph
-        from gnnrl.runtime import claim, seed_everything, user_path
+        from gnnrl.runtime import claim, device, seed_everything, user_path
         from gnnrl.search import loop, task
         from gnnrl.search.agents.build import build_agent
         from gnnrl.search.agents.transfer import adopt
+        from gnnrl.search.rescoring import price, rescored
 
         options = sections.search
         seed_everything(options.seed)
@@ -66,15 +68,20 @@ def search(
                 print(f"search goes on after {before} evaluated plans", flush=True)
             if options.students is not None:
                 env.evaluate.keep_in(journal / "students")
+            again = options.rescore
             found = loop.search(
                 env,
                 agent,
-                evaluations=options.evaluations,
+                evaluations=options.evaluations - (0 if again is None else price(**dict(again))),
                 batch=options.batch,
                 seed=options.seed,
+                leaders=1 if again is None else again.plans,
                 journal=journal,
                 progress=True,
             )
+            if again is not None:
+                more = labelled_images(splits.train, again.images, options.seed, device())
+                found = rescored(found, env.evaluate, *more)
             with _cli.results(out, "students/*/*.safetensors") as folder:
                 task.save(folder, env, found)
 

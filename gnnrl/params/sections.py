@@ -33,7 +33,7 @@ from gnnrl.params.fields import (
     Weights,
 )
 from gnnrl.params.suits import RANKINGS, refuse_constraint, refuse_misfits, refuse_steps
-from gnnrl.params.training import Distillation, Recipe, Students
+from gnnrl.params.training import Distillation, Recipe, Rescore, Students
 from gnnrl.params.workers import Ray
 
 
@@ -149,6 +149,7 @@ class Search(Section):
     evolution: Evolution | None = None
     sensitivity: Sensitivity | None = None
     bottleneck: Bottleneck | None = None
+    rescore: Rescore | None = None  # absent: the plan with the best reward is taken
     students: Students | None = None  # absent: plans are scored without training
     ray: Ray | None = None  # absent: this process evaluates
     own: dict[str, Any] | None = None  # of an agent named package.module:function

@@ -52,3 +52,10 @@ class Students(Section):
     distillation: Distillation
     ease_in: CountOrNone
     keep: CountOrNone
+
+
+class Rescore(Section):
+    """A second look at the best plans of a search: how many, on how many training images."""
+
+    plans: Count
+    images: Count

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -105,6 +106,10 @@ class Evaluator:
             self._statistics = self._ready(statistics, precision)
         self._slot = Slot(Surgeon(network, graph), self._prepare)
         self._compensate = compensate
+        how = {"statistics": statistics, "reward": reward, "precision": precision,
+               "batch_size": batch_size, "compensate": compensate}  # fmt: skip
+        self.on = partial(Evaluator, network, graph, **how)
+        self.images = len(images)
 
     @property
     def cost(self) -> float:

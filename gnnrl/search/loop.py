@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ class SearchResult:
 
     plan: of the best episode: `info["plan"]`, else its actions.  reward: of that episode.
     evaluations: a row per episode, in order.  history: a row per update of the agent.
+    leaders: the best plans with their rewards, best first.  rescored: what a second look at them
+    on other images said, a row per plan.
     """
 
     plan: Any
@@ -36,6 +38,8 @@ class SearchResult:
     evaluations: list[dict[str, Any]]
     agent: Agent
     history: list[dict[str, float]]
+    leaders: tuple[tuple[Any, float], ...] = ()
+    rescored: list[dict[str, Any]] = field(default_factory=list)
 
 
 def one_by_one(evaluate: Evaluate, plans: Sequence[Any]) -> Iterator[tuple[int, Evaluation]]:
@@ -58,6 +62,7 @@ def search(
     batch: int = 16,
     seed: int = 0,
     repeats: int = 1,
+    leaders: int = 1,
     journal: Path | None = None,
     progress: bool = False,
     evaluate_map: EvaluateMap | None = None,
@@ -70,8 +75,9 @@ def search(
     first and the last are the agent's greedy decision, so that a search ends at least where the
     agent started; nothing is learned from these two.
     batch: episodes between two updates of the agent.  repeats: how many neighbouring episodes
-    start from the same seed.  journal: a folder; a search that is killed and called again with the
-    same arguments goes on from there and ends as if it had not been killed.
+    start from the same seed.  leaders: how many of the best plans are returned.
+    journal: a folder; a search that is killed and called again with the same arguments goes on
+    from there and ends as if it had not been killed.
     evaluate_map: how plans are handed to the evaluator: one by one, together where it races them.
     workers: who evaluates, with copies of `Shared(env, agent)`; with none this process does. Where
     the environment has no plans they take its steps. How many there are changes nothing but the
@@ -89,7 +95,7 @@ def search(
     settings = {"env": env.name, "agent": type(agent).__name__, "seed": seed, "batch": batch,
                 "repeats": repeats, "evaluations": evaluations}  # fmt: skip
     written = Journal(journal, settings) if journal is not None else None
-    run = Run(env, agent, seed, repeats, written, evaluate_map, step_map)
+    run = Run(env, agent, seed, repeats, written, evaluate_map, step_map, leaders)
     run.resume()
     done = min(math.floor(run.spent), evaluations)
     with progress_bar("search", evaluations, done=done, visible=progress) as run.bar:
@@ -101,7 +107,8 @@ def search(
             _in_batches(run, batch, evaluations)
         if not run.finished:
             run.finish()
-    return SearchResult(run.best_plan(), run.best_reward, run.rows, agent, run.history)
+    best = tuple((episode.info["plan"], episode.reward) for episode in run.leaders)
+    return SearchResult(run.best_plan(), run.best_reward, run.rows, agent, run.history, best)
 
 
 def _in_batches(run: Run, batch: int, evaluations: int) -> None:

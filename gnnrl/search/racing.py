@@ -38,6 +38,7 @@ class Racing:
 
     def __init__(self, first: Evaluator, full: Evaluator) -> None:
         self._first, self._full = first, full
+        self.on, self.images = full.on, full.images
 
     @property
     def graph(self) -> ComputationalGraph:

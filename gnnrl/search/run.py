@@ -34,6 +34,7 @@ class Run:
     journal: Journal | None
     evaluate_map: EvaluateMap
     step_map: StepMap = in_turn
+    wanted: int = 1  # leaders that are remembered
     seen: dict[str, Evaluation] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
     history: list[dict[str, float]] = field(default_factory=list)
@@ -41,6 +42,7 @@ class Run:
     idle: int = 0  # batches without a new plan
     finished: bool = False
     best: Episode | None = None
+    leaders: list[Episode] = field(default_factory=list)  # with the best plans, best first
     bar: Progress | None = None
     going: dict[str, Any] = field(default_factory=dict)  # of workers that were not done
 
@@ -108,6 +110,9 @@ class Run:
         self.spent += 1.0 if evaluation is None else evaluation.cost
         if episode.reward > self.best_reward:
             self.best = bare(episode)
+        if evaluation is not None and not evaluation.cached:
+            self.leaders = sorted([*self.leaders, bare(episode)], key=lambda e: -e.reward)
+            del self.leaders[self.wanted :]
         row: dict[str, Any] = {"episode": len(self.rows), "steps": len(episode.transitions)}
         if evaluation is None:
             row |= {"reward": episode.reward}
@@ -180,31 +185,37 @@ class Run:
         self.agent.load_state_dict(state.pop("agent"))
         self.generator.set_state(state.pop("generator"))
         self.seen = {d: Evaluation.from_row(row) for d, row in state.pop("seen").items()}
-        best = state.pop("best")
+        best, leaders = state.pop("best"), state.pop("leaders")
         vars(self).update(state)
-        if best is not None:
-            actions = [a.numpy() if isinstance(a, torch.Tensor) else a for a in best["actions"]]
-            (episode,) = self._evaluated([replay(self.env, best["seed"], actions)])
-            self.best = bare(episode)
+        self.best = best and self._replayed(best)
+        self.leaders = [self._replayed(leader) for leader in leaders]
+
+    def _replayed(self, noted: Mapping[str, Any]) -> Episode:
+        actions = [a.numpy() if isinstance(a, torch.Tensor) else a for a in noted["actions"]]
+        (episode,) = self._evaluated([replay(self.env, noted["seed"], actions)])
+        return bare(episode)
 
     def save(self) -> None:
         """Write the state down, if there is a journal."""
         if self.journal is None:
             return
-        best = self.best and {
-            "seed": self.best.seed,
-            "actions": [_plain(step.decision.action) for step in self.best.transitions],
-        }
+        best, leaders = self.best and _noted(self.best), [_noted(e) for e in self.leaders]
         seen = {digest: evaluation.row() for digest, evaluation in self.seen.items()}
         kept = ("rows", "history", "spent", "idle", "finished", "going")
         self.journal.save(
             {"agent": self.agent.state_dict(), "generator": self.generator.get_state(),
-             "seen": seen, "best": best, **{name: getattr(self, name) for name in kept}}
+             "seen": seen, "best": best, "leaders": leaders,
+             **{name: getattr(self, name) for name in kept}}
         )  # fmt: skip
 
 
 def _episode_seed(seed: int, number: int) -> int:
     return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+
+
+def _noted(episode: Episode) -> dict[str, Any]:
+    actions = [_plain(step.decision.action) for step in episode.transitions]
+    return {"seed": episode.seed, "actions": actions}
 
 
 def _plain(action: np.ndarray | int) -> torch.Tensor | int:

@@ -200,6 +200,8 @@ def save(folder: Path, env: PruningEnv, result: SearchResult) -> None:
     if gallery is not None:
         gallery.publish(folder / "students")
     write_csv(folder / "history.csv", result.history)
+    if result.rescored:
+        write_csv(folder / "rescored.csv", result.rescored)
     state = io.BytesIO()  # a file's name would stand in its bytes
     torch.save(result.agent.state_dict(), state)
     atomic_write(folder / "agent.pt", state.getvalue())
@@ -208,12 +210,14 @@ def save(folder: Path, env: PruningEnv, result: SearchResult) -> None:
 
 def summary(env: PruningEnv, result: SearchResult) -> dict[str, float]:
     """Return the figures of the best plan and what it took to find it."""
-    best, dense = max(result.evaluations, key=lambda row: row["reward"]), cost(env.evaluate.graph)
+    chosen = [row for row in result.evaluations if row["plan"] == result.plan.digest]
+    best, dense = max(chosen, key=lambda row: row["reward"]), cost(env.evaluate.graph)
     return {
         "reward": result.reward,
         "reward_accuracy": best["accuracy"],
         "flops_kept": best["flops"] / dense.flops,
         "parameters_kept": best["parameters"] / dense.parameters,
         "plans": sum(not row["cached"] for row in result.evaluations),
-        "evaluations": env.spent + sum(row["cost"] for row in result.evaluations),
+        "evaluations": env.spent
+        + sum(row["cost"] for row in (*result.evaluations, *result.rescored)),
     }

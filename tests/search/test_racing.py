@@ -90,4 +90,4 @@ def test_the_loop_hands_a_race_the_plans_of_a_batch_together():
 
     env = PruningEnv(Widths(), Watched())
     search(env, build_agent("random", env), evaluations=12, batch=8)
-    assert sizes == [8, 3, 1]
+    assert sizes == [1, 8, 2, 1]
