@@ -1,0 +1,170 @@
+"""Space `layers`: any subset of what it decides leaves a network that runs and learns."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from gnnrl.errors import UserError
+from gnnrl.graph.cost import cost
+from gnnrl.graph.extract import extract
+from gnnrl.graph.graph import ComputationalGraph
+from gnnrl.networks.build import build_network
+from gnnrl.pruning.importance import l1
+from gnnrl.pruning.surgery import prune
+from gnnrl.search.budget import Budget
+from gnnrl.search.layer_features import eight_features
+from gnnrl.search.observations import fault
+from gnnrl.search.spaces.channels import ChannelSpace
+from gnnrl.search.spaces.layers import LayerSpace
+
+NETWORKS = ("sagemaker_5block", "resnet18_cifar", "resnet34_cifar", "vgg16_bn")
+SIDE = 16
+
+
+def read(name: str, side: int = SIDE) -> tuple[nn.Module, ComputationalGraph]:
+    network = build_network(name, 10, (3, side, side)).eval()
+    return network, extract(network, torch.zeros(1, 3, side, side))
+
+
+def check_subset(network: nn.Module, graph: ComputationalGraph, action: np.ndarray) -> None:
+    """The subnet runs, keeps the remaining weights bit for bit, and every one of them learns."""
+    space = LayerSpace(graph)
+    plan = space.plan(action)
+    subnet = prune(network, graph, plan)
+    before, state = network.state_dict(), subnet.state_dict()
+    assert all(torch.equal(value, before[key]) for key, value in state.items())
+    assert sum(p.numel() for p in subnet.parameters()) == space.cost(plan).parameters
+    assert space.used(plan) == pytest.approx(space.cost(plan).parameters / space.dense.parameters)
+
+    generator = torch.Generator().manual_seed(int(action.sum()))
+    images = torch.randn(4, *graph.input_shape, generator=generator)
+    logits = subnet.train()(images)
+    assert logits.shape == (4, 10)
+    F.cross_entropy(logits, torch.arange(4)).backward()
+    for name, parameter in subnet.named_parameters():
+        assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
+
+
+@pytest.mark.parametrize("name", ["sagemaker_5block", "resnet18_cifar", "vgg16_bn"])
+def test_any_subset_leaves_a_network_that_runs_and_learns(name):
+    network, graph = read(name, 8)
+    space = LayerSpace(graph)
+    check_subset(network, graph, space.random(torch.Generator().manual_seed(1)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_subset_drawn_leaves_a_network_that_runs_and_learns(name):
+    network, graph = read(name)
+    space = LayerSpace(graph)
+    generator = torch.Generator().manual_seed(2)
+    actions = [space.random(generator) for _ in range(20)]
+    alone = np.eye(space.size, dtype=bool)
+    for action in (*actions, *alone[:: 1 + space.size // 10], np.ones(space.size, dtype=bool)):
+        check_subset(network, graph, action)
+
+
+@pytest.mark.parametrize("name", ["resnet20", "sagemaker_5block"])
+def test_the_subnet_computes_what_the_network_without_these_modules_computes(name):
+    network, graph = read(name)
+    space = LayerSpace(graph)
+    action = space.random(torch.Generator().manual_seed(5))
+    modules = dict(network.named_modules())
+    action &= np.array([part in modules for part in space.names])
+    subnet = prune(network, graph, space.plan(action)).eval()
+    for part in space.removed(action):
+        parent, _, last = part.rpartition(".")
+        setattr(network.get_submodule(parent), last, nn.Identity())
+    images = torch.randn(2, 3, SIDE, SIDE)
+    torch.testing.assert_close(subnet(images), network(images))
+
+
+def test_what_is_inside_a_removed_block_makes_no_other_plan():
+    _, graph = read("resnet20")
+    space = LayerSpace(graph)
+    whole = np.array([name == "layer1.0" for name in space.names])
+    more = np.array([name.startswith("layer1.0") for name in space.names])
+    assert more.sum() > 1
+    assert space.plan(more) == space.plan(whole)
+
+
+def test_strided_layers_and_those_that_change_the_width_are_protected():
+    _, graph = read("resnet18_cifar")
+    parts = set(LayerSpace(graph).names)
+    assert {"layer1.0", "layer1.0.conv1", "layer2.0.conv2", "layer2.0.bn1", "layer4.1"} <= parts
+    assert not {"conv1", "layer2.0", "layer2.0.conv1", "layer2.0.downsample.0", "fc"} & parts
+
+
+@pytest.mark.parametrize("budget", [Budget(parameters=0.3), Budget(flops=0.5)])
+def test_no_plan_is_over_the_budget(budget):
+    _, graph = read("resnet20")
+    space = LayerSpace(graph, budget)
+    generator = torch.Generator().manual_seed(0)
+    for plan in (*(space.sample(generator) for _ in range(10)), space.plan(np.zeros(space.size))):
+        found = getattr(space.cost(plan), budget.resource) / getattr(space.dense, budget.resource)
+        assert found <= budget.fraction
+        assert found == pytest.approx(space.used(plan))
+
+
+def test_uniform_depth_takes_from_all_depths():
+    _, graph = read("resnet20")
+    removed = LayerSpace(graph).uniform(1 / 3).removed_layers
+    assert removed == {"layer1.1", "layer2.1", "layer3.1"}
+
+
+def test_a_network_without_such_layers_is_refused():
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(8 * 36, 10))
+    with pytest.raises(UserError, match="has no layer that can be removed"):
+        LayerSpace(extract(network, torch.zeros(1, 3, 8, 8)))
+
+
+@pytest.mark.parametrize(
+    ("budget", "said"),
+    [
+        (Budget(parameters=0.01), "cannot be met: without all"),
+        (Budget(latency=0.5), "cannot meet a budget of latency"),
+    ],
+)
+def test_a_budget_that_cannot_be_met_is_refused(budget, said):
+    _, graph = read("resnet20")
+    with pytest.raises(UserError, match=said):
+        LayerSpace(graph, budget)
+
+
+def test_layers_have_the_eight_features_of_the_example():
+    _, graph = read("sagemaker_5block", 32)
+    place = {node.name: i for i, node in enumerate(graph.nodes)}
+    rows = {n.name: eight_features(graph, n, place[n.name]) for n in graph.nodes}
+    # its table of 40 indices: type 1, filters, kernel, stride, SAME, parameters
+    assert rows["conv"][2:] == [1, 16, 3, 1, 1, 432]
+    assert rows["blocks_1_conv1"][2:] == [1, 32, 3, 2, 1, 4608]
+    assert rows["blocks_3_projection"][2:] == [1, 64, 1, 2, 1, 2048]
+    assert rows["relu"][2:] == [3, 0, 0, 0, 0, 0]
+    assert rows["dense"][2:4] == [2, 10]
+
+
+def test_the_observation_keeps_the_contract_and_says_what_is_gone():
+    _, graph = read("resnet20")
+    space = LayerSpace(graph)
+    first = space.observation()
+    assert fault(first) is None
+    assert len(first.decision_index) == space.size
+    assert float(first.x.abs().max()) < 2
+    gone = space.observation(np.array([name == "layer1.0" for name in space.names]))
+    assert float(first.x[:, -1].sum()) == 0
+    assert float(gone.x[:, -1].sum()) > 1
+
+
+def test_what_remains_can_be_shrunk_as_in_the_second_step_of_n2n():
+    network, graph = read("resnet20")
+    reduced = prune(network, graph, LayerSpace(graph).uniform(1 / 3)).eval()
+    again = extract(reduced, torch.zeros(1, 3, SIDE, SIDE))
+    space = ChannelSpace(again, l1(reduced, again), Budget(parameters=0.5))
+    subnet = prune(reduced, again, space.uniform())
+    parameters = sum(p.numel() for p in subnet.parameters())
+    assert parameters <= 0.5 * cost(again).parameters < 0.5 * cost(graph).parameters
+    assert subnet(torch.randn(2, 3, SIDE, SIDE)).shape == (2, 10)
