@@ -51,7 +51,8 @@ class Constraint:
             return evaluation.reward
         ease = max(0.0, 1.0 - updates / self.ease_in) ** 4 if self.ease_in else 0.0
         saved = 1.0 - evaluation.parameters / self.whole.parameters
-        free = saved * (2.0 - saved) * evaluation.accuracy / max(self.teacher_accuracy, 1e-12)
+        relative = evaluation.accuracy / self.teacher_accuracy if self.teacher_accuracy else 0.0
+        free = saved * (2.0 - saved) * relative
         return (ease - 1.0) + ease * free
 
 

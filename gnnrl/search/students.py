@@ -88,9 +88,13 @@ class Students:
 
     def evaluate(self, plan: PruningPlan) -> Evaluation:
         """Cut, train, look at the reward images; whatever goes wrong is FAILED with the reason."""
-        if self._compresses() and self._price(plan).parameters >= self._whole.parameters:
-            return self.failed(plan, "not smaller")
         self._ready()
+        try:
+            price = cost(self.graph, plan)
+        except UserError as error:
+            return self.failed(plan, _reason(ValueError(f"cannot be built: {error}")))
+        if self._compresses() and price.parameters >= self._whole.parameters:
+            return self.failed(plan, "not smaller")
         try:
             student = self.taught(plan)
             logits = _logits(student, self._reward_images, self._batch_size)
