@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -32,53 +33,58 @@ def search(
         from gnnrl.graph.graph import ComputationalGraph
         from gnnrl.runtime import claim, device, seed_everything, user_path
         from gnnrl.search import loop, task
-        from gnnrl.search.agents.build import build_agent
-        from gnnrl.search.agents.transfer import adopt
+        from gnnrl.search.ray import ray_workers
+        from gnnrl.search.recipe import SearchRecipe
         from gnnrl.search.rescoring import price, rescored
+        from gnnrl.search.workers import RaySettings
 
         options = sections.search
         seed_everything(options.seed)
         checkpoint = Checkpoint.load(_cli.weights_file(pretrain, options.weights))
         initial = None
         if options.criterion == "magnitude_sign":
-            initial = Checkpoint.load(pretrain / "initial.safetensors").restore()
+            initial = Checkpoint.load(pretrain / "initial.safetensors")
         splits = load_data(DataRecipe(**dict(sections.data)), checkpoint.input_shape)
-        env = task.pruning_task(
-            checkpoint.restore(),
+        recipe = SearchRecipe(
+            checkpoint,
             ComputationalGraph.load(graph),
             splits.reward,
             splits.train,
-            seed=options.seed,
+            options.seed,
+            options.task_parameters(),
+            options.agent,
+            options.agent_parameters(),
+            agent_from=user_path(options.agent_from) if options.agent_from else None,
             initial=initial,
-            dense=checkpoint,
-            **options.task_parameters(),
         )
-        agent = build_agent(options.agent, env, seed=options.seed, **options.agent_parameters())
-        if options.agent_from is not None:
-            adopt(agent, user_path(options.agent_from))
         images = splits.reward.fingerprint(), splits.train.fingerprint()
         files = [
             graph,
             *(user_path(name) for name in (options.latency_table, options.agent_from) if name),
         ]
-        settings = checkpoint.name, options.model_dump(mode="json")
-        key = _cli.run_key(checkpoint.digest, *images, *files, *settings)
+        given = checkpoint.name, options.model_dump(mode="json", exclude={"ray"})
+        key = _cli.run_key(checkpoint.digest, *images, *files, *given)
         with claim("search", key) as journal:
             if before := task.evaluated_before(journal):
                 print(f"search goes on after {before} evaluated plans", flush=True)
             if options.students is not None:
-                env.evaluate.keep_in(journal / "students")
+                recipe = replace(recipe, students=journal / "students")
+            env = recipe.env()
             again = options.rescore
-            found = loop.search(
-                env,
-                agent,
-                evaluations=options.evaluations - (0 if again is None else price(**dict(again))),
-                batch=options.batch,
-                seed=options.seed,
-                leaders=1 if again is None else again.plans,
-                journal=journal,
-                progress=True,
-            )
+            settings = None if options.ray is None else RaySettings(**dict(options.ray))
+            with ray_workers(recipe, settings) as workers:
+                found = loop.search(
+                    env,
+                    recipe.agent(env),
+                    evaluations=options.evaluations
+                    - (0 if again is None else price(**dict(again))),
+                    batch=options.batch,
+                    seed=options.seed,
+                    leaders=1 if again is None else again.plans,
+                    journal=journal,
+                    progress=True,
+                    workers=workers,
+                )
             if again is not None:
                 more = labelled_images(splits.train, again.images, options.seed, device())
                 found = rescored(found, env.evaluate, *more)

@@ -166,7 +166,7 @@ def test_reward_images_must_be_new_to_a_network_that_comes_trained(values):
     check(put(values, "pretrain.weights", "artifacts/train/subnet.safetensors"))
 
 
-AGENTS = {"ppo": "PPO", "ddpg": "DDPG", "reinforce": "Reinforce"}
+AGENTS = {"a3c": "A3C", "ppo": "PPO", "ddpg": "DDPG", "reinforce": "Reinforce"}
 AGENTS |= {"annealing": "Annealing", "evolution": "Evolution", "sensitivity": "Sensitivity"}
 
 
@@ -188,6 +188,7 @@ def test_the_settings_of_an_agent_are_those_in_params(name, title):
         ("search.gnn", "gnnrl.search.encoders", "EncoderSettings", {"encoder"}),
         ("search.budget", "gnnrl.search.budget", "Budget", set()),
         ("search.bottleneck", "gnnrl.pruning.bottleneck", "BottleneckSettings", set()),
+        ("search.ray", "gnnrl.search.workers", "RaySettings", set()),
     ],
 )
 def test_a_section_has_the_fields_of_what_it_becomes(section, where, name, given):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from gnnrl.params.fields import Count, CountOrNone, NotNegative, Positive, Section
+from gnnrl.params.fields import Count, NotNegative, Positive, Section
 
 
 class Ray(Section):
-    """Workers on Ray; the fields are explained in `gnnrl/search/ray.py`."""
+    """Workers on Ray; the fields are explained in `gnnrl/search/workers.py`."""
 
     workers: Count
     cpus: Positive
     gpus: NotNegative
     timeout_s: Positive
-    keep_best: CountOrNone

@@ -25,6 +25,29 @@ class Shared:
 
 
 @dataclass(frozen=True)
+class RaySettings:
+    """How many workers, what each of them is given, and when it is given up.
+
+    workers: processes, each with a copy of network, images and agent.  cpus, gpus: of each, as Ray
+    counts them; fractions share a GPU.  cpus is also the number of threads it computes with.
+    timeout_s: seconds that one evaluation may take.
+    """
+
+    workers: int = 2
+    cpus: float = 1.0
+    gpus: float = 0.0
+    timeout_s: float = 3600.0
+
+    def __post_init__(self) -> None:
+        for name, low in (("workers", 1), ("gpus", 0)):
+            if getattr(self, name) < low:
+                raise UserError(f"ray.{name} {getattr(self, name)}: expected at least {low}")
+        for name in ("cpus", "timeout_s"):
+            if getattr(self, name) <= 0:
+                raise UserError(f"ray.{name} {getattr(self, name)}: expected more than 0")
+
+
+@dataclass(frozen=True)
 class Lost:
     """What came of a call that gave no result: why, in one clause."""
 
