@@ -43,7 +43,7 @@ from gnnrl.training.recipe import TrainingRecipe
 NETWORK, SHAPE = "resnet20", (1, 8, 8)
 SIZES = (1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0)  # times smaller, at least
 TEACHER = TrainingRecipe(epochs=15, batch_size=64, learning_rate=0.1, schedule="one_cycle")
-STUDENT = TrainingRecipe(epochs=2, batch_size=64, learning_rate=0.03, schedule="one_cycle")
+STUDENT = TrainingRecipe(epochs=2, batch_size=128, learning_rate=0.05, schedule="one_cycle")
 AGENTS: Mapping[str, Mapping[str, Any]] = {
     "ppo": {"initial_action": 0.3},
     "reinforce": {"initial_action": 0.3, "learning_rate": 0.02},
@@ -212,7 +212,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--evaluations", type=int, default=60)
+    parser.add_argument("--evaluations", type=int, default=40)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/layer_removal.csv"))
     parser.add_argument("--plot", action="store_true", help="Draw the table, run nothing.")
     options = parser.parse_args()
