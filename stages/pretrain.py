@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -23,7 +24,7 @@ def pretrain(
         from gnnrl.data.load import DataRecipe, load_data
         from gnnrl.pretrained import keep, starting_point
         from gnnrl.runtime import claim, seed_everything, write_csv, write_json
-        from gnnrl.training.evaluate import accuracy
+        from gnnrl.training.evaluate import accuracy, reward_accuracy
         from gnnrl.training.loop import train
         from gnnrl.training.recipe import TrainingRecipe
 
@@ -48,7 +49,7 @@ def pretrain(
                 recipe,
                 seed=options.seed,
                 snapshots=options.snapshots,
-                each_epoch=lambda _, net: {"reward_accuracy": accuracy(net, splits.reward)},
+                each_epoch=partial(reward_accuracy, splits.reward),
                 scratch=scratch,
                 visible=True,
             )

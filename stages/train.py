@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -31,7 +32,7 @@ def train(
         from gnnrl.pruning.sparsity import zero_masks
         from gnnrl.runtime import claim, seed_everything, write_csv, write_json
         from gnnrl.training.distillation import Distillation
-        from gnnrl.training.evaluate import accuracy
+        from gnnrl.training.evaluate import accuracy, reward_accuracy
         from gnnrl.training.loop import train as fit
         from gnnrl.training.recipe import TrainingRecipe
 
@@ -52,7 +53,7 @@ def train(
                 recipe,
                 seed=options.seed,
                 distillation=taught if taught.active else None,
-                each_epoch=lambda _, net: {"reward_accuracy": accuracy(net, splits.reward)},
+                each_epoch=partial(reward_accuracy, splits.reward),
                 zeros=zero_masks(
                     network, checkpoint.input_shape, checkpoint.plans, checkpoint.opaque
                 ),

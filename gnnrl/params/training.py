@@ -31,6 +31,8 @@ class Recipe(Section):
     augment: Switch
     bf16: Switch
     channels_last: Switch
+    processes: Count | None = None  # absent: one
+    machines: Count | None = None
 
 
 class Distillation(Section):

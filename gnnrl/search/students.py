@@ -34,8 +34,9 @@ from gnnrl.search.evaluator import REWARDS, measured
 from gnnrl.search.gallery import Gallery
 from gnnrl.search.reward import Evaluation, n2n, sagemaker
 from gnnrl.search.schooling import Schooling
+from gnnrl.training.course import Diverged
 from gnnrl.training.distillation import Distillation, Remembered
-from gnnrl.training.loop import Diverged, train
+from gnnrl.training.loop import train
 
 FAILED = -1.0
 """Reward of a student that cannot be built or trained, and, where compression is rewarded, of one

@@ -43,6 +43,11 @@ def accuracy(network: nn.Module, images: Labelled, batch_size: int = BATCH_SIZE)
     return evaluate(network, images, batch_size).accuracy
 
 
+def reward_accuracy(images: Labelled, epoch: int, network: nn.Module) -> dict[str, float]:
+    """Return the figure of an epoch: accuracy on reward images."""
+    return {"reward_accuracy": accuracy(network, images)}
+
+
 def device_of(network: nn.Module) -> torch.device:
     """Return the device the network's first parameter is on (the CPU if it has none)."""
     first = next(network.parameters(), None)

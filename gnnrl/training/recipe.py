@@ -19,6 +19,8 @@ class TrainingRecipe:
     label_smoothing: share of the target that is spread over all classes, [0, 1).
     augment: change the images at random, as the data set has it.
     bf16, channels_last: faster on some devices, with other rounding.
+    processes: that train together on each machine, one GPU each where there are GPUs; each has its
+        part of every batch.  machines: on which the same command is started.  None: one.
     """
 
     epochs: int
@@ -34,6 +36,8 @@ class TrainingRecipe:
     augment: bool = True
     bf16: bool = False
     channels_last: bool = False
+    processes: int | None = None
+    machines: int | None = None
 
     def __post_init__(self) -> None:
         if self.schedule not in SCHEDULES:
@@ -48,9 +52,11 @@ class TrainingRecipe:
             ("weight_decay", 0, math.inf),
             ("warmup_epochs", 0, max(self.epochs, 0)),
             ("label_smoothing", 0, 1),
+            ("processes", 1, self.batch_size),
+            ("machines", 1, math.inf),
         ):
             value = getattr(self, name)
-            if not low <= value <= high:
+            if value is not None and not low <= value <= high:
                 raise UserError(f"{name} is {value}, expected {low} to {high}")
         if self.nesterov and not self.momentum:
             raise UserError("nesterov needs a momentum above 0: raise momentum or switch it off")
