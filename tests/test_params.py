@@ -251,3 +251,22 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path, text, said):
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(UserError, match=r"there is no .*nothing\.yaml"):
         read_yaml(tmp_path / "nothing.yaml")
+
+
+def test_a_constrained_reward_is_for_students(values):
+    with pytest.raises(UserError, match=r"n2n_constrained, which students are eased into: add"):
+        check(put(values, "search.reward.kind", "n2n_constrained"))
+
+
+def test_students_are_put_together_from_their_section():
+    from gnnrl.search.schooling import schooling
+
+    search = check(read_yaml(ROOT / "experiments" / "n2n-cifar10.yaml")).search
+    made = schooling(**search.task_parameters()["students"])
+    assert (made.weight, made.temperature, made.kind, made.recipe.epochs) == (100.0, 3.0, "mse", 5)
+
+
+def test_layers_are_not_for_agents_that_rank_filters(values):
+    layers = put(put(values, "search.space", "layers"), "search.agent", "snip")
+    with pytest.raises(UserError, match="which ranks filters, but the space layers"):
+        check(layers)
