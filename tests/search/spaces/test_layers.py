@@ -15,9 +15,13 @@ from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.networks.build import build_network
 from gnnrl.pruning.importance import l1
 from gnnrl.pruning.surgery import prune
+from gnnrl.search.agents.build import build_agent
 from gnnrl.search.budget import Budget
+from gnnrl.search.env import PruningEnv
 from gnnrl.search.layer_features import eight_features
+from gnnrl.search.loop import search
 from gnnrl.search.observations import fault
+from gnnrl.search.reward import Evaluation
 from gnnrl.search.spaces.channels import ChannelSpace
 from gnnrl.search.spaces.layers import LayerSpace
 
@@ -168,3 +172,27 @@ def test_what_remains_can_be_shrunk_as_in_the_second_step_of_n2n():
     parameters = sum(p.numel() for p in subnet.parameters())
     assert parameters <= 0.5 * cost(again).parameters < 0.5 * cost(graph).parameters
     assert subnet(torch.randn(2, 3, SIDE, SIDE)).shape == (2, 10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("agent", ["ppo", "reinforce", "a3c"])
+def test_agents_learn_which_layers_can_go(agent):
+    """Convolutions may go, norms and activations are missed."""
+    _, graph = read("resnet20", 8)
+    space = LayerSpace(graph)
+    missed = {name for name in space.names if "bn" in name or "relu" in name}
+
+    def evaluate(plans):
+        return [
+            Evaluation(
+                1.0 - space.used(plan) - len(plan.removed_layers & missed) / len(missed),
+                parameters=space.cost(plan).parameters,
+            )
+            for plan in plans
+        ]
+
+    env = PruningEnv(space, evaluate)
+    chosen = build_agent(agent, env, seed=0, initial_action=0.3)
+    found = search(env, chosen, evaluations=160, batch=8, seed=0)
+    rewards = [row["reward"] for row in found.evaluations]
+    assert np.mean(rewards[-16:]) > np.mean(rewards[:16]) + 0.15
