@@ -37,6 +37,7 @@ def trace(
     graph = _recorded_for_both_modes(network, skeleton, example, opaque)
     for node in graph.nodes:
         _write_sizes_here(network, node)
+    graph._tracer_cls = None  # a copy by pickle would want to make a Recorder from nothing
     traced = fx.GraphModule(network, graph, class_name=type(network).__name__)
     _Examples(skeleton, traced, opaque).run_once(example)
     for name, module in traced.named_modules():

@@ -120,11 +120,8 @@ class _Job:
 
 
 class RayWorkers:
-    """Calls functions on actors; whoever is free gets the next one.
-
-    A call whose worker dies is made again on another. One that takes too long loses its worker,
-    which is replaced.
-    """
+    """Calls functions on actors; a call whose worker dies is made again by another, one that takes
+    too long loses its worker, and whatever was lost is replaced."""
 
     def __init__(self, ray: ModuleType, shared: Any, settings: RaySettings) -> None:
         self.size = settings.workers
@@ -164,6 +161,12 @@ class RayWorkers:
                 return late
             self._speak()
 
+    def all_started(self) -> None:
+        """Wait until every worker is ready."""
+        while self._starting:
+            done, _ = self._ray.wait(list(self._starting), num_returns=1)
+            self._welcome(done[0])
+
     def close(self) -> None:
         """End the workers."""
         busy = [actor for actor, _ in self._busy.values()]
@@ -184,9 +187,9 @@ class RayWorkers:
                 reason = str(error).strip().splitlines()[-1]
                 raise UserError(f"search.ray: no worker can be started: {reason}") from error
             self._start()
-            return
-        self._deaths = 0
-        self._free.append(actor)
+        else:
+            self._deaths = 0
+            self._free.append(actor)
 
     def _hand_out(self) -> None:
         while self._waiting and self._free:
@@ -199,14 +202,13 @@ class RayWorkers:
         actor, job = self._busy.pop(reference)
         try:
             result = self._ray.get(reference)
-        except self._ray.exceptions.RayError as error:
+        except self._ray.exceptions.RayError:
             self._ray.kill(actor)
             self._start()
             if job.attempts < ATTEMPTS:
                 self._waiting.appendleft(job)
                 return None
-            kind = type(error).__name__
-            return self._counted(job, Lost(f"{job.attempts} workers died of it ({kind})"))
+            return self._counted(job, Lost(f"{job.attempts} workers died of it"))
         self._free.append(actor)
         return self._counted(job, result)
 
@@ -215,9 +217,7 @@ class RayWorkers:
         self._failures += isinstance(result, Lost)
         self._results += not isinstance(result, Lost)
         if self._failures >= HOPELESS and not self._results:
-            raise UserError(
-                f"search.ray: the first {HOPELESS} plans gave no result: {result.reason}"
-            )
+            raise UserError(f"ray: the first {HOPELESS} plans gave no result: {result.reason}")
         return job.key, result
 
     def _patience(self) -> float:

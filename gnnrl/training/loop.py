@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import time
 from collections.abc import Collection, Iterable, Mapping
@@ -94,6 +95,7 @@ def _train_together(
     team: Team, network: nn.Module, images: Labelled, asked: Asked, visible: bool
 ) -> dict[str, Any]:
     """Train in one of several processes; return all that comes of it as tensors and numbers."""
+    network = copy.deepcopy(network)  # what was sent is shared with the other processes
     training = _train(team, network, images, asked, visible and team.rank == 0)
     state = {key: value.cpu() for key, value in network.state_dict().items()}
     history = [dict(row) for row in training.history]

@@ -140,8 +140,8 @@ def _summed(values: Tensor) -> Tensor:
 def launch(processes: int, machines: int, work: Callable[..., Any], *arguments: Any) -> Any:
     """Call `work(team, *arguments)` in so many processes on each machine; return the result.
 
-    The arguments are sent by pickle, the result of the first by `torch.save`. All of them end with
-    this process.
+    The arguments are sent by pickle, and all processes share the memory of their tensors; the
+    result of the first is saved by `torch.save`. All of them end with this process.
     """
     try:
         from lightning_fabric import Fabric
@@ -159,8 +159,8 @@ def launch(processes: int, machines: int, work: Callable[..., Any], *arguments: 
     fabric = Fabric(accelerator=place, devices=processes, num_nodes=machines, strategy=strategy)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "result.pt"
-        member = _Member(out, torch.are_deterministic_algorithms_enabled(), work)
-        refused = fabric.launch(member, *arguments)
+        deterministic = torch.are_deterministic_algorithms_enabled()
+        refused = fabric.launch(_Member(out, deterministic, work, arguments))
         if refused is not None:
             raise refused
         return torch.load(out, weights_only=True)["result"]
@@ -173,14 +173,15 @@ class _Member:
     out: Path
     deterministic: bool
     work: Callable[..., Any]
+    arguments: tuple[Any, ...]
 
-    def __call__(self, fabric: Fabric, *arguments: Any) -> UserError | None:
+    def __call__(self, fabric: Fabric) -> UserError | None:
         die_with_parent()
         torch.use_deterministic_algorithms(self.deterministic, warn_only=True)
         if fabric.device.type == "cuda":
             torch.cuda.set_device(fabric.device)
         try:
-            result = self.work(Together(fabric), *arguments)
+            result = self.work(Together(fabric), *self.arguments)
         except UserError as error:  # of the input: all processes find the same
             return error
         if fabric.local_rank == 0:
