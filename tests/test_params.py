@@ -168,6 +168,7 @@ def test_reward_images_must_be_new_to_a_network_that_comes_trained(values):
 
 AGENTS = {"a3c": "A3C", "ppo": "PPO", "ddpg": "DDPG", "reinforce": "Reinforce"}
 AGENTS |= {"annealing": "Annealing", "evolution": "Evolution", "sensitivity": "Sensitivity"}
+AGENTS |= {"plackett_luce": "PlackettLuce", "swaps": "Swap"}
 
 
 @pytest.mark.parametrize(("name", "title"), AGENTS.items())

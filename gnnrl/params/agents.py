@@ -128,3 +128,26 @@ class ShortTraining(Section):
     learning_rate: Positive
     momentum: Probability
     weight_decay: NotNegative
+
+
+class PlackettLuce(Section):
+    """Policy gradient on subsets, drawn by Gumbel-top-k."""
+
+    learning_rate: Positive
+    table_learning_rate: NotNegative
+    ent_coef: NotNegative
+    max_grad_norm: Positive
+    credit: Switch
+    credit_decay: Share
+    freeze_encoder: Switch
+
+
+class Swaps(Section):
+    """Simulated annealing on subsets."""
+
+    acceptance: Share
+    cooling: Share
+    moved: Share
+    patience: Count
+    reheat: Share
+    learned: Switch

@@ -13,9 +13,11 @@ from gnnrl.params.agents import (
     Annealing,
     Evolution,
     Gnn,
+    PlackettLuce,
     Reinforce,
     Sensitivity,
     ShortTraining,
+    Swaps,
 )
 from gnnrl.params.fields import (
     Count,
@@ -32,7 +34,13 @@ from gnnrl.params.fields import (
     Sparsity,
     Weights,
 )
-from gnnrl.params.suits import RANKINGS, refuse_constraint, refuse_misfits, refuse_steps
+from gnnrl.params.suits import (
+    RANKINGS,
+    refuse_constraint,
+    refuse_misfits,
+    refuse_steps,
+    settings_of,
+)
 from gnnrl.params.training import Distillation, Recipe, Rescore, Students
 from gnnrl.params.workers import Ray
 
@@ -146,6 +154,8 @@ class Search(Section):
     ddpg: DDPG | None = None
     reinforce: Reinforce | None = None
     annealing: Annealing | None = None
+    plackett_luce: PlackettLuce | None = None  # reinforce in the space filters
+    swaps: Swaps | None = None  # annealing in the space filters
     evolution: Evolution | None = None
     sensitivity: Sensitivity | None = None
     bottleneck: Bottleneck | None = None
@@ -157,10 +167,9 @@ class Search(Section):
     @model_validator(mode="after")
     def _has_its_agent(self) -> Search:
         optional = {name for name, field in Search.model_fields.items() if not field.is_required()}
-        if self.agent in optional and getattr(self, self.agent) is None:
-            raise ValueError(
-                f"has no settings of its agent {self.agent}: add 'search.{self.agent}'"
-            )
+        name = self.agent_section
+        if name in optional and getattr(self, name) is None:
+            raise ValueError(f"has no settings of its agent {self.agent}: add 'search.{name}'")
         if "bottleneck" in (self.importance, self.prior) and self.bottleneck is None:
             raise ValueError("has no settings of its gates: add 'search.bottleneck'")
         return self
@@ -171,6 +180,11 @@ class Search(Section):
         refuse_steps(self.space, self.max_steps, self.prior)
         refuse_constraint(self.reward.kind, self.students is not None)
         return self
+
+    @property
+    def agent_section(self) -> str:
+        """The key that the agent's settings stand under."""
+        return settings_of(self.agent, self.space)
 
     @property
     def criterion(self) -> str:
@@ -205,10 +219,9 @@ class Search(Section):
 
     def agent_parameters(self) -> dict[str, Any]:
         """Return the flat settings of the chosen agent, its encoder's included if it has one."""
-        name = "own" if ":" in self.agent else self.agent
-        given = dict(getattr(self, name, None) or {})
-        settings = {key: value for key, value in given.items() if value is not None}
-        if name in ("a3c", "ppo", "ddpg", "reinforce"):
+        name = "own" if ":" in self.agent else self.agent_section
+        settings = dict(getattr(self, name, None) or {})
+        if self.agent in ("a3c", "ppo", "ddpg", "reinforce"):
             settings |= {"encoder": self.encoder, **dict(self.gnn)}
         return settings
 

@@ -9,8 +9,16 @@ RANKINGS = {name: c for c in CRITERIA for name in (c, f"{c}_shuffled")}
 SUBSET_AGENTS = ("reinforce", "annealing", "random", *RANKINGS)
 """Agents of ours that can choose a number of filters."""
 
+ON_FILTERS = {"reinforce": "plackett_luce", "annealing": "swaps"}
+"""Where the settings of an agent stand that chooses a number of filters."""
+
 COSTED = ("channels", "weights")
 """Spaces of ours that meet a budget of cost."""
+
+
+def settings_of(agent: str, space: str) -> str:
+    """The key below `search` that the settings of an agent stand under."""
+    return ON_FILTERS.get(agent, agent) if space == "filters" else agent
 
 
 def refuse_misfits(space: str, agent: str, sparsity: float | None) -> None:

@@ -1,0 +1,235 @@
+"""Early compression: does searching for filters before training beat chance and the criteria?
+
+    python -m benchmarks.early_compression
+    python -m benchmarks.early_compression --images ../shared/data/cifar10-fragment
+    python -m benchmarks.early_compression_table benchmarks/results/early_compression.csv
+
+As the thesis has it: a network is trained, its weights are kept at some epochs (snapshots; 0: as
+initialised), a plan that keeps a fixed number of filters is found on a snapshot, the network as it
+was *initialised* is cut to the plan, and the subnet is trained. The searchers score subnets without
+any training, by accuracy on reward images, `--evaluations` of them each; criteria rank filters
+once. Test images are looked at once, after the last epoch. A row per run, appended: a second call
+with the same `--out` goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import csv
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gnnrl.data.load import DataRecipe, load_data
+from gnnrl.data.splits import Splits
+from gnnrl.graph.cost import cost
+from gnnrl.graph.extract import extract
+from gnnrl.graph.graph import ComputationalGraph
+from gnnrl.networks.build import build_network
+from gnnrl.pruning.plan import PruningPlan
+from gnnrl.pruning.surgery import prune
+from gnnrl.runtime import seed_everything
+from gnnrl.search import task
+from gnnrl.search.agents.build import build_agent
+from gnnrl.search.loop import search
+from gnnrl.training.evaluate import accuracy
+from gnnrl.training.loop import train
+from gnnrl.training.recipe import TrainingRecipe
+
+SMALL = {"encoder": "plain", "hidden": 16, "layers": 1}
+SEARCHERS: Mapping[str, dict[str, Any]] = {
+    "random": {},
+    "annealing": {"cooling": 0.97},
+    "reinforce": {**SMALL, "learning_rate": 0.02, "table_learning_rate": 0.2},
+}
+TRAINED = ("magnitude", "magnitude_sign")  # criteria that look at the weights after training
+CRITERIA = (*TRAINED, "snip", "grasp", "synflow")
+METHODS = (*SEARCHERS, *(f"{c}{end}" for c in CRITERIA for end in ("", "_shuffled")))
+OUT = Path("benchmarks/results/early_compression.csv")
+KEYS = ("data", "network", "sparsity", "method", "snapshot", "seed")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Which images, which network, how it is trained."""
+
+    data: DataRecipe
+    network: str
+    shape: tuple[int, int, int]
+    recipe: TrainingRecipe
+
+
+@dataclass(frozen=True, eq=False)
+class Dense:
+    """A network, its weights by snapshot, and what it became."""
+
+    network: nn.Module
+    graph: ComputationalGraph
+    weights: Mapping[int, Mapping[str, Tensor]]
+    accuracy: float
+
+    def at(self, snapshot: int) -> nn.Module:
+        """The network with the weights of a snapshot."""
+        network = copy.deepcopy(self.network)
+        network.load_state_dict(self.weights[snapshot])
+        return network.eval()
+
+
+def digits(epochs: int) -> Setting:
+    """Minutes on a processor: an eighth of BasicCNN's filters, 20x20 pixels."""
+    recipe = TrainingRecipe(epochs, 64, 0.05, schedule="one_cycle", augment=False)
+    return Setting(DataRecipe("digits", reward_images=300), "basic_cnn_eighth", (1, 20, 20), recipe)
+
+
+def cifar10(images: Path, epochs: int) -> Setting:
+    """The thesis's recipe, shortened in proportion, on a quarter of its filters and real images."""
+    steps = tuple(round(epochs * part) for part in (1 / 3, 2 / 3))
+    recipe = TrainingRecipe(
+        epochs, 256, 0.1, 0.9, False, 1e-4, "step", steps, augment=False, channels_last=True
+    )
+    mean, std = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+    data = DataRecipe("image_folder", str(images), reward_images=1024, mean=mean, std=std)
+    return Setting(data, "basic_cnn_quarter", (3, 32, 32), recipe)
+
+
+def pretrained(setting: Setting, splits: Splits, snapshots: tuple[int, ...], seed: int) -> Dense:
+    seed_everything(seed)
+    network = build_network(setting.network, splits.num_classes, setting.shape)
+    graph = extract(network.eval(), torch.zeros(1, *setting.shape))
+    last = setting.recipe.epochs
+    kept = tuple({0, last, *snapshots})
+    training = train(network, splits.train, setting.recipe, seed=seed, snapshots=kept)
+    return Dense(network, graph, training.snapshots, accuracy(network, splits.test))
+
+
+def found(
+    dense: Dense, splits: Splits, method: str, sparsity: float, snapshot: int, seed: int, spend: int
+) -> tuple[PruningPlan, dict[str, Any]]:
+    """The plan of a method, and what it took."""
+    start = time.process_time()
+    env = task.pruning_task(
+        dense.at(snapshot),
+        dense.graph,
+        splits.reward,
+        splits.train,
+        seed=seed,
+        space="filters",
+        budget={"sparsity": sparsity},
+        criterion="l1" if method in SEARCHERS else method.removesuffix("_shuffled"),
+        prior="none",
+        calibration_images=256,
+        latency_table=None,
+        reward="accuracy",
+        statistics="batch",
+        recalibration_images=1,
+        compensation="none",
+        precision="float32",
+        batch_size=512,
+        max_steps=1,
+        initial=dense.at(0),
+    )
+    agent = build_agent(method, env, seed=seed, **SEARCHERS.get(method, {}))
+    price = len(splits.reward) / 500
+    evaluations = spend if method in SEARCHERS else 1
+    result = search(env, agent, evaluations=max(1, round(evaluations * price)), batch=8, seed=seed)
+    plans = sum(not row["cached"] for row in result.evaluations)
+    seconds = round(time.process_time() - start, 2)
+    return result.plan, {"reward": result.reward, "plans": plans, "search_seconds": seconds}
+
+
+def run(
+    setting: Setting, splits: Splits, dense: Dense, method: str, sparsity: float, snapshot: int,
+    seed: int, spend: int,
+) -> dict[str, Any]:  # fmt: skip
+    """A row: search, cut the initial network, train, test."""
+    plan, figures = found(dense, splits, method, sparsity, snapshot, seed, spend)
+    subnet = prune(dense.at(0), dense.graph, plan)
+    train(subnet, splits.train, setting.recipe, seed=seed)
+    widths = [len(plan.kept[group.layers[0]]) for group in dense.graph.groups]
+    return {
+        "data": setting.data.name,
+        "network": setting.network,
+        "sparsity": sparsity,
+        "method": method,
+        "snapshot": snapshot,
+        "seed": seed,
+        "epochs": setting.recipe.epochs,
+        "accuracy": accuracy(subnet, splits.test),
+        "dense_accuracy": dense.accuracy,
+        "flops_kept": round(cost(dense.graph, plan).flops / cost(dense.graph).flops, 4),
+        "narrowest": min(widths),
+        "widths": " ".join(map(str, widths)),
+        **figures,
+    }
+
+
+def snapshot_of(method: str, searched: int, last: int) -> int:
+    """Which weights a method looks at: magnitudes are those after training."""
+    if method in SEARCHERS:
+        return searched
+    return last if method.removesuffix("_shuffled") in TRAINED else 0
+
+
+def append(path: Path, row: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, list(row))
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def done(path: Path) -> set[tuple[str, ...]]:
+    """The runs whose rows are there."""
+    if not path.exists():
+        return set()
+    with path.open() as file:
+        return {tuple(row[key] for key in KEYS) for row in csv.DictReader(file)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=Path, help="CIFAR-10 as an image folder; else digits")
+    parser.add_argument("--sparsities", type=float, nargs="+", default=[0.5, 0.6, 0.7, 0.8])
+    parser.add_argument("--methods", nargs="+", default=list(METHODS))
+    parser.add_argument("--snapshots", type=int, nargs="+", default=[0], help="that are searched")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--evaluations", type=int, default=96, help="of each searcher")
+    parser.add_argument(
+        "--out", type=Path, default=Path("benchmarks/results/early_compression.csv")
+    )
+    options = parser.parse_args()
+    if options.images and not options.images.exists():
+        raise SystemExit(f"{options.images} is not there; name CIFAR-10 as an image folder")
+    setting = cifar10(options.images, options.epochs) if options.images else digits(options.epochs)
+    splits = load_data(setting.data, setting.shape)
+    last, before = setting.recipe.epochs, done(options.out)
+    for seed in range(options.first_seed, options.first_seed + options.seeds):
+        dense = None
+        for sparsity in options.sparsities:
+            for method in options.methods:
+                looked = {snapshot_of(method, searched, last) for searched in options.snapshots}
+                for snapshot in sorted(looked):
+                    key = (setting.data.name, setting.network, sparsity, method, snapshot, seed)
+                    if tuple(map(str, key)) in before:
+                        continue
+                    dense = dense or pretrained(setting, splits, tuple(options.snapshots), seed)
+                    row = run(
+                        setting, splits, dense, method, sparsity, snapshot, seed,
+                        options.evaluations,
+                    )  # fmt: skip
+                    append(options.out, row)
+                    print(row, flush=True)
+
+
+if __name__ == "__main__":
+    main()
