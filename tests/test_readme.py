@@ -61,7 +61,7 @@ def test_continuous_integration_runs_what_the_readme_says():
 
 
 def test_only_commands_are_used_that_are_checked_here():
-    known = {"pip", "dvc", "python", "cp", "pre-commit", "ruff", "bash"}
+    known = {"pip", "dvc", "python", "cp", "pre-commit", "ray", "ruff", "bash"}
     assert {shlex.split(command)[0] for command in COMMANDS} <= known
 
 
@@ -92,6 +92,15 @@ def test_a_dvc_command_exists(words):
     get_main_parser().parse_args(words[1:])  # raises for what DVC does not know
     for setting in (b for a, b in itertools.pairwise(words) if a == "-S"):
         assert has_key(setting.partition("=")[0]), setting
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("words", starting("ray"), ids=" ".join)
+def test_a_ray_command_exists(words):
+    from ray.scripts.scripts import cli
+
+    options = {name for p in cli.commands[words[1]].params for name in p.opts}
+    assert {word.partition("=")[0] for word in words[2:]} <= options
 
 
 @pytest.mark.parametrize("words", starting("cp"), ids=" ".join)

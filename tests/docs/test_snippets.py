@@ -65,7 +65,7 @@ def test_parameters_that_are_shown_are_valid(page: Path, block: Snippet):
 
 @pytest.mark.parametrize(("page", "line"), COMMANDS, ids=lambda v: getattr(v, "stem", v))
 def test_a_command_that_is_shown_exists(page: Path, line: str):
-    words = shlex.split(line, comments=True)
+    words = shlex.split(re.sub(r"^([A-Z_]+=\S+ )+", "", line), comments=True)
     if words[0] == "cp":
         assert (ROOT / words[1]).is_file()
     elif words[0] == "python":
