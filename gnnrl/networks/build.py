@@ -20,8 +20,8 @@ TORCHVISION = "torchvision/"
 
 NETWORKS: Mapping[str, Builder] = {
     "basic_cnn": BasicCNN,
-    "basic_cnn_quarter": partial(BasicCNN, width=1 / 4),
-    "basic_cnn_eighth": partial(BasicCNN, width=1 / 8),
+    "basic_cnn_quarter": partial(BasicCNN, scale=1 / 4),
+    "basic_cnn_eighth": partial(BasicCNN, scale=1 / 8),
     "sagemaker_5block": SageMaker5Block,
     **resnet.NETWORKS,
     **vgg.NETWORKS,
