@@ -1,0 +1,99 @@
+"""How far the rows or columns of a masked layer are from orthogonal, and bringing them nearer.
+
+A layer passes signals on undiminished when its weights are orthonormal; pruning takes that away
+(Lee et al. 2020, arXiv:1906.06307, section 4: approximate dynamical isometry).
+"""
+
+# O: filters   I: weights of one filter   W: weight [O, ...] read as [O, I]
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from gnnrl.errors import UserError
+from gnnrl.graph.graph import ComputationalGraph
+from gnnrl.graph.nodes import attribute
+
+
+def orthogonality_score(weight: Tensor, mask: Tensor | None = None) -> float:
+    """Mean squared entry of (W * M)^T (W * M) - 1, [I, I]; 0 where the columns are orthonormal.
+
+    weight [O, ...], mask of the same shape or one that spreads to it (True or 1: stays).  Lower is
+    better.  (The score of the thesis, part B2.4.)
+    """
+    return float(_score(_masked(weight, mask)))
+
+
+def network_orthogonality(
+    network: nn.Module, graph: ComputationalGraph, masks: Mapping[str, Tensor] | None = None
+) -> dict[str, float]:
+    """The score of every layer that makes channels, by name; masks by layer."""
+    masks = masks or {}
+    return {
+        name: orthogonality_score(attribute(network, node.parameters[0]), masks.get(name))
+        for name, node in graph.layers.items()
+    }
+
+
+def orthogonality_repair(
+    weight: Tensor, mask: Tensor | None = None, *, steps: int = 200, rate: float = 0.1
+) -> Tensor:
+    """The weight after gradient descent on its score; what is masked is zero and stays so.
+
+    A step that does not lower the score is taken back and made half as long, so that the result is
+    never worse than what was given.  rate: of the first step, in units of the weights' own scale.
+    """
+    if steps < 0 or rate <= 0:
+        raise UserError(f"steps {steps}, rate {rate}: expected at least 0 steps and a rate above 0")
+    matrix = _masked(weight, mask)
+    stays = _spread(mask, weight).flatten(1)
+    score = _score(matrix)
+    for _ in range(steps):
+        gradient = _gradient(matrix) * stays
+        size = float(gradient.norm())
+        if size == 0.0:
+            break
+        length = rate * float(matrix.norm().clamp(min=1.0)) / size
+        tried = matrix - length * gradient
+        lower = _score(tried)
+        if lower < score:
+            matrix, score, rate = tried, lower, rate * 1.2
+        else:
+            rate /= 2
+    return matrix.reshape(weight.shape).to(weight.dtype)
+
+
+def _score(matrix: Tensor) -> Tensor:
+    """By the smaller Gram matrix: |A^T A - 1|^2 = |A A^T|^2 - 2 |A|^2 + I."""
+    rows, columns = matrix.shape
+    if rows >= columns:
+        gram = matrix.T @ matrix
+        return (gram - torch.eye(columns, dtype=matrix.dtype)).square().mean()
+    square = (matrix @ matrix.T).square().sum() - 2 * matrix.square().sum() + columns
+    return square / columns**2
+
+
+def _gradient(matrix: Tensor) -> Tensor:
+    """4 A (A^T A - 1) / I^2, without the larger Gram matrix."""
+    return 4 * ((matrix @ matrix.T) @ matrix - matrix) / matrix.shape[1] ** 2
+
+
+def _masked(weight: Tensor, mask: Tensor | None) -> Tensor:
+    if weight.ndim < 2:
+        raise UserError(f"a weight of shape {tuple(weight.shape)} has no filters to compare")
+    return (weight.detach().double().cpu() * _spread(mask, weight)).flatten(1)
+
+
+def _spread(mask: Tensor | None, weight: Tensor) -> Tensor:
+    """The mask in the shape of the weight."""
+    if mask is None:
+        return torch.ones(weight.shape, dtype=torch.float64)
+    try:
+        return mask.detach().double().cpu().expand(weight.shape)
+    except RuntimeError:
+        raise UserError(
+            f"a mask of shape {tuple(mask.shape)} does not fit a weight of {tuple(weight.shape)}"
+        ) from None
