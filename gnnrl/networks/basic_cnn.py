@@ -24,20 +24,20 @@ class BasicCNN(nn.Sequential):
     def __init__(self, num_classes: int, input_shape: Shape, scale: float = 1.0) -> None:
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         widths = [max(1, round(scale * filters)) for filters in WIDTHS]
-        channels, height, across = input_shape
+        channels, height, width = input_shape
         for i, (filters, stride) in enumerate(zip(widths, STRIDES, strict=True), start=1):
             layers[f"conv{i}"] = nn.Conv2d(channels, filters, 3, stride=stride)
             layers[f"relu{i}"] = nn.ReLU()
             layers[f"dropout{i}"] = nn.Dropout(0.3)
             layers[f"bn{i}"] = nn.BatchNorm2d(filters)
-            channels, height, across = filters, _convolved(height, stride), _convolved(across, stride)
-        if min(height, across) < 1:
+            channels, height, width = filters, _convolved(height, stride), _convolved(width, stride)
+        if min(height, width) < 1:
             raise UserError(
                 f"basic_cnn cannot take images of {input_shape[1]}x{input_shape[2]} pixels: its "
                 "convolutions have no padding, give it at least 19x19"
             )
         layers["flatten"] = nn.Flatten()
-        layers["fc1"] = nn.Linear(channels * height * across, num_classes)
+        layers["fc1"] = nn.Linear(channels * height * width, num_classes)
         super().__init__(layers)
 
 
