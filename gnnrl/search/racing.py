@@ -49,6 +49,10 @@ class Racing:
         """Evaluation equivalents of a plan that is run on all images."""
         return self._first.cost + self._full.cost
 
+    def failed(self, plan: PruningPlan, reason: str) -> Evaluation:
+        """The evaluation of a plan that gave none."""
+        return self._full.failed(plan, reason)
+
     def __call__(self, plans: Sequence[PruningPlan]) -> list[Evaluation]:
         """Evaluate a batch of plans; a plan alone does not race."""
         if len(plans) < 2:

@@ -96,6 +96,10 @@ class Trained:
         """Evaluate plans one after the other."""
         return [self.evaluate(plan) for plan in plans]
 
+    def failed(self, plan: PruningPlan, reason: str) -> Evaluation:
+        """The evaluation of a plan that gave none."""
+        return replace(self._evaluator.failed(plan, reason), cost=self.cost)
+
     def evaluate(self, plan: PruningPlan) -> Evaluation:
         """Cut, train, look at the reward images."""
         subnet = self._surgeon.cut(plan)
