@@ -7,7 +7,7 @@ place where they are defined.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -32,15 +32,20 @@ class Cost:
     activations: int = 0
 
 
-def cost(graph: ComputationalGraph, plan: PruningPlan | None = None) -> Cost:
+def cost(
+    graph: ComputationalGraph, plan: PruningPlan | None = None, keep: np.ndarray | None = None
+) -> Cost:
     """Cost of the network, or of the subnet that `plan` leaves.
 
+    keep `[num_units]`: the units of the plan, where they are known.
     Raises `UserError` where the plan is not one for this graph.
     """
     if plan is None:
         return cost_of_units(graph, np.ones(graph.num_units, dtype=bool))
-    graph = without(graph, plan.removed_layers)
-    keep = kept_units(graph, plan.kept)
+    if plan.removed_layers:
+        graph, keep = without(graph, plan.removed_layers), None
+    if keep is None:
+        keep = kept_units(graph, plan.kept)
     whole = cost_of_units(graph, keep)
     gone = _zeros(graph, keep, plan.weight_sparsity)
     return replace(whole, parameters=whole.parameters - gone)
@@ -48,7 +53,7 @@ def cost(graph: ComputationalGraph, plan: PruningPlan | None = None) -> Cost:
 
 def _zeros(graph: ComputationalGraph, keep: np.ndarray, sparsity: Mapping[str, float]) -> int:
     """Weights that a plan sets to zero."""
-    before = np.concatenate([[0], np.cumsum(keep)])
+    length = _Lengths(keep)
     total = 0
     for layer, fraction in sparsity.items():
         if layer not in graph.layers:
@@ -57,7 +62,7 @@ def _zeros(graph: ComputationalGraph, keep: np.ndarray, sparsity: Mapping[str, f
                 "of another network"
             )
         weight = graph.parameters[graph.layers[layer].parameters[0]]
-        total += zeros(kept_size(weight, before), fraction)
+        total += zeros(kept_size(weight, length), fraction)
     return total
 
 
@@ -68,37 +73,53 @@ def zeros(size: int, sparsity: float) -> int:
 
 def cost_of_units(graph: ComputationalGraph, keep: np.ndarray) -> Cost:
     """Cost of what is left when the units with `keep` `[num_units]` true stay."""
-    before = np.concatenate([[0], np.cumsum(keep)])
-    sizes = {name: kept_size(p, before) for name, p in graph.parameters.items()}
+    length = _Lengths(keep)
+    sizes = {name: kept_size(p, length) for name, p in graph.parameters.items()}
     return Cost(
         flops=sum(
             n.flops + (n.positions * sizes[n.parameters[0]] if n.positions else 0)
             for n in graph.nodes
         ),
         parameters=sum(sizes[name] for name, p in graph.parameters.items() if not p.buffer),
-        activations=sum(_kept_shape(n.shape, n.channels, before) for n in graph.nodes),
+        activations=sum(_kept_shape(n.shape, n.channels, length) for n in graph.nodes),
     )
 
 
-def kept_size(parameter: Parameter, before: np.ndarray) -> int:
-    """Elements of a parameter that stay; `before[u]`: units below u that stay."""
+class _Lengths:
+    """Lengths of axes after a cut; axes of the same channels are counted once."""
+
+    def __init__(self, keep: np.ndarray) -> None:
+        self._before = np.concatenate([[0], np.cumsum(keep)])
+        self._known: dict[tuple[tuple[int, int, int], ...], int] = {}
+
+    def __call__(self, channels: Channels) -> int:
+        known = self._known.get(channels.runs)
+        if known is None:
+            known = self._known[channels.runs] = kept_length(channels, self._before)
+        return known
+
+
+def kept_size(parameter: Parameter, length: Callable[[Channels], int]) -> int:
+    """Elements of a parameter that stay, when `length` tells how long its axes will be."""
     shape = list(parameter.shape)
     for channels in parameter.channels:
-        shape[channels.axis] = kept_length(channels, before)
+        shape[channels.axis] = length(channels)
     return math.prod(shape)
 
 
 def kept_length(channels: Channels, before: np.ndarray) -> int:
-    """Length of an axis after the cut."""
+    """Length of an axis after the cut; `before[u]`: units below u that stay."""
     return sum(
         count * repeat if first == FIXED else repeat * int(before[first + count] - before[first])
         for first, count, repeat in channels.runs
     )
 
 
-def _kept_shape(shape: tuple[int, ...], channels: Channels | None, before: np.ndarray) -> int:
+def _kept_shape(
+    shape: tuple[int, ...], channels: Channels | None, length: Callable[[Channels], int]
+) -> int:
     if channels is None:
         return math.prod(shape)
     axis = channels.axis - 1  # node shapes are given without the batch axis
     rest = math.prod(shape[:axis]) * math.prod(shape[axis + 1 :])
-    return rest * kept_length(channels, before)
+    return rest * length(channels)

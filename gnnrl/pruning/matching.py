@@ -9,7 +9,7 @@ one gives for these very images.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -22,16 +22,22 @@ from gnnrl.graph.units import kept_units
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.recalibration import recalibrate
 
+Runs = tuple[tuple[int, int, int], ...]
 Hook = Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]
 
 
 @dataclass(frozen=True)
 class NormMoments:
-    """What a batch norm of the dense network gave: mean, variance `[C]`; units of its channels."""
+    """What a batch norm of the dense network gave: mean, standard deviation `[C]`; units of its
+    channels (the same array for norms of the same channels)."""
 
     mean: Tensor
-    variance: Tensor
+    std: Tensor
     units: np.ndarray
+
+    def to(self, precision: torch.dtype) -> NormMoments:
+        """Return the same as numbers of another kind, so that `match` need not convert them."""
+        return replace(self, mean=self.mean.to(precision), std=self.std.to(precision))
 
 
 def norm_moments(
@@ -61,17 +67,23 @@ def norm_moments(
         network.train(training)
         for handle in handles:
             handle.remove()
-    return {name: _moments(graph, name, *found) for name, found in sums.items()}
+    shared: dict[Runs, np.ndarray] = {}
+    found = {}
+    for name, (total, square, count) in sums.items():
+        mean = total / count
+        std = (square / count - mean**2).clamp(min=0.0).sqrt()
+        found[name] = NormMoments(mean, std, _units(graph, name, len(mean), shared))
+    return found
 
 
-def _moments(
-    graph: ComputationalGraph, name: str, total: Tensor, square: Tensor, count: int
-) -> NormMoments:
-    mean = total / count
+def _units(
+    graph: ComputationalGraph, name: str, size: int, shared: dict[Runs, np.ndarray]
+) -> np.ndarray:
     parameter = graph.parameters.get(f"{name}.weight")  # None: its layer is taken out
     channels = parameter.channels if parameter is not None else ()
-    units = channels[0].units if channels else np.full(len(mean), -1)
-    return NormMoments(mean, (square / count - mean**2).clamp(min=0.0), units)
+    if not channels:
+        return np.full(size, -1)
+    return shared.setdefault(channels[0].runs, channels[0].units)
 
 
 def match(subnet: nn.Module, moments: Mapping[str, NormMoments], keep: np.ndarray) -> None:
@@ -80,16 +92,27 @@ def match(subnet: nn.Module, moments: Mapping[str, NormMoments], keep: np.ndarra
     keep `[num_units]`: what the subnet was cut to.  Its statistics then have to be those of the
     images: batch statistics as they pass, or `recalibrate` on them.
     """
-    stays, modules = np.append(keep, True), dict(subnet.named_modules())
+    stays, index = np.append(keep, True), dict[int, Tensor]()
     for name, found in moments.items():
-        norm = modules.get(name)
-        if norm is None:  # taken out with its layer
+        place = _norm(subnet, name)
+        if place is None:  # taken out with its layer
             continue
-        chosen = torch.from_numpy(np.flatnonzero(stays[found.units])).to(found.mean.device)
-        weight = norm._parameters["weight"].detach()
-        scale = found.variance[chosen].sqrt().to(weight)
-        norm.weight = nn.Parameter(torch.where(weight < 0, -scale, scale))
-        norm.bias = nn.Parameter(found.mean[chosen].to(weight))
+        chosen = index.get(id(found.units))  # norms of the same channels share one array
+        if chosen is None:
+            chosen = torch.from_numpy(np.flatnonzero(stays[found.units])).to(found.mean.device)
+            index[id(found.units)] = chosen
+        weight = place["weight"].detach()
+        scale = torch.copysign(found.std.index_select(0, chosen).to(weight), weight)
+        place["weight"] = nn.Parameter(scale)
+        place["bias"] = nn.Parameter(found.mean.index_select(0, chosen).to(weight))
+
+
+def _norm(subnet: nn.Module, name: str) -> dict[str, nn.Parameter | None] | None:
+    """Where the parameters of a norm are kept."""
+    try:
+        return subnet.get_submodule(name)._parameters
+    except AttributeError:
+        return None
 
 
 def recalibrate_matched(

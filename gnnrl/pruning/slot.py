@@ -60,9 +60,10 @@ class Slot:
         ]
         self._fits = _fits(surgeon, self._subnet)
 
-    def fill(self, plan: PruningPlan) -> nn.Module:
-        """The subnet of a plan; valid until the next call."""
-        keep = kept_units(self._surgeon.analysis.graph, plan.kept)
+    def fill(self, plan: PruningPlan, keep: np.ndarray | None = None) -> nn.Module:
+        """The subnet of a plan; valid until the next call. keep: its units, where known."""
+        if keep is None:
+            keep = kept_units(self._surgeon.analysis.graph, plan.kept)
         if not self._fixed or plan.removed_layers or plan.weight_sparsity:
             return self._prepare(self._surgeon.cut(plan))
         stays = np.append(keep, True)

@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -98,7 +99,8 @@ class Evaluator:
         with torch.no_grad():
             self._dense = _logits(network.eval(), images, batch_size)
         matched = isinstance(statistics, str) and statistics == "matched"
-        self._norms = norm_moments(network, graph, images, batch_size) if matched else {}
+        norms = norm_moments(network, graph, images, batch_size) if matched else {}
+        self._norms = {name: found.to(precision) for name, found in norms.items()}
         self._dense_cost = cost(graph)
         self._prepare = lambda net: net.to(precision, memory_format=torch.channels_last).eval()
         self._images = self._ready(images, precision)
@@ -110,6 +112,7 @@ class Evaluator:
                "batch_size": batch_size, "compensate": compensate}  # fmt: skip
         self.on = partial(Evaluator, network, graph, **how)
         self.images = len(images)
+        self._last: tuple[PruningPlan, np.ndarray] | None = None
 
     @property
     def cost(self) -> float:
@@ -127,11 +130,9 @@ class Evaluator:
 
     def rated(self, plan: PruningPlan, logits: Tensor) -> Evaluation:
         """The evaluation of a plan whose logits `[N, K]` are known."""
-        price = cost(self.graph, plan)
+        price = cost(self.graph, plan, self._keep(plan))
         if not torch.isfinite(logits).all():
-            return Evaluation(
-                FAILED, 0.0, price.flops, price.parameters, status="not finite", cost=self.cost
-            )
+            return self.failed(plan, "not finite")
         measured = self.measure(logits, price)
         reward = float(self._reward(measured))
         if not math.isfinite(reward):
@@ -141,20 +142,37 @@ class Evaluator:
             )
         return Evaluation(reward, measured.accuracy, price.flops, price.parameters, cost=self.cost)
 
+    def failed(self, plan: PruningPlan, reason: str) -> Evaluation:
+        """The evaluation of a plan that gives no finite numbers, or nothing at all."""
+        price = cost(self.graph, plan)
+        return Evaluation(FAILED, 0.0, price.flops, price.parameters, reason, cost=self.cost)
+
     def logits(self, plan: PruningPlan) -> Tensor:
         """What the cut network says about the reward images `[N, K]`."""
         with torch.inference_mode():
-            subnet = self._slot.fill(plan)
-            if self._compensate is not None:
-                self._compensate(subnet, kept_units(self.graph, plan.kept))
-            if isinstance(self._statistics, Tensor):
-                recalibrate(subnet, self._statistics.split(self._batch_size))
-            if self._norms:
-                match(subnet, self._norms, kept_units(self.graph, plan.kept))
+            subnet = self.cut(plan)
             if isinstance(self._statistics, str) and self._statistics != "kept":
                 with batch_statistics(subnet):
                     return _logits(subnet, self._images, self._batch_size)
             return _logits(subnet, self._images, self._batch_size)
+
+    def cut(self, plan: PruningPlan) -> nn.Module:
+        """The network of a plan as it is run, but for batch statistics; until the next call."""
+        keep = self._keep(plan)
+        subnet = self._slot.fill(plan, keep)
+        if self._compensate is not None:
+            self._compensate(subnet, keep)
+        if isinstance(self._statistics, Tensor):
+            recalibrate(subnet, self._statistics.split(self._batch_size))
+        if self._norms:
+            match(subnet, self._norms, keep)
+        return subnet
+
+    def _keep(self, plan: PruningPlan) -> np.ndarray:
+        """Units of a plan `[num_units]`, worked out once for the plan at hand."""
+        if self._last is None or self._last[0] is not plan:
+            self._last = plan, kept_units(self.graph, plan.kept)
+        return self._last[1]
 
     def measure(self, logits: Tensor, price: Cost) -> Measured:
         """Compare logits `[N, K]` with labels, and all of it with the dense network."""

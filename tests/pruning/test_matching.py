@@ -58,7 +58,7 @@ def test_every_norm_of_a_matched_subnet_gives_the_dense_moments(network, surgeon
     for name, dense in wanted.items():
         stays = np.append(keep, True)[dense.units]
         torch.testing.assert_close(found[name].mean, dense.mean[stays], rtol=0.02, atol=0.02)
-        torch.testing.assert_close(found[name].variance, dense.variance[stays], rtol=0.1, atol=0.02)
+        torch.testing.assert_close(found[name].std, dense.std[stays], rtol=0.05, atol=0.02)
 
 
 def test_a_network_without_a_part_is_matched_too(network, surgeon):
