@@ -22,7 +22,8 @@ class PruningPlan:
     """What to keep of a network; frozen, and equal plans have the same bytes and hash.
 
     kept: for each layer that loses filters, the indices that stay, ascending; layers that are
-    not named keep all.  removed_layers: layers that are replaced by the identity.
+    not named keep all.  removed_layers: layers, blocks or single operations that are replaced by
+    the identity (`gnnrl.graph.removal`).
     weight_sparsity: for each layer named, the fraction of single weights set to zero, [0, 1).
     Raises `UserError` for indices that are empty, negative, repeated or not ascending.
     """

@@ -26,6 +26,7 @@ from gnnrl.graph.cost import Cost, cost
 from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.named import named
 from gnnrl.pruning.plan import PruningPlan
+from gnnrl.pruning.sparsity import zero_masks
 from gnnrl.pruning.surgery import Surgeon
 from gnnrl.runtime import device
 from gnnrl.search.budget import Budget
@@ -71,11 +72,8 @@ class Students:
         seed: int = 0,
     ) -> None:
         self.network, self.graph, self.dense = network.eval(), graph, dense
-        self.schooling, self.reward, self.budget = (
-            schooling,
-            reward,
-            budget or Budget(parameters=1.0),
-        )
+        self.schooling, self.reward = schooling, reward
+        self.budget = budget or Budget(parameters=1.0)
         self.gallery: Gallery | None = None
         self._train, self._reward_images = train_images, reward_images
         self._batch_size, self._seed = batch_size, seed
@@ -134,6 +132,9 @@ class Students:
             schooling.recipe,
             seed=self._seed,
             distillation=distillation if distillation.active else None,
+            zeros=zero_masks(
+                student, self.graph.input_shape, [plan.to_json()], self.graph.protected
+            ),
         )
         return student.eval()
 

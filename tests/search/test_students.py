@@ -190,3 +190,9 @@ def test_every_plan_of_the_space_can_be_a_student(network):
     space = LayerSpace(evaluate.graph)
     plan = space.sample(torch.Generator().manual_seed(3))
     assert evaluate.evaluate(plan).x_factor >= 1
+
+
+def test_weights_that_a_plan_set_to_zero_stay_zero(network):
+    student = students(network).taught(PruningPlan(weight_sparsity={"blocks.4.conv2": 0.5}))
+    weight = student.get_parameter("blocks.4.conv2.weight")
+    assert float((weight == 0).double().mean()) == pytest.approx(0.5)
