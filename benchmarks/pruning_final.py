@@ -18,9 +18,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from benchmarks.pruning_methods import METHODS
 from benchmarks.pruning_search import (
     KEYS,
-    METHODS,
     Setting,
     append,
     correct,

@@ -15,7 +15,7 @@ import argparse
 import csv
 import platform
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from benchmarks.pruning_methods import METHODS, Method
 from gnnrl.calibration import calibration_images
 from gnnrl.data.images import Images
 from gnnrl.data.load import DataRecipe, load_data
@@ -45,49 +46,6 @@ WEIGHTS = {"resnet20": "resnet20-12fca82f.th", "resnet56": "resnet56-4bfd9763.th
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 RECALIBRATION, CALIBRATION = 512, 1024
 KEYS = ("network", "budget", "compensation", "method", "seed")
-
-
-@dataclass(frozen=True)
-class Method:
-    """A line of the table.  criterion, prior: as in params.yaml.  agent: its name; settings."""
-
-    agent: str
-    criterion: str = "reconstruction"
-    prior: str = "none"
-    settings: tuple[tuple[str, object], ...] = ()
-    evaluations: int | None = None  # None: as many as the others
-
-
-def _around(**settings: object) -> tuple[tuple[str, object], ...]:
-    """Settings of a search that starts from the prior: an action of one half stands for it."""
-    return tuple({"initial_action": 0.5, **settings}.items())
-
-
-def _ppo(**settings: object) -> tuple[tuple[str, object], ...]:
-    return _around(**{"initial_std": 0.4, **settings})
-
-
-METHODS = {
-    "uniform l1": Method("uniform", "l1", evaluations=1),
-    "uniform": Method("uniform", evaluations=1),
-    "random l1": Method("random", "l1"),
-    "random": Method("random"),
-    "allocation": Method("uniform", prior="reconstruction", evaluations=1),
-    "random around allocation": Method("random", prior="reconstruction"),
-    "sensitivity": Method("sensitivity"),
-    "sensitivity l1": Method("sensitivity", "l1"),
-    "bottleneck": Method("uniform", "bottleneck", prior="bottleneck", evaluations=1),
-    "bottleneck and reconstruction": Method("uniform", prior="bottleneck", evaluations=1),
-    "ppo around bottleneck": Method("ppo", prior="bottleneck", settings=_ppo()),
-    "evolution": Method("evolution", prior="reconstruction", settings=_around(sigma=0.1)),
-    "annealing": Method("annealing", prior="reconstruction", settings=_around(step=0.2)),
-    "ppo": Method("ppo", prior="reconstruction", settings=_ppo()),
-    "ppo without prior": Method("ppo", settings=_ppo(initial_std=0.7)),
-    "ppo, features blanked": Method("ppo", prior="reconstruction", settings=_ppo(blind=True)),
-    "ppo, no message passing": Method(
-        "ppo", prior="reconstruction", settings=_ppo(message_passing=False)
-    ),
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +71,15 @@ def load(name: str, images: Path, weights: Path, one_look: bool = False) -> Sett
     return Setting(network, graph, splits.train, splits.reward, splits.test, one_look)
 
 
+@cache
+def in_blocks(setting: Setting) -> Setting:
+    """The same network, only the channels between two layers of a block free."""
+    graph = setting.graph
+    whole = [name for name in graph.layers if not name.startswith("layer") or "conv1" not in name]
+    graph = extract(setting.network, torch.zeros(1, 3, 32, 32), protect=whole)
+    return replace(setting, graph=graph)
+
+
 def look_of(setting: Setting, seed: int) -> task.Looked:
     """What a run of this seed knows of the calibration images."""
     return looked_at(setting, 0 if setting.one_look else seed)
@@ -129,6 +96,7 @@ def pruning_env(
     setting: Setting, method: Method, budget: float, compensation: str, seed: int
 ) -> PruningEnv:
     """The task of a method."""
+    setting = in_blocks(setting) if method.blocks else setting
     needed = "reconstruction" in (method.criterion, method.prior) or compensation == "gram"
     return task.pruning_task(
         setting.network,

@@ -1,9 +1,11 @@
 """The table and the curves of `benchmarks.pruning_search`, from its rows.
 
-    python -m benchmarks.pruning_table benchmarks/results/pruning_search.csv
+    python -m benchmarks.pruning_table benchmarks/results/pruning_search_*.csv
 
-Accuracy on the report half, mean and standard deviation over seeds; the difference of `ppo` to each
-other method, paired by seed, with the probability of no gain by a bootstrap over seeds.
+Accuracy on the half of the test images that no search has seen, mean and standard deviation over
+seeds.  The difference of `ppo` to each other method is paired: the probability that it is not
+positive by a bootstrap over seeds, and by one over seeds and images.  A method that does not
+depend on the seed of the search has one row, which is compared with all seeds.
 """
 
 from __future__ import annotations
@@ -18,44 +20,48 @@ KEYS = ["network", "budget", "compensation"]
 SAMPLES = 10_000
 
 
-def score(rows: pd.DataFrame) -> pd.Series:
-    """What counts: the compensated accuracy where there is one."""
-    plain = rows["recalibrated"]
-    return rows["compensated"].fillna(plain) if "compensated" in rows else plain
+def images_right(rows: pd.DataFrame) -> np.ndarray:
+    """Which images each row tells right `[R, N]`; the padding of the last byte is wrong in all."""
+    packed = [np.frombuffer(bytes.fromhex(digits), np.uint8) for digits in rows["correct"]]
+    return np.unpackbits(np.stack(packed), axis=1).astype(np.int8)
 
 
-def gain(ours: pd.Series, other: pd.Series) -> tuple[float, float, int]:
-    """Mean difference in points, bootstrap probability that it is not positive, pairs of seeds."""
-    both = pd.concat([ours, other], axis=1, join="inner").dropna().to_numpy()
-    difference = 100 * (both[:, 0] - both[:, 1])
+def gain(ours: pd.DataFrame, other: pd.DataFrame) -> tuple[float, float, float, int]:
+    """Mean difference in points; chance that it is not positive, over seeds, over both; pairs."""
+    if len(other) == 1:
+        other = other.iloc[np.zeros(len(ours), int)].assign(seed=ours["seed"].to_numpy())
+    seeds = sorted(set(ours["seed"]) & set(other["seed"]))
+    pair = [part.set_index("seed").loc[seeds] for part in (ours, other)]
+    difference = 100 * (pair[0]["accuracy"] - pair[1]["accuracy"]).to_numpy()
+    by_image = images_right(pair[0]) - images_right(pair[1])
     random = np.random.default_rng(0)
-    picks = random.integers(len(difference), size=(SAMPLES, len(difference)))
-    return (
-        float(difference.mean()),
-        float((difference[picks].mean(1) <= 0).mean()),
-        len(difference),
-    )
+    picks = random.integers(len(seeds), size=(SAMPLES, len(seeds)))
+    over_seeds = float((difference[picks].mean(1) <= 0).mean())
+    number = by_image.shape[1]
+    both = [by_image[seed][:, random.integers(number, size=number)].mean() for seed in picks[:2000]]
+    return float(difference.mean()), over_seeds, float((np.array(both) <= 0).mean()), len(seeds)
 
 
 def table(rows: pd.DataFrame) -> str:
     """Markdown: a line per method."""
     lines = [
-        "| network | flops | compensation | method | seeds | accuracy | ppo's gain | p |",
-        "|---|---|---|---|---|---|---|---|",
+        "| network | flops | compensation | method | equivalents | seeds | accuracy "
+        "| ppo's gain | p over seeds | p over seeds and images |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    rows = rows.assign(score=score(rows))
     for key, part in rows.groupby(KEYS, sort=False):
-        by_method = {m: p.set_index("seed")["score"] for m, p in part.groupby("method")}
+        ours = part[part["method"] == "ppo"]
         for method in part["method"].unique():
-            scores = by_method[method]
-            spread = f" ± {100 * scores.std():.2f}" if len(scores) > 1 else ""
-            line = f"| {key[0]} | {key[1]} | {key[2]} | {method} | {len(scores)} "
-            line += f"| {100 * scores.mean():.2f}{spread} "
-            if method != "ppo" and "ppo" in by_method:
-                difference, p, pairs = gain(by_method["ppo"], scores)
-                line += f"| {difference:+.2f} | {p:.4f} ({pairs} pairs) |"
+            own = part[part["method"] == method]
+            scores = 100 * own["accuracy"]
+            spread = f" ± {scores.std():.2f}" if len(own) > 1 else ""
+            line = f"| {key[0]} | {key[1]} | {key[2]} | {method} | {own['spent'].mean():.0f} "
+            line += f"| {len(own)} | {scores.mean():.2f}{spread} "
+            if method != "ppo" and len(ours):
+                difference, seeds, both, pairs = gain(ours, own)
+                line += f"| {difference:+.2f} ({pairs} pairs) | {seeds:.4f} | {both:.4f} |"
             else:
-                line += "| | |"
+                line += "| | | |"
             lines.append(line)
     return "\n".join(lines)
 
@@ -73,33 +79,44 @@ def draw(curves: pd.DataFrame, path: Path) -> None:
     )
     for axis, (key, part) in zip(axes[0], groups, strict=True):
         for method, runs in part.groupby("method", sort=False):
-            grid = np.arange(1.0, 81.0)
-            lines = []
-            for _, run in runs.groupby("seed"):
-                place = np.searchsorted(run["spent"].to_numpy(), grid, side="right") - 1
-                best = run["best"].to_numpy()
-                lines.append(np.where(place >= 0, best[np.maximum(place, 0)], np.nan))
-            seen = np.isfinite(lines).any(0)
-            axis.plot(grid[seen], np.nanmean(np.array(lines)[:, seen], axis=0), label=method)
+            _line(axis, method, runs)
         axis.set_title(f"{key[0]}, flops {key[1]}, compensation {key[2]}", fontsize=10)
         axis.set_xlabel("evaluation equivalents")
         axis.set_ylabel("best reward so far (−divergence)")
         axis.grid(alpha=0.3)
-    axes[0][-1].legend(fontsize=8)
+        axis.legend(fontsize=8)
     figure.savefig(path, dpi=110)
+
+
+def _line(axis: object, method: str, runs: pd.DataFrame) -> None:
+    """One method: its mean over seeds, and the range of its seeds."""
+    grid = np.arange(1.0, runs["spent"].max() + 1)
+    lines = []
+    for _, run in runs.groupby("seed"):
+        place = np.searchsorted(run["spent"].to_numpy(), grid, side="right") - 1
+        best = run["best"].to_numpy()
+        lines.append(np.where(place >= 0, best[np.maximum(place, 0)], np.nan))
+    seen = np.isfinite(lines).all(0)
+    known = np.array(lines)[:, seen]
+    if known.shape[1] < 2:  # plans without a search: a point
+        axis.scatter(runs["spent"].mean(), runs["best"].mean(), label=method, s=25)
+        return
+    (drawn,) = axis.plot(grid[seen], known.mean(0), label=method)
+    axis.fill_between(grid[seen], known.min(0), known.max(0), color=drawn.get_color(), alpha=0.15)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("rows", type=Path, nargs="+")
+    parser.add_argument("--picture", type=Path, default=Path("benchmarks/results/pruning.png"))
     options = parser.parse_args()
-    rows = pd.concat([pd.read_csv(path) for path in options.rows], ignore_index=True)
+    files = [path for path in options.rows if not path.stem.endswith("_curves")]
+    rows = pd.concat([pd.read_csv(path) for path in files], ignore_index=True)
     print(table(rows))
-    first = options.rows[0]
-    curves = [p.with_name(f"{p.stem}_curves.csv") for p in options.rows]
+    curves = [p.with_name(f"{p.stem}_curves.csv") for p in files]
     known = [pd.read_csv(p) for p in curves if p.exists()]
     if known:
-        draw(pd.concat(known, ignore_index=True), first.with_suffix(".png"))
+        draw(pd.concat(known, ignore_index=True), options.picture)
 
 
 if __name__ == "__main__":
