@@ -45,8 +45,13 @@ from gnnrl.training.recipe import TrainingRecipe
 SMALL = {"encoder": "plain", "hidden": 16, "layers": 1}
 SEARCHERS: Mapping[str, dict[str, Any]] = {
     "random": {},
-    "annealing": {"cooling": 0.97},
-    "reinforce": {**SMALL, "learning_rate": 0.02, "table_learning_rate": 0.2},
+    "annealing": {"cooling": 0.99},
+    "reinforce": {
+        **SMALL,
+        "learning_rate": 0.02,
+        "table_learning_rate": 0.1,
+        "credit_decay": 0.9,
+    },
 }
 TRAINED = ("magnitude", "magnitude_sign")  # criteria that look at the weights after training
 CRITERIA = (*TRAINED, "snip", "grasp", "synflow")
@@ -203,7 +208,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--evaluations", type=int, default=96, help="of each searcher")
+    parser.add_argument("--evaluations", type=int, default=480, help="of each searcher")
     parser.add_argument(
         "--out", type=Path, default=Path("benchmarks/results/early_compression.csv")
     )
