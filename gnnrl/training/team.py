@@ -109,12 +109,9 @@ class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
             return super().forward(input)
         x = input.float()
         axes, shape = [0, *range(2, x.dim())], [1, -1, *[1] * (x.dim() - 2)]
-        count = x.new_tensor([x.numel() / x.shape[1]])
-        sums = _summed(torch.cat([x.sum(axes), count]))
-        mean, total = sums[:-1] / sums[-1], sums[-1].detach()
-        centred = x - mean.view(shape)
-        variance = _summed(centred.square().sum(axes)) / total
-        self._remember(mean.detach(), (variance * total / (total - 1)).detach())
+        mean, squares, count = _moments(x, axes)
+        centred, variance = x - mean.view(shape), squares / count
+        self._remember(mean.detach(), (squares / (count - 1)).detach())
         y = centred * (variance + self.eps).rsqrt().view(shape)
         if self.affine:
             y = y * self.weight.view(shape) + self.bias.view(shape)
@@ -130,11 +127,23 @@ class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
         self.running_var.lerp_(variance.to(self.running_var.dtype), rate)
 
 
-def _summed(values: Tensor) -> Tensor:
-    """The sum over all processes; gradients flow to every one of them."""
+def _moments(x: Tensor, axes: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean [C], sum of squared differences from it [C], and count, over all processes.
+
+    One message (Chan et al. 1979 put parts together); gradients flow to every process.
+    """
+    from torch import distributed
     from torch.distributed.nn.functional import all_reduce
 
-    return all_reduce(values)
+    variance, mean = torch.var_mean(x, axes, correction=0)
+    count = x.new_tensor([x.numel() / x.shape[1]])
+    own = torch.cat([mean, variance * count, count])
+    rank, size = distributed.get_rank(), distributed.get_world_size()
+    rows = [own if row == rank else torch.zeros_like(own) for row in range(size)]
+    means, squares, counts = all_reduce(torch.stack(rows)).split([len(mean), len(mean), 1], dim=1)
+    whole = counts.sum().detach()
+    mean = (counts * means).sum(0) / whole
+    return mean, (squares + counts * (means - mean).square()).sum(0), whole
 
 
 def launch(processes: int, machines: int, work: Callable[..., Any], *arguments: Any) -> Any:

@@ -22,6 +22,7 @@ from tests.search.toys import Target, Widths
 
 TINY = {"hidden": 8, "layers": 1}
 AGENTS = {
+    "a3c": TINY,
     "annealing": {},
     "ddpg": {**TINY, "max_updates": 3, "batch_size": 16},
     "evolution": {},

@@ -20,7 +20,7 @@ from gnnrl.search.rollout import Rollout
 from tests.search.toys import Target, ring
 
 ONE_ACTION = ("annealing", "evolution", "sensitivity")
-LEARNING = ("ppo", "reinforce", "ddpg")
+LEARNING = ("a3c", "ppo", "reinforce", "ddpg")
 TINY = {"hidden": 8, "layers": 1}
 PAIRS = [(name, kind) for name in BUILDERS for kind in ACTION_KINDS]
 REFUSED = [("ddpg", "categorical"), ("sensitivity", "binary"), ("sensitivity", "categorical")]

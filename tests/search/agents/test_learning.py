@@ -11,7 +11,7 @@ from gnnrl.search.loop import search
 from tests.search.toys import Target
 
 SMALL = {"hidden": 32, "layers": 2}
-FAST = {"ppo": SMALL, "reinforce": SMALL, "ddpg": {**SMALL, "max_updates": 16}}
+FAST = {"a3c": SMALL, "ppo": SMALL, "reinforce": SMALL, "ddpg": {**SMALL, "max_updates": 16}}
 
 
 def solved(name, kind, evaluations, batch=16, parameters=None, **task):
