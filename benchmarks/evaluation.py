@@ -115,7 +115,8 @@ def main() -> None:
         best, middle = min(seconds), float(np.median(seconds))
         row = {"network": options.network, "figure": name, "rounds": len(seconds)}
         row |= {"fastest": round(best, 4), "median": round(middle, 4)}
-        row["plain_over_this"] = round(plain / best, 2) if name.startswith("eval") else ""
+        whole = name.startswith("evaluation") and "around" not in name
+        row["plain_over_this"] = round(plain / best, 2) if whole else ""
         append(options.out, {**row, **versions})
         print(f"{name:32} fastest {best:.4f} s  median {middle:.4f} s", flush=True)
 
