@@ -38,6 +38,7 @@ from gnnrl.pruning.surgery import Surgeon
 from gnnrl.runtime import generator, seed_everything
 from gnnrl.search.agents.build import build_agent
 from gnnrl.search.agents.transfer import adopt
+from gnnrl.search.loop import search
 from gnnrl.training.loop import train
 from gnnrl.training.recipe import TrainingRecipe
 
@@ -61,7 +62,7 @@ def refit(setting: Setting, key: tuple, options: argparse.Namespace) -> None:
 
 
 def transfer(setting: Setting, key: tuple, options: argparse.Namespace) -> None:
-    """One agent of the other network: what it plans for this one at first sight."""
+    """One agent of the other network: what it plans for this one at first sight, or finds."""
     _, budget, compensation, method, seed = key[:5]
     seed_everything(seed)
     env = pruning_env(setting, METHODS[method], budget, compensation, seed)
@@ -70,12 +71,17 @@ def transfer(setting: Setting, key: tuple, options: argparse.Namespace) -> None:
     source = (options.source, budget, options.learned, method, seed)
     if not options.unlearned:
         adopt(agent, plan_place(options.plans, source).with_suffix(".pt"))
-    seen, _ = env.reset(seed=seed)
-    (decision,) = agent.act([seen], generator(seed, "transfer"), greedy=True)
-    found = measure(setting, env.space.plan(decision.action), compensation, seed)
+    if options.evaluations:
+        plan = search(env, agent, evaluations=options.evaluations, batch=8, seed=seed).plan
+    else:
+        seen, _ = env.reset(seed=seed)
+        (decision,) = agent.act([seen], generator(seed, "transfer"), greedy=True)
+        plan = env.space.plan(decision.action)
+    found = measure(setting, plan, compensation, seed)
     learned = "nothing" if options.unlearned else options.source
-    append(options.out, {**dict(zip(KEYS, key, strict=False)), "learned_on": learned, **found})
-    print(*key, learned, round(found["accuracy"], 4), flush=True)
+    named = {"learned_on": learned, "evaluations": options.evaluations}
+    append(options.out, {**dict(zip(KEYS, key, strict=False)), **named, **found})
+    print(*key, learned, options.evaluations, round(found["accuracy"], 4), flush=True)
 
 
 def recovery(setting: Setting, key: tuple, options: argparse.Namespace) -> None:
@@ -106,6 +112,7 @@ def main() -> None:
     parser.add_argument("--network", default="resnet56")
     parser.add_argument("--source", default="resnet20", help="of transfer: learned on this one")
     parser.add_argument("--learned", default="none", help="of transfer: compensation there")
+    parser.add_argument("--evaluations", type=int, default=0, help="of transfer: a search after it")
     parser.add_argument("--unlearned", action="store_true", help="of transfer: a fresh agent")
     parser.add_argument("--budgets", type=float, nargs="+", default=[0.5])
     parser.add_argument("--compensation", default="gram")
@@ -122,7 +129,10 @@ def main() -> None:
     setting = load(options.network, options.data, options.weights, options.one_look)
     extra = {
         "refit": ((("images", options.images),)),
-        "transfer": (("learned_on", "nothing" if options.unlearned else options.source),),
+        "transfer": (
+            ("learned_on", "nothing" if options.unlearned else options.source),
+            ("evaluations", options.evaluations),
+        ),
         "recovery": (("epochs", EPOCHS[-1]),),
     }[options.mode]
     for budget in options.budgets:
