@@ -74,13 +74,15 @@ def test_layers_keep_the_fraction_that_is_asked_for(cnn):
             assert len(plan.kept[layer]) >= width / 4
 
 
-@pytest.mark.parametrize("name", ["resnet20", "shufflenet_v1", "mobilenet_v1"])
+@pytest.mark.parametrize(
+    "name", ["resnet20", pytest.param("shufflenet_v2", marks=pytest.mark.slow)]
+)
 def test_on_networks_whose_layers_are_coupled_the_subnet_runs(name):
     network = build_network(name).eval()
     graph = extract(network, torch.zeros(1, 3, 32, 32))
-    found = FilterSpace(graph, l1(network, graph), Budget(sparsity=0.9))
+    found = FilterSpace(graph, l1(network, graph), Budget(sparsity=0.6))
     plan = found.sample(rng())
-    assert int(found.kept(plan).sum()) == round(0.1 * graph.num_units)
+    assert int(found.kept(plan).sum()) == round(0.4 * graph.num_units)
     assert prune(network, graph, plan)(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
 
 
