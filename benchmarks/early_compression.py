@@ -45,11 +45,11 @@ from gnnrl.training.recipe import TrainingRecipe
 SMALL = {"encoder": "plain", "hidden": 16, "layers": 1}
 SEARCHERS: Mapping[str, dict[str, Any]] = {
     "random": {},
-    "annealing": {"cooling": 0.99},
+    "annealing": {"cooling": 0.98},
     "reinforce": {
         **SMALL,
         "learning_rate": 0.02,
-        "table_learning_rate": 0.1,
+        "table_learning_rate": 0.2,
         "credit_decay": 0.9,
     },
 }
@@ -207,8 +207,8 @@ def main() -> None:
     parser.add_argument("--snapshots", type=int, nargs="+", default=[0], help="that are searched")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--evaluations", type=int, default=480, help="of each searcher")
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--evaluations", type=int, default=160, help="of each searcher")
     parser.add_argument(
         "--out", type=Path, default=Path("benchmarks/results/early_compression.csv")
     )

@@ -1,0 +1,125 @@
+"""The tables of `benchmarks.early_compression`, from its rows.
+
+    python -m benchmarks.early_compression_table benchmarks/results/early_compression.csv
+    python -m benchmarks.early_compression_table benchmarks/results/early_compression_cifar10.csv \
+        --thesis
+
+Test accuracy in %, mean and standard deviation over seeds. Beside it the difference to the best of
+as many random plans, paired by seed and sparsity, in points and in standard errors: two and more
+are told as better or worse. `--thesis` puts the thesis's numbers (table 5.8) in brackets.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+CLEAR = 2.0  # standard errors
+THESIS = {
+    ("magnitude", "late"): (80.41, 78.68, 71.10, None),
+    ("magnitude_sign", "late"): (78.47, 77.72, 71.35, 74.24),
+    ("annealing", "initial"): (78.08, 77.64, 75.97, 70.19),
+    ("annealing", "late"): (79.53, 78.59, 77.31, 73.88),
+    ("random", "initial"): (78.72, 76.78, 75.06, 71.83),
+}
+SPARSITIES = (0.5, 0.6, 0.7, 0.8)
+
+
+def named(rows: pd.DataFrame) -> pd.DataFrame:
+    """With a line of the table for each row: the method, and the weights it looked at."""
+    late = rows["snapshot"] > 0
+    when = np.where(late, "late", "initial")
+    return rows.assign(when=when, line=rows["method"] + ", " + when)
+
+
+def gain(ours: pd.DataFrame, other: pd.DataFrame) -> tuple[float, float, int]:
+    """Mean difference in points, its standard error, pairs of (sparsity, seed)."""
+    both = ours.merge(other, on=["sparsity", "seed"], suffixes=("", "_other"))
+    difference = 100 * (both["accuracy"] - both["accuracy_other"]).to_numpy()
+    if len(difference) < 2:
+        return float("nan"), float("nan"), len(difference)
+    error = float(difference.std(ddof=1) / len(difference) ** 0.5)
+    return float(difference.mean()), error, len(difference)
+
+
+def told(mean: float, error: float) -> str:
+    """In words, by how many standard errors."""
+    if not error > 0:
+        return "the same" if mean == 0 else "too few runs"
+    ratio = mean / error
+    if abs(ratio) < CLEAR:
+        return f"not told apart ({ratio:+.1f} s.e.)"
+    return f"{'better' if ratio > 0 else 'worse'} ({ratio:+.1f} s.e.)"
+
+
+def table(rows: pd.DataFrame, thesis: bool) -> str:
+    """Markdown: a line for each method."""
+    rows = named(rows)
+    sparsities = sorted(rows["sparsity"].unique())
+    control = rows[rows["line"] == "random, initial"]
+    head = ["method, weights searched", *(f"{100 * s:.0f} %" for s in sparsities)]
+    head += ["against random", "verdict"]
+    lines = [_line(head), _line(["---"] * len(head))]
+    for line in rows["line"].unique():
+        part = rows[rows["line"] == line]
+        cells = [_cell(part[part["sparsity"] == s], s, thesis) for s in sparsities]
+        if line == "random, initial":
+            lines.append(_line([line, *cells, "", "the control"]))
+            continue
+        mean, error, pairs = gain(part, control)
+        lines.append(
+            _line([line, *cells, f"{mean:+.2f} ± {error:.2f} ({pairs})", told(mean, error)])
+        )
+    return "\n".join(lines)
+
+
+def _line(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _cell(part: pd.DataFrame, sparsity: float, thesis: bool) -> str:
+    if not len(part):
+        return ""
+    scores = 100 * part["accuracy"]
+    spread = f" ± {scores.std():.2f}" if len(scores) > 1 else ""
+    key = part["method"].iloc[0], part["when"].iloc[0]
+    known = THESIS.get(key, ())
+    theirs = known[SPARSITIES.index(sparsity)] if known and sparsity in SPARSITIES else None
+    return f"{scores.mean():.2f}{spread}" + (f" [{theirs}]" if thesis and theirs else "")
+
+
+def shuffles(rows: pd.DataFrame) -> str:
+    """What is lost when the filters that a criterion keeps change places within their layers."""
+    lines = []
+    for method in rows["method"].unique():
+        control = rows[rows["method"] == f"{method}_shuffled"]
+        if len(control):
+            mean, error, pairs = gain(rows[rows["method"] == method], control)
+            lines.append(f"{method} against its shuffle: {mean:+.2f} ± {error:.2f} points "
+                         f"({pairs} pairs): {told(mean, error)}")  # fmt: skip
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("rows", type=Path)
+    parser.add_argument("--thesis", action="store_true", help="the thesis's numbers in brackets")
+    options = parser.parse_args()
+    rows = pd.read_csv(options.rows)
+    kind = rows.iloc[0]
+    print(
+        f"{kind['data']}, {kind['network']}, {kind['epochs']} epochs, "
+        f"{rows['seed'].nunique()} seeds, {rows['plans'].max()} plans for each searcher; dense "
+        f"network {100 * rows['dense_accuracy'].mean():.2f} %; the narrowest layer of all "
+        f"{len(rows)} subnets keeps {rows['narrowest'].min()} filter(s)"
+    )
+    if options.thesis:
+        print("in brackets the thesis: 4 times the width, 90 epochs, all of CIFAR-10, best epoch")
+    print(f"\n{table(rows, options.thesis)}\n\n{shuffles(rows)}")
+
+
+if __name__ == "__main__":
+    main()
