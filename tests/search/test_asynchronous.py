@@ -52,8 +52,9 @@ def same(one, other):
     return all(torch.equal(a, b) for a, b in pairs)
 
 
-@pytest.mark.parametrize("staleness", [0, 8])
-@pytest.mark.parametrize("env", [Pruning, lambda: Target("binary", static=False, steps=2)])
+@pytest.mark.parametrize(
+    "env, staleness", [(Pruning, 8), (lambda: Target("binary", static=False, steps=2), 0)]
+)
 def test_one_worker_is_the_synchronous_algorithm_exactly(env, staleness):
     parameters = {"max_staleness": staleness}
     synchronous, _ = run(env=env(), parameters=parameters)
@@ -94,8 +95,7 @@ def test_the_synchronous_algorithm_is_advantage_actor_critic():
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("staleness", [0, 1, 3])
-@pytest.mark.parametrize("order", range(3))
+@pytest.mark.parametrize("staleness, order", [(0, 0), (1, 1), (3, 2)])
 def test_staleness_is_bounded_and_every_evaluation_is_spent_once(staleness, order):
     found, pool = run(5, order=order, batch=2, parameters={"max_staleness": staleness})
     rows = found.evaluations
@@ -121,9 +121,11 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("size", [1, 4])
-@pytest.mark.parametrize("after", [1, 7, 24, 36])
-def test_a_search_cut_short_goes_on_and_loses_no_evaluation(size, after, tmp_path):
+SLOWER = [pytest.param(size, k, marks=pytest.mark.slow) for size in (1, 4) for k in (1, 12, 36)]
+
+
+@pytest.mark.parametrize("size, after", [(1, 24), (4, 7), *SLOWER])
+def test_a_search_cut_short_goes_on_and_spends_what_is_left(size, after, tmp_path):
     whole, pool = run(size)
     total = len(pool.shared.env.evaluated)
 
@@ -143,7 +145,9 @@ def test_a_search_cut_short_goes_on_and_loses_no_evaluation(size, after, tmp_pat
     agent = build_agent("a3c", env, seed=0, **TINY)
     rest = Here(Shared(env, agent), size)
     found = search(env, agent, workers=rest, **arguments)
-    assert len(found.evaluations) == 30
+    assert sum(row["cost"] for row in found.evaluations) in (29, 30)  # the last one may be known
+    fresh = [row["plan"] for row in found.evaluations if not row["cached"]]
+    assert len(fresh) == len(set(fresh))
     if size == 1:
         assert same(found, whole) and found.evaluations == whole.evaluations
         assert len(pool.shared.env.evaluated) + len(rest.shared.env.evaluated) == total
@@ -172,8 +176,16 @@ def test_an_environment_that_cannot_be_stepped_is_named():
         search(env, agent, evaluations=4, workers=Here(Shared(env, agent)))
 
 
-@pytest.mark.parametrize("name", ["ppo", "random", "reinforce", "evolution", "annealing"])
-@pytest.mark.parametrize("env", [Pruning, lambda: Target("continuous", static=False)])
+@pytest.mark.parametrize(
+    "name, env",
+    [
+        ("reinforce", Pruning),
+        ("annealing", Pruning),
+        ("random", lambda: Target("continuous", static=False)),
+        pytest.param("ppo", Pruning, marks=pytest.mark.slow),
+        pytest.param("evolution", Pruning, marks=pytest.mark.slow),
+    ],
+)
 def test_workers_change_nothing_for_agents_that_wait_for_a_batch(name, env):
     def found(workers):
         task = env()
