@@ -165,6 +165,13 @@ class Search(Section):
     own: dict[str, Any] | None = None  # of an agent named package.module:function
 
     @model_validator(mode="after")
+    def _agent_suits_the_space(self) -> Search:
+        refuse_misfits(self.space, self.agent, self.budget.sparsity)
+        refuse_steps(self.space, self.max_steps, self.prior)
+        refuse_constraint(self.reward.kind, self.students is not None)
+        return self
+
+    @model_validator(mode="after")
     def _has_its_agent(self) -> Search:
         optional = {name for name, field in Search.model_fields.items() if not field.is_required()}
         name = self.agent_section
@@ -172,13 +179,6 @@ class Search(Section):
             raise ValueError(f"has no settings of its agent {self.agent}: add 'search.{name}'")
         if "bottleneck" in (self.importance, self.prior) and self.bottleneck is None:
             raise ValueError("has no settings of its gates: add 'search.bottleneck'")
-        return self
-
-    @model_validator(mode="after")
-    def _agent_suits_the_space(self) -> Search:
-        refuse_misfits(self.space, self.agent, self.budget.sparsity)
-        refuse_steps(self.space, self.max_steps, self.prior)
-        refuse_constraint(self.reward.kind, self.students is not None)
         return self
 
     @property
