@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from gnnrl.errors import UserError
 from gnnrl.search.agents.build import build_agent
@@ -164,6 +166,34 @@ def test_a_search_goes_on_after_its_driver_was_killed(tmp_path):
     begun = len(evaluated(tmp_path / "log"))
     total = sum(not row["cached"] for row in whole.evaluations)
     assert 10 <= before < total and begun <= total + 2  # those that ran when it was killed
+
+
+def call(stage, *words):
+    """Run a stage of the preset n2n in this process, made small."""
+    small = ("pretrain.recipe.epochs=1", "search.evaluations=5", "search.batch=3",
+             "search.students.recipe.epochs=1")  # fmt: skip
+    settings = [word for setting in small for word in ("--set", setting)]
+    app = importlib.import_module(f"stages.{stage}").app
+    arguments = ["--params", str(ROOT / "experiments" / "n2n.yaml"), *map(str, words), *settings]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.ray
+def test_the_stage_trains_the_same_students_on_workers(cluster, tmp_path, monkeypatch):
+    monkeypatch.setenv("GNNRL_SCRATCH", str(tmp_path / "scratch"))
+    final, graph = tmp_path / "final.safetensors", tmp_path / "graph.json"
+    call("pretrain", "--out", tmp_path)
+    call("extract", "--network", final, "--out", tmp_path)
+    files = "--pretrain", tmp_path, "--graph", graph
+    call("search", *files, "--out", tmp_path / "here")
+    workers = "search.ray={workers: 2, cpus: 1, gpus: 0, timeout_s: 300}"
+    call("search", *files, "--out", tmp_path / "there", "--set", workers)
+    names = sorted(p.relative_to(tmp_path / "here") for p in (tmp_path / "here").rglob("*.*"))
+    assert sum(name.suffix == ".safetensors" for name in names) >= 2
+    for name in names:
+        here, there = (tmp_path / where / name for where in ("here", "there"))
+        assert here.read_bytes() == there.read_bytes(), name
 
 
 def test_without_ray_one_sentence_says_how_to_install_it(monkeypatch):
