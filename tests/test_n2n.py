@@ -21,9 +21,9 @@ SHORT = ("pretrain.recipe.epochs=2", "train.recipe.epochs=1", "search.students.k
 FEW = ("search.evaluations=5", "search.batch=2", "search.students.recipe.epochs=1")
 
 
-def run(stage: str, *settings: str) -> None:
+def run(stage: str, *settings: str, preset: Path = PRESET) -> None:
     """Run a stage in this process and fail with what it said if it fails."""
-    words = ["--params", str(PRESET)]
+    words = ["--params", str(preset)]
     for setting in settings:
         words += ["--set", setting]
     result = CliRunner().invoke(importlib.import_module(f"stages.{stage}").app, words)
@@ -82,6 +82,23 @@ def test_layers_go_students_are_kept_and_what_remains_is_shrunk(checkout):
     shrunk = checkpoint.restore()
     assert sum(p.numel() for p in shrunk.parameters()) <= 0.5 * parameters
     assert shrunk(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+
+
+def test_the_preset_of_the_example_starts_on_other_images(checkout):
+    small = (
+        "data.name=digits",
+        "data.reward_images=300",
+        "network.input_shape=[3, 8, 8]",
+        "pretrain.recipe.epochs=1",
+        "search.evaluations=3",
+        "search.batch=1",
+        "search.students.recipe.epochs=1",
+    )
+    for stage in ("pretrain", "extract", "search"):
+        run(stage, *small, preset=PRESET.with_name("n2n-cifar10.yaml"))
+    table = rows(checkout / "artifacts" / "search" / "evaluations.csv")
+    assert 0 < len(table) <= 3
+    assert max(float(row["x_factor"]) for row in table) > 1
 
 
 def test_a_killed_search_keeps_its_best_students(checkout, monkeypatch):
