@@ -122,7 +122,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1024)
     parser.add_argument("--data", type=Path, default=Path("../shared/data/cifar10-fragment"))
     parser.add_argument("--weights", type=Path, default=Path("../shared/data/weights"))
-    parser.add_argument("--plans", type=Path, default=Path("artifacts/pruning_search"))
+    parser.add_argument("--plans", type=Path, default=Path(".gnnrl/pruning_search"))
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     options.out = options.out or Path(f"benchmarks/results/pruning_{options.mode}.csv")

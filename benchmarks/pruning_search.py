@@ -178,7 +178,7 @@ def main() -> None:
     parser.add_argument("--one-look", action="store_true", help="calibration images of seed 0")
     parser.add_argument("--images", type=Path, default=Path("../shared/data/cifar10-fragment"))
     parser.add_argument("--weights", type=Path, default=Path("../shared/data/weights"))
-    parser.add_argument("--plans", type=Path, default=Path("artifacts/pruning_search"))
+    parser.add_argument("--plans", type=Path, default=Path(".gnnrl/pruning_search"))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/pruning_search.csv"))
     options = parser.parse_args()
     for path in (options.images, options.weights):

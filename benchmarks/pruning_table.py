@@ -12,9 +12,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 KEYS = ["network", "budget", "compensation"]
 SAMPLES = 10_000
@@ -73,22 +77,26 @@ def draw(curves: pd.DataFrame, path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    groups = list(curves.groupby(KEYS, sort=False))
+    searched = curves.groupby([*KEYS, "method"])["spent"].transform("nunique") > 5
+    several = searched.groupby([curves[k] for k in KEYS]).transform("any")
+    groups = list(curves[several].groupby(KEYS, sort=False))  # where something was searched
+    colours = {m: f"C{i}" for i, m in enumerate(curves["method"].unique())}
+    marks = {m: "oxs^"[i // 10] for i, m in enumerate(colours)}
     figure, axes = pyplot.subplots(
         1, len(groups), figsize=(5 * len(groups), 4), squeeze=False, layout="constrained"
     )
     for axis, (key, part) in zip(axes[0], groups, strict=True):
         for method, runs in part.groupby("method", sort=False):
-            _line(axis, method, runs)
+            _line(axis, method, runs, {"color": colours[method], "marker": marks[method]})
         axis.set_title(f"{key[0]}, flops {key[1]}, compensation {key[2]}", fontsize=10)
         axis.set_xlabel("evaluation equivalents")
         axis.set_ylabel("best reward so far (−divergence)")
         axis.grid(alpha=0.3)
-        axis.legend(fontsize=8)
+        axis.legend(fontsize=8, loc="lower right")
     figure.savefig(path, dpi=110)
 
 
-def _line(axis: object, method: str, runs: pd.DataFrame) -> None:
+def _line(axis: Axes, method: str, runs: pd.DataFrame, look: dict[str, str]) -> None:
     """One method: its mean over seeds, and the range of its seeds."""
     grid = np.arange(1.0, runs["spent"].max() + 1)
     lines = []
@@ -99,10 +107,10 @@ def _line(axis: object, method: str, runs: pd.DataFrame) -> None:
     seen = np.isfinite(lines).all(0)
     known = np.array(lines)[:, seen]
     if known.shape[1] < 2:  # plans without a search: a point
-        axis.scatter(runs["spent"].mean(), runs["best"].mean(), label=method, s=25)
+        axis.scatter(runs["spent"].mean(), runs["best"].mean(), label=method, s=25, **look)
         return
-    (drawn,) = axis.plot(grid[seen], known.mean(0), label=method)
-    axis.fill_between(grid[seen], known.min(0), known.max(0), color=drawn.get_color(), alpha=0.15)
+    axis.plot(grid[seen], known.mean(0), label=method, markevery=15, markersize=4, **look)
+    axis.fill_between(grid[seen], known.min(0), known.max(0), color=look["color"], alpha=0.15)
 
 
 def main() -> None:
