@@ -89,7 +89,8 @@ class SwapAnnealing:
         for seen in observations:
             ask, state = subsets.Choice.of(seen), self.state
             if state.current is None:
-                order = subsets.draw(torch.zeros(ask.size), ask, generator)
+                alike = torch.zeros(ask.size)
+                order = subsets.best(alike, ask) if greedy else subsets.draw(alike, ask, generator)
                 chosen = torch.from_numpy(subsets.as_mask(order, ask.size))
             else:
                 require_size(state.current, seen, "annealing")
