@@ -20,6 +20,10 @@ from gnnrl.pruning.plan import PruningPlan
 from gnnrl.report import sweep
 
 PRESET = Path(__file__).parents[1] / "experiments" / "early-compression.yaml"
+SHORT = (
+    "search.reward.training="
+    "{epochs: 0.5, batch_size: 64, learning_rate: 0.05, momentum: 0.9, weight_decay: 0}"
+)
 SMALL = (
     "network.name=basic_cnn_eighth",
     "pretrain.recipe.epochs=2",
@@ -104,8 +108,7 @@ def test_criteria_are_agents_of_the_same_pipeline(agent, checkout):
 def test_a_reward_after_a_short_training(checkout):
     for stage in ("pretrain", "extract"):
         run(stage)
-    training = "{epochs: 0.5, batch_size: 64, learning_rate: 0.05, momentum: 0.9, weight_decay: 0}"
-    run("search", f"search.reward.training={training}", "search.evaluations=20")
+    run("search", SHORT, "search.evaluations=20")
     figures = json.loads((checkout / "search" / "metrics.json").read_text())["search"]
     per_plan = (3 * 569 + 300) / 500  # half an epoch forward and back, and the reward images
     assert figures["evaluations"] == pytest.approx(figures["plans"] * per_plan)
@@ -131,6 +134,7 @@ def test_a_sparsity_that_would_empty_a_layer_ends_in_one_sentence_before_anythin
         (("search.agent=evolution",), "agent evolution, which cannot choose a number of filters"),
         (("search.space=channels",), "a budget of sparsity, which counts filters"),
         (("search.max_steps=2",), "decided in one go"),
+        ((SHORT, "search.reward.race=100"), "a race, which scores subnets without training"),
         (("search.budget.sparsity=1",), "'search.budget.sparsity' must be less than 1"),
         (
             ("search.budget.sparsity=null", "search.budget.flops=0.5"),

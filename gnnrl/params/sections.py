@@ -39,6 +39,7 @@ from gnnrl.params.suits import (
     refuse_constraint,
     refuse_misfits,
     refuse_steps,
+    refuse_trainings,
     settings_of,
 )
 from gnnrl.params.training import Distillation, Recipe, Rescore, Students
@@ -168,6 +169,8 @@ class Search(Section):
     def _agent_suits_the_space(self) -> Search:
         refuse_misfits(self.space, self.agent, self.budget.sparsity)
         refuse_steps(self.space, self.max_steps, self.prior)
+        short = self.reward.training is not None
+        refuse_trainings(short, self.students is not None, self.reward.race)
         refuse_constraint(self.reward.kind, self.students is not None)
         return self
 

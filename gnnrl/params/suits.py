@@ -61,3 +61,16 @@ def refuse_constraint(reward: str, students: bool) -> None:
             "has the reward n2n_constrained, which students are eased into: add "
             "'search.students', or set 'search.reward.kind' to n2n"
         )
+
+
+def refuse_trainings(short: bool, students: bool, race: int) -> None:
+    """Raise `ValueError` where subnets are to be trained before their reward in two ways."""
+    if short and students:
+        raise ValueError(
+            "has 'reward.training' and 'students', which both train subnets: leave one out"
+        )
+    if short and race:
+        raise ValueError(
+            "has 'reward.training' and a race, which scores subnets without training: set "
+            "'search.reward.race' to 0"
+        )
