@@ -75,7 +75,8 @@ def _connect(ray: ModuleType, settings: RaySettings) -> None:
             ray.init(address=address, **quiet)
         except (ConnectionError, ValueError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
-            raise UserError(f"{ADDRESS}={address}: no cluster answers there ({reason})") from error
+            said = f"no cluster answers there, or not without its token ({reason})"
+            raise UserError(f"{ADDRESS}={address}: {said}") from error
         return
     ray.init(
         address="local",
@@ -169,8 +170,7 @@ class RayWorkers:
 
     def close(self) -> None:
         """End the workers."""
-        busy = [actor for actor, _ in self._busy.values()]
-        for actor in [*self._starting.values(), *self._free, *busy]:
+        for actor in [*self._starting.values(), *self._free, *(a for a, _ in self._busy.values())]:
             self._ray.kill(actor)
 
     def _start(self) -> None:
