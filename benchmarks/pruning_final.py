@@ -91,10 +91,17 @@ def recovery(setting: Setting, key: tuple, options: argparse.Namespace) -> None:
     for epochs in (0, *EPOCHS):
         subnet = refitted(setting, plan, options.images, key[4])
         if epochs:
-            recipe = TrainingRecipe(epochs, learning_rate=0.02, schedule="one_cycle")
+            recipe = TrainingRecipe(
+                epochs, learning_rate=options.learning_rate, schedule="one_cycle"
+            )
             train(subnet, setting.train, recipe, seed=key[4])
         right = correct(subnet.eval(), setting.report)
-        row = {**named, "epochs": epochs, "accuracy": float(right.mean())}
+        row = {
+            **named,
+            "learning_rate": options.learning_rate,
+            "epochs": epochs,
+            "accuracy": float(right.mean()),
+        }
         append(options.out, {**row, "correct": packed(right)})
         print(*key, epochs, round(float(right.mean()), 4), flush=True)
 
@@ -118,6 +125,7 @@ def main() -> None:
     parser.add_argument("--compensation", default="gram")
     parser.add_argument("--methods", nargs="+", default=["uniform", "random", "ppo"])
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--learning-rate", type=float, default=0.002, help="of recovery")
     parser.add_argument("--one-look", action="store_true", help="calibration images of seed 0")
     parser.add_argument("--images", type=int, default=1024)
     parser.add_argument("--data", type=Path, default=Path("../shared/data/cifar10-fragment"))
