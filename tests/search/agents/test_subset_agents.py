@@ -99,7 +99,7 @@ class Killed(Exception):
 @pytest.mark.parametrize("name", ["reinforce", "annealing"])
 def test_a_search_that_is_killed_ends_as_one_that_is_not(name, tmp_path):
     def run(journal, limit=None):
-        space, count = Chosen(20), [0]
+        space, count = Chosen(40), [0]
 
         def evaluate(plans):
             count[0] += len(plans)
