@@ -54,10 +54,12 @@ class Chosen:
         return float(self.worth[kept].sum() / self.optimum + self.twisted * both.mean())
 
 
-def best_of(name: str, evaluations: int, space: Chosen, seed: int = 0, **settings: Any) -> float:
+def best_of(
+    name: str, evaluations: int, space: Chosen, seed: int = 0, batch: int = 8, **settings: Any
+) -> float:
     env = PruningEnv(space, space.evaluate)
     agent = build_agent(name, env, seed=seed, **{**SETTINGS[name], **settings})
-    return search(env, agent, evaluations=evaluations, batch=8, seed=seed).reward
+    return search(env, agent, evaluations=evaluations, batch=batch, seed=seed).reward
 
 
 @pytest.mark.parametrize("name", ["reinforce", "annealing"])
@@ -69,7 +71,7 @@ def test_the_best_20_of_40_are_found(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["reinforce", "annealing"])
 def test_the_best_480_of_960_are_found_within_3000_evaluations(name):
-    assert best_of(name, 3000, Chosen(960)) >= 0.99
+    assert best_of(name, 3000, Chosen(960), batch=16) >= 0.99
 
 
 @pytest.mark.slow
