@@ -44,6 +44,7 @@ def test_the_file_is_at_most_sixty_lines():
     assert len(FILE.read_text().splitlines()) <= 60
 
 
+@pytest.mark.slow
 def test_a_trained_agent_colours_unseen_graphs_with_two_colours(example, agent):
     generator = torch.Generator().manual_seed(0)
 
@@ -60,6 +61,7 @@ def test_a_trained_agent_colours_unseen_graphs_with_two_colours(example, agent):
     assert np.mean([count == 2 for count in learned]) >= 0.9
 
 
+@pytest.mark.slow
 def test_the_agent_scales_to_graphs_twice_as_large(example, agent):
     generator = torch.Generator()
 

@@ -210,6 +210,7 @@ t.run("ppo", evaluations=24, env=env, journal=Path(sys.argv[1]))
 """
 
 
+@pytest.mark.slow
 def test_a_search_killed_by_sigkill_ends_as_if_it_had_not_been(tmp_path):
     root = Path(__file__).parents[2]
     environment = {**os.environ, "PYTHONPATH": str(root)}

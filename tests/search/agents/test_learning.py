@@ -55,5 +55,6 @@ def test_ppo_learns_what_only_the_neighbours_tell():
     assert solved("ppo", "continuous", 1000, 32, blind, **task) < 0.8
 
 
+@pytest.mark.slow
 def test_ppo_learns_over_several_steps():
     assert solved("ppo", "continuous", 300, steps=3) >= 3 * 0.85
