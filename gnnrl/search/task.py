@@ -144,7 +144,7 @@ def pruning_task(
             batch_size=batch_size,
             compensate=solve,
         )
-        images, labels = next(iter(reward_images.batches(len(reward_images), device())))
+        images, labels = mixed(reward_images, seed)
         evaluate = measure(images, labels)
         if training is not None:
             short = ShortTraining(**training)
@@ -156,6 +156,17 @@ def pruning_task(
     seen += scored.forward_images + (0 if trained is None else trained.forward_images)
     env.spent = seen / EQUIVALENT
     return env
+
+
+def mixed(images: Labelled, seed: int) -> tuple[Tensor, Tensor]:
+    """Return all images and labels in an order drawn by the seed: folders come class by class.
+
+    Parts of them, for batch statistics and races, then have all classes.
+    """
+    whole, labels = next(iter(images.batches(len(images), device())))
+    order = torch.randperm(len(labels), generator=generator(seed, "order of reward images"))
+    order = order.to(labels.device)
+    return whole[order], labels[order]
 
 
 def _scores(

@@ -12,7 +12,7 @@ from gnnrl.errors import UserError
 from gnnrl.graph.extract import extract
 from gnnrl.networks.build import build_network
 from gnnrl.search.evaluator import EQUIVALENT, Evaluator
-from gnnrl.search.task import pruning_task
+from gnnrl.search.task import mixed, pruning_task
 
 GENERATOR = torch.Generator().manual_seed(0)
 IMAGES = Images(
@@ -73,3 +73,14 @@ def test_a_prior_of_channels_is_refused_by_a_space_that_decides_others():
 def test_a_race_is_run_on_as_many_reward_images_as_asked():
     assert task_of(race=6).evaluate.cost == (6 + 24) / EQUIVALENT
     assert isinstance(task_of(race=0).evaluate, Evaluator)
+
+
+def test_the_first_reward_images_are_of_all_classes_also_where_folders_come_class_by_class():
+    labels = torch.arange(10).repeat_interleave(8)
+    values = labels.to(torch.uint8)[:, None, None, None].expand(80, 3, 4, 4)
+    by_class = Images(values, labels, Transform(mean=(0.0,) * 3, std=(1.0,) * 3))
+    images, given = mixed(by_class, seed=0)
+    assert len(set(given[:40].tolist())) == 10
+    assert torch.equal((255 * images[:, 0, 0, 0]).round().long(), given), "labels went with images"
+    assert torch.equal(given.sort().values, labels)
+    assert torch.equal(mixed(by_class, seed=0)[1], given)
