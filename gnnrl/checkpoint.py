@@ -141,7 +141,8 @@ class Checkpoint:
             "protected": self.protected,
             "epoch": self.epoch,
         }
-        return save(dict(self.state), {HEADER: json.dumps(recipe, sort_keys=True)})
+        state = {key: value.contiguous() for key, value in self.state.items()}
+        return save(state, {HEADER: json.dumps(recipe, sort_keys=True)})
 
 
 def _copied(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

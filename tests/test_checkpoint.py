@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -116,3 +117,13 @@ def test_weights_of_another_network_are_refused(checkpoint):
     other = Checkpoint("resnet32", 10, SHAPE, checkpoint.state)
     with pytest.raises(UserError, match="do not fit resnet32"):
         other.restore()
+
+
+def test_weights_in_another_order_of_memory_are_saved_as_well(network, checkpoint, tmp_path):
+    turned = {
+        key: value.to(memory_format=torch.channels_last) if value.ndim == 4 else value
+        for key, value in network.state_dict().items()
+    }
+    replace(checkpoint, state=turned).save(tmp_path / "a")
+    checkpoint.save(tmp_path / "b")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()

@@ -175,3 +175,18 @@ def test_the_preset_starts_and_its_plan_uses_the_budget_up(preset, checkout):
     assert 0.97 * budget <= cost(graph, plan).flops / cost(graph).flops <= budget
     with (checkout / "artifacts" / "search" / "evaluations.csv").open() as file:
         assert len(list(csv.DictReader(file))) == small.plans
+
+
+def test_early_compression_starts_on_cifar10_and_trains_only_what_stays(checkout):
+    preset = EXPERIMENTS / "early-compression-cifar10.yaml"
+    params = yaml.safe_load(preset.read_text())
+    make_cifar10(checkout / params["data"]["root"], 4)
+    settings = ["data.reward_images=20", "pretrain.snapshots=[1]", "search.evaluations=1"]
+    for stage in ("pretrain", "train"):
+        settings += [f"{stage}.recipe.epochs=1", f"{stage}.recipe.milestones=[1]"]
+    for stage in ("pretrain", "extract", "search", "prune", "train"):
+        run(stage, preset, settings)
+    plan = PruningPlan.load(checkout / "artifacts" / "search" / "plan.json")
+    stay = round((1 - params["search"]["budget"]["sparsity"]) * 960)
+    assert sum(map(len, plan.kept.values())) == stay
+    assert (checkout / "artifacts" / "train" / "subnet.safetensors").is_file()
