@@ -31,8 +31,7 @@ from tests.cutting import (
 
 FAST = (
     "basic_cnn resnet20 mobilenet_v1 shufflenet_v1 vgg16_bn torchvision/resnet18 "
-    "torchvision/squeezenet1_1 torchvision/shufflenet_v2_x0_5 "
-    "torchvision/mobilenet_v3_small"
+    "torchvision/squeezenet1_1 torchvision/shufflenet_v2_x0_5"
 ).split()
 TRANSFORMERS = ("vit", "swin", "maxvit")
 CNNS = [
@@ -91,7 +90,7 @@ def test_cut_equals_masked_at_every_level(name: str, keep_ratio: float) -> None:
     _hold(name, keep_ratio, seed=2)
 
 
-@pytest.mark.parametrize("name", ["resnet20", "shufflenet_v1"])
+@pytest.mark.parametrize("name", ["resnet20", "mobilenet_v1"])
 def test_keeping_everything_changes_nothing(name: str) -> None:
     network, image = _network(name)
     graph = extract(network, image)

@@ -55,6 +55,7 @@ def students(network: nn.Module, schooling: Schooling | None = None, **settings)
     return Students(network, graph, images(48, 1), images(20, 2), own, **settings)
 
 
+@pytest.mark.slow
 def test_equal_plans_get_equal_evaluations_in_any_order_and_process(network):
     first = students(network)([PLAN, OTHER])
     second = students(network)([OTHER, PLAN])[::-1]

@@ -55,6 +55,7 @@ def test_the_gates_of_a_bottleneck_are_a_prior_that_is_charged_for():
     assert middle != plain.space.uniform() and env.space.used(middle) <= 0.5
 
 
+@pytest.mark.slow
 def test_gates_may_order_channels_only_or_say_how_many_only():
     ordered, counted = task_of(criterion="bottleneck"), task_of(prior="bottleneck")
     assert ordered.space.uniform() != task_of().space.uniform()

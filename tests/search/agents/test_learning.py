@@ -38,7 +38,7 @@ def test_one_graph_is_solved(name, kind, best):
 @pytest.mark.parametrize(
     "kind, best",
     [
-        ("continuous", 0.85),
+        pytest.param("continuous", 0.85, marks=pytest.mark.slow),
         pytest.param("binary", 0.9, marks=pytest.mark.slow),
         pytest.param("categorical", 0.97, marks=pytest.mark.slow),
     ],

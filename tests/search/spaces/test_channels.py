@@ -33,7 +33,7 @@ def resnet20() -> ChannelSpace:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("resource", ["flops", "parameters"])
-@pytest.mark.parametrize("fraction", [0.2, 0.5, 0.9])
+@pytest.mark.parametrize("fraction", [0.2, 0.9])
 def test_random_plans_use_up_the_budget_and_never_exceed_it(name, resource, fraction):
     space = space_of(name, Budget(**{resource: fraction}))
     generator = torch.Generator().manual_seed(0)
