@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from pathlib import Path
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
 from gnnrl.checkpoint import Checkpoint
 from gnnrl.errors import UserError
@@ -18,6 +16,7 @@ from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.params import check, read_yaml
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.report import sweep
+from tests import stage_runs
 
 PRESET = Path(__file__).parents[1] / "experiments" / "early-compression.yaml"
 SHORT = (
@@ -33,16 +32,8 @@ SMALL = (
 )
 
 
-def call(stage: str, *settings: str):
-    words = ["--params", str(PRESET)]
-    for setting in (*SMALL, *settings):
-        words += ["--set", setting]
-    return CliRunner().invoke(importlib.import_module(f"stages.{stage}").app, words)
-
-
 def run(stage: str, *settings: str) -> None:
-    result = call(stage, *settings)
-    assert result.exit_code == 0, result.stderr or result.exception
+    stage_runs.run(stage, PRESET, (*SMALL, *settings))
 
 
 @pytest.fixture
@@ -120,9 +111,9 @@ def test_a_sparsity_that_would_empty_a_layer_ends_in_one_sentence_before_anythin
 ):
     for stage in ("pretrain", "extract"):
         run(stage)
-    result = call("search", "search.budget.sparsity=0.99")
-    assert result.exit_code == 1
-    assert "leaves 1 of 120 filters" in result.stderr and result.stderr.count("\n") == 1
+    code, said = stage_runs.outcome("search", PRESET, (*SMALL, "search.budget.sparsity=0.99"))
+    assert code == 1
+    assert "leaves 1 of 120 filters" in said and said.count("\n") == 1
     assert not (checkout / "search").exists()
 
 
@@ -152,9 +143,9 @@ def test_a_sparsity_that_would_empty_a_layer_ends_in_one_sentence_before_anythin
     ],
 )
 def test_what_does_not_fit_is_refused_by_the_first_stage_in_one_sentence(settings, said, checkout):
-    result = call("pretrain", *settings)
-    assert result.exit_code == 1
-    assert said in result.stderr and result.stderr.count("\n") == 1
+    code, message = stage_runs.outcome("pretrain", PRESET, (*SMALL, *settings))
+    assert code == 1
+    assert said in message and message.count("\n") == 1
     assert not checkout.exists()
 
 

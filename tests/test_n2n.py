@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import csv
-import importlib
 import json
 from pathlib import Path
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
 from gnnrl.checkpoint import Checkpoint
 from gnnrl.pruning.plan import PruningPlan
+from tests import stage_runs
 
 pytestmark = pytest.mark.slow
 
@@ -22,14 +21,7 @@ FEW = ("search.evaluations=5", "search.batch=2", "search.students.recipe.epochs=
 
 
 def run(stage: str, *settings: str, preset: Path = PRESET) -> None:
-    """Run a stage in this process and fail with what it said if it fails."""
-    words = ["--params", str(preset)]
-    for setting in settings:
-        words += ["--set", setting]
-    result = CliRunner().invoke(importlib.import_module(f"stages.{stage}").app, words)
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == 0, result.stderr
+    stage_runs.run(stage, preset, settings)
 
 
 def rows(path: Path) -> list[dict[str, str]]:

@@ -7,10 +7,9 @@ folder made to look like one; nothing but sizes is overridden.
 from __future__ import annotations
 
 import csv
-import importlib
 import pickle
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +20,12 @@ import torch
 import yaml
 from PIL import Image
 from torchvision import models
-from typer.testing import CliRunner
 
 from gnnrl.graph.cost import cost
 from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.networks.build import TORCHVISION, build_network
 from gnnrl.pruning.plan import PruningPlan
+from tests.stage_runs import run
 
 pytestmark = pytest.mark.slow
 
@@ -126,17 +125,6 @@ def make_weights(checkout: Path, network: Mapping[str, Any], weights: str) -> No
         content = {"state_dict": {f"module.{key}": state[key] for key in state}, "best_prec1": 93.0}
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save(content, path)
-
-
-def run(stage: str, preset: Path, settings: Sequence[str]) -> None:
-    """Run a stage in this process and fail with what it said if it fails."""
-    words = ["--params", str(preset)]
-    for setting in settings:
-        words += ["--set", setting]
-    result = CliRunner().invoke(importlib.import_module(f"stages.{stage}").app, words)
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == 0, result.stderr
 
 
 @pytest.fixture

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
-from typer.testing import CliRunner
 
 from gnnrl.checkpoint import Checkpoint
 from gnnrl.errors import UserError
 from gnnrl.graph.extract import extract
+from tests.stage_runs import run
 
 ROOT = Path(__file__).parents[1]
 STAGES = ("pretrain", "extract", "search", "prune", "train", "evaluate")
@@ -59,10 +58,7 @@ def test_a_protected_part_that_cannot_be_read_stays_as_it_is_from_images_to_subn
     monkeypatch.setenv("GNNRL_SCRATCH", str(tmp_path / "scratch"))
     monkeypatch.chdir(tmp_path)
     for stage in STAGES:
-        words = ["--params", str(ROOT / "params.yaml")]
-        words += [word for setting in settings for word in ("--set", setting)]
-        result = CliRunner().invoke(importlib.import_module(f"stages.{stage}").app, words)
-        assert result.exit_code == 0, result.stderr
+        run(stage, ROOT / "params.yaml", settings)
     dense, subnet = (
         Checkpoint.load(tmp_path / "artifacts" / name).restore()
         for name in ("pretrain/final.safetensors", "train/subnet.safetensors")

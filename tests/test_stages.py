@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import html
-import importlib
 import json
 import re
 import shutil
@@ -15,7 +14,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
 from gnnrl.checkpoint import Checkpoint
 from gnnrl.graph.cost import cost
@@ -23,6 +21,7 @@ from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.pruning.plan import PruningPlan
 from stages import _cli
 from stages.__main__ import COMMANDS, STAGES
+from tests import stage_runs
 
 ROOT = Path(__file__).parents[1]
 SMALL = [
@@ -48,15 +47,8 @@ def outcome(
     stage: str, *arguments: object, params: Path | None = None, small: bool = True
 ) -> tuple[int, str]:
     """Run a stage in this process; return its exit code and what it wrote to stderr."""
-    app = importlib.import_module(f"stages.{stage}").app
-    words = ["--params", str(params or ROOT / "params.yaml")]
-    for override in SMALL if small else ():
-        words += ["--set", override]
-    words += [str(argument) for argument in arguments]
-    result = CliRunner().invoke(app, words)
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result.exit_code, result.stderr
+    settings = SMALL if small else ()
+    return stage_runs.outcome(stage, params or ROOT / "params.yaml", settings, *arguments)
 
 
 def everything(artifacts: Path) -> None:
