@@ -20,6 +20,7 @@ from torch_geometric.data import Data
 from gnnrl.graph.cost import cost_of_units, kept_length
 from gnnrl.graph.graph import ChannelGroup, ComputationalGraph, Node
 from gnnrl.pruning.importance import Importance
+from gnnrl.search.encoding import first_number, two_way
 
 KINDS = (
     "input",
@@ -197,8 +198,8 @@ def _operations(graph: ComputationalGraph, shares: _Shares) -> np.ndarray:
             math.log2(max(width[node.name], 1)) / 12,
             math.log2(max(width[node.inputs[0]], 1)) / 12 if node.inputs else 0.0,
             math.log2(max(spatial, 1)) / 16,
-            _first(node.attributes.get("kernel_size", 0)) / 7,
-            _first(node.attributes.get("stride", 0)) / 4,
+            first_number(node.attributes.get("kernel_size", 0)) / 7,
+            first_number(node.attributes.get("stride", 0)) / 4,
             math.log2(max(int(node.attributes.get("groups", 1)), 1)) / 10,
             float(_depthwise(node)),
         )
@@ -270,12 +271,4 @@ def _edges(graph: ComputationalGraph) -> tuple[Tensor, Tensor]:
                 units = channels.units
                 groups = np.unique(owner[units[units >= 0]]) if len(owner) else []
                 pairs += [(len(graph.nodes) + int(g), i, kind) for g in groups]
-    forward = torch.tensor(pairs, dtype=torch.long).reshape(-1, 3)
-    both = torch.cat([forward, forward[:, [1, 0, 2]] + torch.tensor([0, 0, 1])])
-    return both[:, :2].t().contiguous(), torch.eye(len(EDGES))[both[:, 2]]
-
-
-def _first(value: object) -> int:
-    if isinstance(value, list):
-        return int(value[0])
-    return int(value) if isinstance(value, int) else 0
+    return two_way(pairs, len(EDGES))

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from gnnrl.graph.graph import ComputationalGraph, Node
+from gnnrl.search.encoding import first_number, two_way
 
 TYPES = {"conv": 1, "linear": 2, "activation": 3, "norm": 4, "pool": 5}
 """Type of a layer as the example numbers it; 0 for all else."""
@@ -65,8 +66,8 @@ class LayerView:
 
 def eight_features(graph: ComputationalGraph, node: Node, place: int) -> list[float]:
     """The example's features of a layer, as it has them: counts and indices, not scaled."""
-    kernel, stride = (_first(node.attributes.get(k, 0)) for k in ("kernel_size", "stride"))
-    padding = _first(node.attributes.get("padding", 0))
+    kernel, stride = (first_number(node.attributes.get(k, 0)) for k in ("kernel_size", "stride"))
+    padding = first_number(node.attributes.get("padding", 0))
     same = float(node.attributes.get("padding") == "same" or 2 * padding == kernel - 1)
     of_kind = {
         "conv": (node.shape[0], kernel, stride, same),
@@ -125,12 +126,4 @@ def _edges(
         pairs += [(index[name], first + p, 2) for name in sorted(inside)]
         pairs += [(first + q, first + p, 4) for q, other in enumerate(sets) if other < inside]
     pairs += [(first + p, first + p + 1, 6) for p, _ in enumerate(pairwise(sets))]
-    forward = torch.tensor(pairs, dtype=torch.long).reshape(-1, 3)
-    both = torch.cat([forward, forward[:, [1, 0, 2]] + torch.tensor([0, 0, 1])])
-    return both[:, :2].t().contiguous(), torch.eye(len(EDGES))[both[:, 2]]
-
-
-def _first(value: object) -> int:
-    if isinstance(value, list):
-        return int(value[0])
-    return int(value) if isinstance(value, int) else 0
+    return two_way(pairs, len(EDGES))
