@@ -259,6 +259,24 @@ def test_a_constrained_reward_is_for_students(values):
         check(put(values, "search.reward.kind", "n2n_constrained"))
 
 
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"statistics_images": -1}, "must be at least 0, got -1"),
+        ({"statistics_images": 64, "statistics": "kept"}, "64, but the statistics kept, which"),
+        ({"statistics_images": 64, "statistics": "images"}, "set 'statistics_images' to 0, or"),
+        ({"statistics_images": 200, "batch_size": 100}, "expected at most the batch_size 100"),
+        ({"statistics_images": 301}, "is 301, expected at most the 300 of 'data.reward_images'"),
+    ],
+)
+def test_statistics_come_from_reward_images_that_are_there(values, changed, said):
+    for key, value in changed.items():
+        values = put(values, f"search.reward.{key}", value)
+    with pytest.raises(UserError) as caught:
+        check(values)
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
 def test_students_are_put_together_from_their_section():
     from gnnrl.search.schooling import schooling
 

@@ -79,6 +79,16 @@ class Params(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _statistics_are_of_reward_images(self) -> Params:
+        wanted, there = self.search.reward.statistics_images, self.data.reward_images
+        if wanted > there:
+            raise ValueError(
+                f"'search.reward.statistics_images' is {wanted}, expected at most the {there} of "
+                "'data.reward_images': set it to 0 for all of them"
+            )
+        return self
+
 
 def load_params(stage: str, path: Path, overrides: Sequence[str] = ()) -> SimpleNamespace:
     """Check all of the file at `path` and return the sections of `stage` as attributes.

@@ -38,6 +38,7 @@ from gnnrl.params.suits import (
     RANKINGS,
     refuse_constraint,
     refuse_misfits,
+    refuse_statistics,
     refuse_steps,
     refuse_trainings,
     settings_of,
@@ -109,12 +110,18 @@ class Reward(Section):
 
     kind: RewardKind
     statistics: Literal["matched", "batch", "images", "kept"]
+    statistics_images: CountOrNone = 0  # absent: all of them
     recalibration_images: Count
     compensation: Literal["none", "gram"]
     precision: Literal["float32", "bfloat16"]
     batch_size: Count
     race: CountOrNone
     training: ShortTraining | None = None
+
+    @model_validator(mode="after")
+    def _statistics_can_be_measured(self) -> Reward:
+        refuse_statistics(self.statistics, self.statistics_images, self.batch_size)
+        return self
 
 
 class Bottleneck(Section):
@@ -206,6 +213,7 @@ class Search(Section):
             "compensation": self.reward.compensation,
             "reward": self.reward.kind,
             "statistics": self.reward.statistics,
+            "statistics_images": self.reward.statistics_images,
             "recalibration_images": self.reward.recalibration_images,
             "precision": self.reward.precision,
             "batch_size": self.reward.batch_size,

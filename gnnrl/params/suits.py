@@ -74,3 +74,17 @@ def refuse_trainings(short: bool, students: bool, race: int) -> None:
             "has 'reward.training' and a race, which scores subnets without training: set "
             "'search.reward.race' to 0"
         )
+
+
+def refuse_statistics(statistics: str, images: int, batch_size: int) -> None:
+    """Raise `ValueError` where batch norm cannot take its statistics from so many images."""
+    if images and statistics not in ("matched", "batch"):
+        raise ValueError(
+            f"has statistics_images {images}, but the statistics {statistics}, which are not of "
+            "reward images: set 'statistics_images' to 0, or 'statistics' to matched or batch"
+        )
+    if images > batch_size:
+        raise ValueError(
+            f"has statistics_images {images}, which pass at once, expected at most the batch_size "
+            f"{batch_size}: lower the first or raise the second"
+        )

@@ -22,6 +22,7 @@ from gnnrl.graph.cost import Cost, cost
 from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.graph.units import kept_units
 from gnnrl.named import named
+from gnnrl.pruning.folding import FoldedSubnet
 from gnnrl.pruning.gram import GramSolve
 from gnnrl.pruning.matching import match, norm_moments
 from gnnrl.pruning.plan import PruningPlan
@@ -70,8 +71,9 @@ class Evaluator:
     statistics: of batch norm in the cut network.  `matched`: as the reward images pass, each norm
     gives the mean and variance that the dense one gives for them; `batch`: those of the reward
     images with the old scale (both without labels or a second pass); `kept`: the dense network's;
-    a tensor `[M, C, H, W]`: measured
-    anew on these images first.
+    a tensor `[M, C, H, W]`: measured anew on these images first.
+    statistics_images: so many of the reward images, the first ones, give `matched` and `batch`
+    statistics for all of them, and norms are folded into convolutions; 0: every batch its own.
     reward: a key of `REWARDS`, or `package.module:function`, called with `Measured`.
     precision: what the subnet computes in; bfloat16 is faster on processors that have it and ranks
     plans alike.
@@ -86,6 +88,7 @@ class Evaluator:
         labels: Tensor,
         *,
         statistics: str | Tensor = "batch",
+        statistics_images: int = 0,
         reward: str = "accuracy",
         precision: torch.dtype = torch.float32,
         batch_size: int = 512,
@@ -93,13 +96,19 @@ class Evaluator:
     ) -> None:
         if isinstance(statistics, str) and statistics not in STATISTICS:
             raise UserError(f"unknown statistics {statistics!r}, expected one of {STATISTICS}")
+        if statistics_images and (isinstance(statistics, Tensor) or statistics == "kept"):
+            raise UserError(
+                f"statistics_images {statistics_images} with statistics that reward images do not "
+                "give, expected 0: set it so, or take matched or batch statistics"
+            )
         self.graph, self.labels = graph, labels
         self.reward, self._reward = reward, named(reward, REWARDS, "reward")
         self._batch_size, self._statistics = batch_size, statistics
         with torch.no_grad():
             self._dense = _logits(network.eval(), images, batch_size)
         matched = isinstance(statistics, str) and statistics == "matched"
-        norms = norm_moments(network, graph, images, batch_size) if matched else {}
+        first = images[: statistics_images or len(images)]
+        norms = norm_moments(network, graph, first, batch_size) if matched else {}
         self._norms = {name: found.to(precision) for name, found in norms.items()}
         self._dense_cost = cost(graph)
         self._prepare = lambda net: net.to(precision, memory_format=torch.channels_last).eval()
@@ -108,7 +117,9 @@ class Evaluator:
             self._statistics = self._ready(statistics, precision)
         self._slot = Slot(Surgeon(network, graph), self._prepare)
         self._compensate = compensate
-        how = {"statistics": statistics, "reward": reward, "precision": precision,
+        self._first, self._folded = statistics_images, None
+        how = {"statistics": statistics, "statistics_images": statistics_images,
+               "reward": reward, "precision": precision,
                "batch_size": batch_size, "compensate": compensate}  # fmt: skip
         self.on = partial(Evaluator, network, graph, **how)
         self.images = len(images)
@@ -151,10 +162,20 @@ class Evaluator:
         """What the cut network says about the reward images `[N, K]`."""
         with torch.inference_mode():
             subnet = self.cut(plan)
+            if self._first:
+                return self._folded_logits(subnet)
             if isinstance(self._statistics, str) and self._statistics != "kept":
                 with batch_statistics(subnet):
                     return _logits(subnet, self._images, self._batch_size)
             return _logits(subnet, self._images, self._batch_size)
+
+    def _folded_logits(self, subnet: nn.Module) -> Tensor:
+        if self._folded is None or self._folded.subnet is not subnet:
+            self._folded = FoldedSubnet(subnet)
+        first, size = self._first, self._batch_size
+        rest = (self._images[k : k + size] for k in range(first, len(self._images), size))
+        logits = [self._folded.first(self._images[:first]), *map(self._folded, rest)]
+        return torch.cat(logits).float()
 
     def cut(self, plan: PruningPlan) -> nn.Module:
         """The network of a plan as it is run, but for batch statistics; until the next call."""

@@ -56,6 +56,7 @@ def pruning_task(
     latency_table: str | None,
     reward: str,
     statistics: str,
+    statistics_images: int = 0,
     recalibration_images: int,
     compensation: str,
     precision: str,
@@ -83,7 +84,8 @@ def pruning_task(
     latency_table: a file, for a budget of latency.  looked: a look at the calibration images that
     was taken before; the search is charged for it all the same.
     statistics: of batch norm, as `Evaluator` has it, or "images": measured on as many training
-    images as `recalibration_images` says.  precision: a key of PRECISIONS.
+    images as `recalibration_images` says.  statistics_images: as `Evaluator` has it.
+    precision: a key of PRECISIONS.
     race: reward images on which the plans of a batch race (`Racing`); 0: no race.
     initial: the network as it was initialised, for the criterion magnitude_sign.
     training: the fields of `ShortTraining`: subnets are trained before they are scored.
@@ -139,6 +141,7 @@ def pruning_task(
             network,
             graph,
             statistics=given,
+            statistics_images=statistics_images,
             reward=reward,
             precision=PRECISIONS[precision],
             batch_size=batch_size,

@@ -101,6 +101,35 @@ def test_bfloat16_ranks_plans_alike(network, space):
     assert np.corrcoef(rewards)[0, 1] > 0.95
 
 
+@pytest.mark.parametrize("statistics", ["matched", "batch"])
+def test_with_statistics_of_all_images_folding_changes_nothing(network, space, statistics):
+    generator = torch.Generator().manual_seed(3)
+    plain = evaluator(network, space, statistics=statistics)
+    folded = evaluator(network, space, statistics=statistics, statistics_images=len(IMAGES))
+    for plan in (space.sample(generator), space.uniform()):
+        expected = plain.logits(plan)
+        torch.testing.assert_close(folded.logits(plan), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_statistics_of_a_few_images_serve_all_in_whatever_parts_they_pass(network, space):
+    options = {"statistics": "matched", "statistics_images": 12, "reward": "loss"}
+    whole, parts = (evaluator(network, space, batch_size=n, **options) for n in (40, 13))
+    generator = torch.Generator().manual_seed(1)
+    plans = [space.sample(generator) for _ in range(3)]
+    assert whole(plans) == whole(plans[::-1])[::-1]
+    for plan in plans:
+        torch.testing.assert_close(whole.logits(plan), parts.logits(plan), rtol=1e-3, atol=1e-3)
+    assert whole.cost == pytest.approx(40 / 500)  # none of them passes twice
+    one = evaluator(network, space, statistics="matched", reward="loss").logits(plans[0])
+    assert not torch.allclose(one, whole.logits(plans[0]), rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("statistics", ["kept", IMAGES[:10]], ids=["kept", "images"])
+def test_only_statistics_of_reward_images_come_from_the_first_of_them(network, space, statistics):
+    with pytest.raises(UserError, match=r"statistics_images 8 .* expected 0: set it so, or take"):
+        evaluator(network, space, statistics=statistics, statistics_images=8)
+
+
 def test_costs_are_counted_in_evaluation_equivalents(network, space):
     assert evaluator(network, space).cost == pytest.approx(40 / 500)
     assert evaluator(network, space, statistics=IMAGES[:10]).cost == pytest.approx(50 / 500)
