@@ -56,7 +56,15 @@ Probability = Annotated[Float, Field(ge=0, le=1)]
 Sparsity = Annotated[Float, Field(ge=0, lt=1)]
 Space = Annotated[str, one_of("channels", "weights", "filters", "layers")]
 Encoder = Annotated[str, one_of("plain", "multi_stage")]
-REWARD_KINDS = ("accuracy", "loss", "divergence", "n2n", "n2n_constrained", "sagemaker")
+REWARD_KINDS = (
+    "accuracy",
+    "loss",
+    "divergence",
+    "jensen_shannon",
+    "n2n",
+    "n2n_constrained",
+    "sagemaker",
+)
 RewardKind = Annotated[str, one_of(*REWARD_KINDS)]
 Weights = Annotated[str, BeforeValidator(_weights)]
 

@@ -44,6 +44,7 @@ REWARDS: dict[str, Callable[[Measured], float]] = {
     "accuracy": lambda m: m.accuracy,
     "loss": lambda m: -m.loss,
     "divergence": lambda m: -m.divergence,
+    "jensen_shannon": lambda m: -m.jensen_shannon,
     "n2n": n2n,
     "n2n_constrained": n2n,  # `Students` see to the constraint
     "sagemaker": sagemaker,
@@ -58,10 +59,21 @@ def measured(logits: Tensor, dense: Tensor, labels: Tensor, price: Cost, whole: 
         accuracy=_accuracy(logits, labels),
         loss=float(F.nll_loss(log_p, labels)),
         divergence=float(F.kl_div(log_p, log_dense, log_target=True, reduction="batchmean")),
+        jensen_shannon=jensen_shannon(log_p, log_dense),
         dense_accuracy=_accuracy(dense, labels),
         flops_kept=price.flops / whole.flops,
         parameters_kept=price.parameters / whole.parameters,
     )
+
+
+def jensen_shannon(log_p: Tensor, log_q: Tensor) -> float:
+    """Mean Jensen-Shannon divergence of log-probabilities `[N, K]`, in [0, ln 2] (Lin 1991).
+
+    Bounded: an image on which a subnet is confidently wrong counts once, not without limit.
+    """
+    log_m = torch.logaddexp(log_p, log_q) - math.log(2.0)
+    both = [F.kl_div(log_m, x, log_target=True, reduction="batchmean") for x in (log_p, log_q)]
+    return float(both[0] + both[1]) / 2
 
 
 class Evaluator:

@@ -62,13 +62,15 @@ class Measured:
     """What a reward may depend on: the subnet on the reward images, and what it costs.
 
     accuracy, dense_accuracy: in [0, 1].  loss: mean cross-entropy.  divergence: mean
-    Kullback-Leibler divergence from the dense network.
+    Kullback-Leibler divergence from the dense network; jensen_shannon: that of Jensen and Shannon,
+    in [0, ln 2].
     flops_kept, parameters_kept: fractions of the dense network's, (0, 1].
     """
 
     accuracy: float
     loss: float
     divergence: float
+    jensen_shannon: float
     dense_accuracy: float
     flops_kept: float
     parameters_kept: float

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.distance import jensenshannon
 from torch.nn import functional as F
 
 from gnnrl.errors import UserError
@@ -15,7 +16,7 @@ from gnnrl.pruning.importance import l1
 from gnnrl.pruning.recalibration import recalibrate
 from gnnrl.pruning.slot import Slot
 from gnnrl.pruning.surgery import Surgeon, prune
-from gnnrl.search.evaluator import Evaluator
+from gnnrl.search.evaluator import Evaluator, jensen_shannon
 from gnnrl.search.spaces.channels import ChannelSpace
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -78,10 +79,25 @@ def test_batch_statistics_are_those_of_recalibration_on_the_same_batch(network, 
     torch.testing.assert_close(found, expected.detach(), rtol=1e-3, atol=1e-4)
 
 
-def test_the_dense_network_diverges_from_itself_by_nothing(network, space):
+@pytest.mark.parametrize("reward", ["divergence", "jensen_shannon"])
+def test_the_dense_network_diverges_from_itself_by_nothing(network, space, reward):
     whole = ChannelSpace(space.graph, l1(network, space.graph), 1.0).uniform()
-    found = evaluator(network, space, statistics="kept", reward="divergence").evaluate(whole)
+    found = evaluator(network, space, statistics="kept", reward=reward).evaluate(whole)
     assert found.reward == pytest.approx(0.0, abs=1e-6)
+
+
+def test_jensen_shannon_agrees_with_scipy_and_is_symmetric():
+    generator = torch.Generator().manual_seed(4)
+    p, q = torch.randn(2, 5, 10, generator=generator, dtype=torch.float64).log_softmax(2)
+    distance = jensenshannon(p.exp().numpy(), q.exp().numpy(), axis=1)  # its square root
+    assert jensen_shannon(p, q) == pytest.approx(float((distance**2).mean()))
+    assert jensen_shannon(p, q) == pytest.approx(jensen_shannon(q, p))
+
+
+def test_a_confidently_wrong_image_counts_for_ln_2_and_no_more():
+    right, wrong = torch.tensor([[50.0, -50.0]]), torch.tensor([[-5000.0, 5000.0]])
+    found = jensen_shannon(right.double().log_softmax(1), wrong.double().log_softmax(1))
+    assert found == pytest.approx(np.log(2.0))
 
 
 def test_equal_plans_get_equal_evaluations_in_any_order(network, space):

@@ -124,7 +124,7 @@ def test_what_stops_the_training_is_the_status(network, monkeypatch, error, stat
 
 
 def seen(accuracy: float, parameters_kept: float) -> Measured:
-    return Measured(accuracy, 0.0, 0.0, 0.81, 1.0, parameters_kept)
+    return Measured(accuracy, 0.0, 0.0, 0.0, 0.81, 1.0, parameters_kept)
 
 
 def test_rewards_are_those_of_the_paper_and_of_the_example():
