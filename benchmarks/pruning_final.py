@@ -21,6 +21,7 @@ from torch import nn
 from benchmarks.pruning_methods import METHODS
 from benchmarks.pruning_search import (
     KEYS,
+    KIND,
     Setting,
     append,
     correct,
@@ -54,8 +55,8 @@ def refitted(setting: Setting, plan: PruningPlan, images: int, seed: int) -> nn.
 
 def refit(setting: Setting, key: tuple, options: argparse.Namespace) -> None:
     """One plan, compensated: a row."""
-    plan = PruningPlan.load(plan_place(options.plans, key[:5]))
-    right = correct(refitted(setting, plan, options.images, key[4]).eval(), setting.report)
+    plan = PruningPlan.load(plan_place(options.plans, key))
+    right = correct(refitted(setting, plan, options.images, key[-1]).eval(), setting.report)
     row = {**dict(zip(KEYS, key, strict=False)), "images": options.images}
     append(options.out, {**row, "accuracy": float(right.mean()), "correct": packed(right)})
     print(*key, options.images, round(float(right.mean()), 4), flush=True)
@@ -63,12 +64,12 @@ def refit(setting: Setting, key: tuple, options: argparse.Namespace) -> None:
 
 def transfer(setting: Setting, key: tuple, options: argparse.Namespace) -> None:
     """One agent of the other network: what it plans for this one at first sight, or finds."""
-    _, budget, compensation, method, seed = key[:5]
+    _, budget, compensation, kind, method, seed = key
     seed_everything(seed)
     env = pruning_env(setting, METHODS[method], budget, compensation, seed)
     settings = dict(METHODS[method].settings)
     agent = build_agent(METHODS[method].agent, env, seed=seed, **settings)
-    source = (options.source, budget, options.learned, method, seed)
+    source = (options.source, budget, options.learned, kind, method, seed)
     if not options.unlearned:
         adopt(agent, plan_place(options.plans, source).with_suffix(".pt"))
     if options.evaluations:
@@ -86,15 +87,15 @@ def transfer(setting: Setting, key: tuple, options: argparse.Namespace) -> None:
 
 def recovery(setting: Setting, key: tuple, options: argparse.Namespace) -> None:
     """One plan, refitted, then trained for 1, 5 and 10 epochs, each course from the start."""
-    plan = PruningPlan.load(plan_place(options.plans, key[:5]))
+    plan = PruningPlan.load(plan_place(options.plans, key))
     named = dict(zip(KEYS, key, strict=False))
     for epochs in (0, *EPOCHS):
-        subnet = refitted(setting, plan, options.images, key[4])
+        subnet = refitted(setting, plan, options.images, key[-1])
         if epochs:
             recipe = TrainingRecipe(
                 epochs, learning_rate=options.learning_rate, schedule="one_cycle"
             )
-            train(subnet, setting.train, recipe, seed=key[4])
+            train(subnet, setting.train, recipe, seed=key[-1])
         right = correct(subnet.eval(), setting.report)
         row = {
             **named,
@@ -146,7 +147,7 @@ def main() -> None:
     for budget in options.budgets:
         for seed in range(options.seeds):
             for name in options.methods:
-                key = (options.network, budget, options.compensation, name, seed)
+                key = (options.network, budget, options.compensation, KIND, name, seed)
                 if not done(options.out, key, extra):
                     MODES[options.mode](setting, key, options)
 

@@ -43,6 +43,7 @@ METHODS = {
     "ppo around bottleneck": Method("ppo", prior="bottleneck", settings=_ppo()),
     "evolution": Method("evolution", prior="reconstruction", settings=_around(sigma=0.1)),
     "annealing": Method("annealing", prior="reconstruction", settings=_around(step=0.2)),
+    "ddpg": Method("ddpg", prior="reconstruction", settings=_around(warmup=16, noise_std=0.1)),
     "ppo": Method("ppo", prior="reconstruction", settings=_ppo()),
     "ppo without prior": Method("ppo", settings=_ppo(initial_std=0.7)),
     "ppo, features blanked": Method("ppo", prior="reconstruction", settings=_ppo(blind=True)),

@@ -45,7 +45,9 @@ from gnnrl.search.loop import SearchResult, search
 WEIGHTS = {"resnet20": "resnet20-12fca82f.th", "resnet56": "resnet56-4bfd9763.th"}
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 RECALIBRATION, CALIBRATION = 512, 1024
-KEYS = ("network", "budget", "compensation", "method", "seed")
+KEYS = ("network", "budget", "compensation", "kind", "method", "seed")
+KIND = "jensen_shannon"
+"""Of reward. An earlier series of runs had `divergence`; each row says which one it was."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +111,7 @@ def pruning_env(
         prior=method.prior,
         calibration_images=CALIBRATION,
         latency_table=None,
-        reward="divergence",
+        reward=KIND,
         statistics="matched",
         recalibration_images=RECALIBRATION,
         compensation=compensation,
@@ -189,14 +191,14 @@ def main() -> None:
         for compensation in options.compensation:
             for seed in range(options.first_seed, options.first_seed + options.seeds):
                 for name in options.methods:
-                    key = (options.network, budget, compensation, name, seed)
+                    key = (options.network, budget, compensation, KIND, name, seed)
                     if not done(options.out, key):
                         one(setting, key, options)
 
 
 def one(setting: Setting, key: tuple, options: argparse.Namespace) -> None:
     """One run: its row, its curve, its plan."""
-    _, budget, compensation, name, seed = key
+    _, budget, compensation, _, name, seed = key
     figures, found = run(setting, METHODS[name], budget, compensation, seed, options.evaluations)
     named = dict(zip(KEYS, key, strict=True))
     place = plan_place(options.plans, key)

@@ -1,9 +1,12 @@
 """The table and the curves of `benchmarks.pruning_search`, from its rows.
 
-    python -m benchmarks.pruning_table benchmarks/results/pruning_search_*.csv
+    python -m benchmarks.pruning_table benchmarks/results/pruning_search_80.csv
+    python -m benchmarks.pruning_table benchmarks/results/pruning_refit.csv
+    python -m benchmarks.pruning_table benchmarks/results/pruning_search_80.csv \\
+        benchmarks/results/pruning_transfer.csv --ours "ppo learned on resnet20"
 
 Accuracy on the half of the test images that no search has seen, mean and standard deviation over
-seeds.  The difference of `ppo` to each other method is paired: the probability that it is not
+seeds.  The difference of ours to each other method is paired: the probability that it is not
 positive by a bootstrap over seeds, and by one over seeds and images.  A method that does not
 depend on the seed of the search has one row, which is compared with all seeds.
 """
@@ -20,7 +23,7 @@ import pandas as pd
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-KEYS = ["network", "budget", "compensation"]
+KEYS = ["network", "budget", "compensation", "kind"]
 SAMPLES = 10_000
 
 
@@ -46,22 +49,34 @@ def gain(ours: pd.DataFrame, other: pd.DataFrame) -> tuple[float, float, float, 
     return float(difference.mean()), over_seeds, float((np.array(both) <= 0).mean()), len(seeds)
 
 
-def table(rows: pd.DataFrame) -> str:
-    """Markdown: a line per method."""
+def runs(path: Path) -> pd.DataFrame:
+    """Rows of a benchmark, the agents that learned on another network as methods of their own."""
+    rows = pd.read_csv(path)
+    if "images" in rows:
+        rows = rows[rows["images"] == rows["images"].min()]
+    if "learned_on" in rows:
+        rows = rows[rows["evaluations"] == 0]
+        rows = rows.assign(method=rows["method"] + " learned on " + rows["learned_on"])
+    return rows if "spent" in rows else rows.assign(spent=np.nan)
+
+
+def table(rows: pd.DataFrame, our: str = "ppo") -> str:
+    """Markdown: a line per method, and what `our` method is ahead of it."""
     lines = [
-        "| network | flops | compensation | method | equivalents | seeds | accuracy "
-        "| ppo's gain | p over seeds | p over seeds and images |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| network | flops | compensation | reward | method | equivalents | seeds | accuracy "
+        f"| {our}: gain | p over seeds | p over seeds and images |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for key, part in rows.groupby(KEYS, sort=False):
-        ours = part[part["method"] == "ppo"]
+        ours = part[part["method"] == our]
         for method in part["method"].unique():
             own = part[part["method"] == method]
             scores = 100 * own["accuracy"]
             spread = f" ± {scores.std():.2f}" if len(own) > 1 else ""
-            line = f"| {key[0]} | {key[1]} | {key[2]} | {method} | {own['spent'].mean():.0f} "
+            spent = f"{own['spent'].mean():.0f}" if own["spent"].notna().all() else ""
+            line = f"| {' | '.join(map(str, key))} | {method} | {spent} "
             line += f"| {len(own)} | {scores.mean():.2f}{spread} "
-            if method != "ppo" and len(ours):
+            if method != our and len(ours):
                 difference, seeds, both, pairs = gain(ours, own)
                 line += f"| {difference:+.2f} ({pairs} pairs) | {seeds:.4f} | {both:.4f} |"
             else:
@@ -90,7 +105,7 @@ def draw(curves: pd.DataFrame, path: Path) -> None:
             _line(axis, method, runs, {"color": colours[method], "marker": marks[method]})
         axis.set_title(f"{key[0]}, flops {key[1]}, compensation {key[2]}", fontsize=10)
         axis.set_xlabel("evaluation equivalents")
-        axis.set_ylabel("best reward so far (−divergence)")
+        axis.set_ylabel(f"best reward so far (−{key[3]})")
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8, loc="lower right")
     figure.savefig(path, dpi=110)
@@ -116,11 +131,12 @@ def _line(axis: Axes, method: str, runs: pd.DataFrame, look: dict[str, str]) -> 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("rows", type=Path, nargs="+")
+    parser.add_argument("--ours", default="ppo", help="the method that others are compared with")
     parser.add_argument("--picture", type=Path, default=Path("benchmarks/results/pruning.png"))
     options = parser.parse_args()
     files = [path for path in options.rows if not path.stem.endswith("_curves")]
-    rows = pd.concat([pd.read_csv(path) for path in files], ignore_index=True)
-    print(table(rows))
+    rows = pd.concat([runs(path) for path in files], ignore_index=True)
+    print(table(rows, options.ours))
     curves = [p.with_name(f"{p.stem}_curves.csv") for p in files]
     known = [pd.read_csv(p) for p in curves if p.exists()]
     if known:
