@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 KEYS = ["network", "budget", "compensation", "kind"]
 SAMPLES = 10_000
+ACROSS = 4
+"""Pictures side by side."""
 
 
 def images_right(rows: pd.DataFrame) -> np.ndarray:
@@ -97,10 +99,14 @@ def draw(curves: pd.DataFrame, path: Path) -> None:
     groups = list(curves[several].groupby(KEYS, sort=False))  # where something was searched
     colours = {m: f"C{i}" for i, m in enumerate(curves["method"].unique())}
     marks = {m: "oxs^"[i // 10] for i, m in enumerate(colours)}
+    across = min(len(groups), ACROSS)
+    down = -(-len(groups) // across)
     figure, axes = pyplot.subplots(
-        1, len(groups), figsize=(5 * len(groups), 4), squeeze=False, layout="constrained"
+        down, across, figsize=(5 * across, 4 * down), squeeze=False, layout="constrained"
     )
-    for axis, (key, part) in zip(axes[0], groups, strict=True):
+    for axis in axes.flat[len(groups) :]:
+        axis.remove()
+    for axis, (key, part) in zip(axes.flat, groups, strict=False):
         for method, runs in part.groupby("method", sort=False):
             _line(axis, method, runs, {"color": colours[method], "marker": marks[method]})
         axis.set_title(f"{key[0]}, flops {key[1]}, compensation {key[2]}", fontsize=10)
@@ -132,15 +138,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("rows", type=Path, nargs="+")
     parser.add_argument("--ours", default="ppo", help="the method that others are compared with")
+    parser.add_argument("--kind", help="only runs with this reward")
     parser.add_argument("--picture", type=Path, default=Path("benchmarks/results/pruning.png"))
     options = parser.parse_args()
     files = [path for path in options.rows if not path.stem.endswith("_curves")]
     rows = pd.concat([runs(path) for path in files], ignore_index=True)
+    rows = rows[rows["kind"] == (options.kind or rows["kind"])]
     print(table(rows, options.ours))
-    curves = [p.with_name(f"{p.stem}_curves.csv") for p in files]
-    known = [pd.read_csv(p) for p in curves if p.exists()]
+    paths = [p.with_name(f"{p.stem}_curves.csv") for p in files]
+    known = [pd.read_csv(p) for p in paths if p.exists()]
     if known:
-        draw(pd.concat(known, ignore_index=True), options.picture)
+        curves = pd.concat(known, ignore_index=True)
+        draw(curves[curves["kind"] == (options.kind or curves["kind"])], options.picture)
 
 
 if __name__ == "__main__":
