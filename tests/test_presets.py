@@ -44,8 +44,12 @@ class Small:
 
 
 # An evaluation is 500 images. Of two, the first is for two plans which the agent learns from, the
-# second for its greedy one.
-LEARNT = Small(26, ("data.reward_images=250", "search.evaluations=2"), plans=3)
+# second for its greedy one; a look at 20 calibration images costs a quarter of one.
+LEARNT = Small(
+    26,
+    ("data.reward_images=250", "search.evaluations=2", "search.calibration_images=20"),
+    plans=3,
+)
 # One is for the greedy plan alone: more, or 224x224 pixels, are too slow on one core in bfloat16.
 # From 64x64 on all four networks halve images as often as at 224x224.
 GREEDY = Small(
