@@ -51,7 +51,7 @@ def gain(ours: pd.DataFrame, other: pd.DataFrame) -> tuple[float, float, float, 
     return float(difference.mean()), over_seeds, float((np.array(both) <= 0).mean()), len(seeds)
 
 
-def runs(path: Path) -> pd.DataFrame:
+def rows_of(path: Path) -> pd.DataFrame:
     """Rows of a benchmark, the agents that learned on another network as methods of their own."""
     rows = pd.read_csv(path)
     if "images" in rows:
@@ -60,6 +60,11 @@ def runs(path: Path) -> pd.DataFrame:
         rows = rows[rows["evaluations"] == 0]
         rows = rows.assign(method=rows["method"] + " learned on " + rows["learned_on"])
     return rows if "spent" in rows else rows.assign(spent=np.nan)
+
+
+def of_kind(rows: pd.DataFrame, kind: str | None) -> pd.DataFrame:
+    """Rows with this kind of reward; None: all."""
+    return rows if kind is None else rows[rows["kind"] == kind]
 
 
 def table(rows: pd.DataFrame, our: str = "ppo") -> str:
@@ -142,14 +147,12 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, default=Path("benchmarks/results/pruning.png"))
     options = parser.parse_args()
     files = [path for path in options.rows if not path.stem.endswith("_curves")]
-    rows = pd.concat([runs(path) for path in files], ignore_index=True)
-    rows = rows[rows["kind"] == (options.kind or rows["kind"])]
-    print(table(rows, options.ours))
+    rows = pd.concat([rows_of(path) for path in files], ignore_index=True)
+    print(table(of_kind(rows, options.kind), options.ours))
     paths = [p.with_name(f"{p.stem}_curves.csv") for p in files]
     known = [pd.read_csv(p) for p in paths if p.exists()]
     if known:
-        curves = pd.concat(known, ignore_index=True)
-        draw(curves[curves["kind"] == (options.kind or curves["kind"])], options.picture)
+        draw(of_kind(pd.concat(known, ignore_index=True), options.kind), options.picture)
 
 
 if __name__ == "__main__":
