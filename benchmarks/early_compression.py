@@ -26,6 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gnnrl.agents.registry import build_agent
 from gnnrl.data.load import DataRecipe, load_data
 from gnnrl.data.splits import Splits
 from gnnrl.graph.cost import cost
@@ -35,8 +36,7 @@ from gnnrl.networks.build import build_network
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.surgery import prune
 from gnnrl.runtime import seed_everything
-from gnnrl.search import task
-from gnnrl.search.agents.build import build_agent
+from gnnrl.search import build
 from gnnrl.search.loop import search
 from gnnrl.training.evaluate import accuracy
 from gnnrl.training.loop import train
@@ -118,7 +118,7 @@ def found(
 ) -> tuple[PruningPlan, dict[str, Any]]:
     """The plan of a method, and what it took."""
     start = time.process_time()
-    env = task.pruning_task(
+    env = build.pruning_task(
         dense.at(snapshot),
         dense.graph,
         splits.reward,

@@ -27,19 +27,20 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from benchmarks.pruning_search import WEIGHTS, Setting, append, load
-from gnnrl.pruning.folding import FoldedSubnet
+from gnnrl.agents.registry import build_agent
+from gnnrl.evaluation.base import Evaluation
+from gnnrl.evaluation.fused_batch_norm import FoldedSubnet
+from gnnrl.evaluation.one_shot import Evaluator
+from gnnrl.pruning.batch_norm import recalibrate
 from gnnrl.pruning.importance import l1
 from gnnrl.pruning.plan import PruningPlan
-from gnnrl.pruning.recalibration import recalibrate
 from gnnrl.pruning.surgery import prune
-from gnnrl.search.agents.build import build_agent
+from gnnrl.rl.episodes import roll_out
+from gnnrl.rl.rollout import Rollout
+from gnnrl.search.build import mixed
+from gnnrl.search.deferred import rated
 from gnnrl.search.env import PruningEnv
-from gnnrl.search.episodes import rated, roll_out
-from gnnrl.search.evaluator import Evaluator
-from gnnrl.search.reward import Evaluation
-from gnnrl.search.rollout import Rollout
 from gnnrl.search.spaces.channels import ChannelSpace
-from gnnrl.search.task import mixed
 
 IMAGES, FIRST, PLANS = 500, 100, 48
 SPREADS = (1.0, 0.4, 0.1)

@@ -23,15 +23,15 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
+from gnnrl.evaluation.one_shot import Evaluator
+from gnnrl.graph.budget import Budget
 from gnnrl.graph.extract import extract
 from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.networks.build import build_network
+from gnnrl.pruning.batch_norm import batch_statistics
 from gnnrl.pruning.importance import random
 from gnnrl.pruning.plan import PruningPlan
-from gnnrl.pruning.recalibration import batch_statistics
 from gnnrl.runtime import seed_everything
-from gnnrl.search.budget import Budget
-from gnnrl.search.evaluator import Evaluator
 from gnnrl.search.spaces.filters import FilterSpace
 
 REFERENCE = (3.2, 3.7)  # seconds per evaluation of the thesis's code on two cores

@@ -19,17 +19,17 @@ import torch
 from torch import nn
 from torch_geometric.data import Data
 
+from gnnrl.agents.registry import build_agent
+from gnnrl.evaluation.base import Evaluation
+from gnnrl.graph.budget import Budget
 from gnnrl.graph.extract import extract
 from gnnrl.networks.build import build_network
 from gnnrl.pruning.importance import random
-from gnnrl.search.agents.build import build_agent
-from gnnrl.search.budget import Budget
+from gnnrl.rl.rollout import Decision, Rollout
+from gnnrl.rl.subsets import Choice, as_mask, best
 from gnnrl.search.env import PruningEnv
 from gnnrl.search.loop import search
-from gnnrl.search.reward import Evaluation
-from gnnrl.search.rollout import Decision, Rollout
 from gnnrl.search.spaces.filters import FilterSpace
-from gnnrl.search.subsets import Choice, as_mask, best
 
 SMALL = {"hidden": 32, "layers": 1, "encoder": "plain"}
 AGENTS: dict[str, tuple[str, dict[str, Any]]] = {

@@ -22,20 +22,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gnnrl.agents.registry import build_agent
 from gnnrl.data.images import Labelled
 from gnnrl.data.load import DataRecipe, load_data
 from gnnrl.data.splits import Splits
+from gnnrl.evaluation.base import Evaluation
+from gnnrl.evaluation.distilled import Students
+from gnnrl.evaluation.student_settings import Schooling
 from gnnrl.graph.extract import extract
 from gnnrl.networks.build import build_network
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.runtime import generator, seed_everything
-from gnnrl.search.agents.build import build_agent
 from gnnrl.search.env import PruningEnv
 from gnnrl.search.loop import search
-from gnnrl.search.reward import Evaluation
-from gnnrl.search.schooling import Schooling
 from gnnrl.search.spaces.layers import LayerSpace
-from gnnrl.search.students import Students
 from gnnrl.training.evaluate import accuracy
 from gnnrl.training.loop import train
 from gnnrl.training.recipe import TrainingRecipe

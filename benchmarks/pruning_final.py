@@ -32,13 +32,13 @@ from benchmarks.pruning_search import (
     plan_place,
     pruning_env,
 )
-from gnnrl.calibration import calibration_images, mirrored
-from gnnrl.pruning.compensation import compensate
+from gnnrl.agents.registry import build_agent
+from gnnrl.agents.transfer import adopt
+from gnnrl.data.calibration import calibration_images, mirrored
+from gnnrl.pruning.compensation.sequential import compensate
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.surgery import Surgeon
 from gnnrl.runtime import generator, seed_everything
-from gnnrl.search.agents.build import build_agent
-from gnnrl.search.agents.transfer import adopt
 from gnnrl.search.loop import search
 from gnnrl.training.loop import train
 from gnnrl.training.recipe import TrainingRecipe

@@ -24,21 +24,21 @@ import torch
 from torch import nn
 
 from benchmarks.pruning_methods import METHODS, Method
-from gnnrl.calibration import calibration_images
+from gnnrl.agents.registry import build_agent
+from gnnrl.data.calibration import calibration_images
 from gnnrl.data.images import Images
 from gnnrl.data.load import DataRecipe, load_data
 from gnnrl.graph.extract import extract
 from gnnrl.graph.graph import ComputationalGraph
-from gnnrl.graph.units import kept_units
+from gnnrl.graph.unit_mapping import kept_units
 from gnnrl.networks.build import build_network
 from gnnrl.networks.weights import load_weights
-from gnnrl.pruning.gram import GramSolve
-from gnnrl.pruning.matching import recalibrate_matched
+from gnnrl.pruning.batch_norm import recalibrate_matched
+from gnnrl.pruning.compensation.gram import GramSolve
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.surgery import Surgeon
 from gnnrl.runtime import generator, seed_everything
-from gnnrl.search import task
-from gnnrl.search.agents.build import build_agent
+from gnnrl.search import build, looking
 from gnnrl.search.env import PruningEnv
 from gnnrl.search.loop import SearchResult, search
 
@@ -82,16 +82,16 @@ def in_blocks(setting: Setting) -> Setting:
     return replace(setting, graph=graph)
 
 
-def look_of(setting: Setting, seed: int) -> task.Looked:
+def look_of(setting: Setting, seed: int) -> looking.Looked:
     """What a run of this seed knows of the calibration images."""
     return looked_at(setting, 0 if setting.one_look else seed)
 
 
 @cache
-def looked_at(setting: Setting, seed: int) -> task.Looked:
+def looked_at(setting: Setting, seed: int) -> looking.Looked:
     """The look at the calibration images that all methods of a seed share."""
     images = calibration_images(setting.train, CALIBRATION, seed, torch.device("cpu"))
-    return task.look(setting.network, setting.graph, images, generator(seed, "calibration"))
+    return looking.look(setting.network, setting.graph, images, generator(seed, "calibration"))
 
 
 def pruning_env(
@@ -100,7 +100,7 @@ def pruning_env(
     """The task of a method."""
     setting = in_blocks(setting) if method.blocks else setting
     needed = "reconstruction" in (method.criterion, method.prior) or compensation == "gram"
-    return task.pruning_task(
+    return build.pruning_task(
         setting.network,
         setting.graph,
         setting.reward,

@@ -19,7 +19,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gnnrl.search.staleness import Schedule
+from gnnrl.search.parallel.update_schedule import Schedule
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Sleeping:
 
     def __call__(self, plans: Sequence[int]) -> list[object]:
         """Sleep for each plan."""
-        from gnnrl.search.reward import Evaluation
+        from gnnrl.evaluation.base import Evaluation
 
         time.sleep(self.seconds * len(plans))
         return [Evaluation(float(plan)) for plan in plans]
@@ -90,8 +90,8 @@ class Sleeping:
 def measured(workers: int, evaluations: int, seconds: float) -> float:
     """Return the seconds that sleeping evaluations take on so many workers that have started."""
     from gnnrl.search.env import PruningEnv
-    from gnnrl.search.ray import ray_workers
-    from gnnrl.search.workers import RaySettings, Shared, evaluate_on, evaluate_plans
+    from gnnrl.search.parallel.ray import ray_workers
+    from gnnrl.search.parallel.workers import RaySettings, Shared, evaluate_on, evaluate_plans
 
     env = PruningEnv.__new__(PruningEnv)
     env.evaluate = Sleeping(seconds)  # of an environment only this is called

@@ -21,8 +21,8 @@ from scipy.stats import spearmanr
 
 from benchmarks.pruning_methods import METHODS
 from benchmarks.pruning_search import WEIGHTS, Setting, append, load, measure, pruning_env
+from gnnrl.evaluation.rewards import REWARDS
 from gnnrl.graph.cost import cost
-from gnnrl.search.evaluator import REWARDS
 
 KINDS = ("accuracy", "loss", "divergence", "jensen_shannon")
 SPREADS = (0.05, 0.1, 0.2)

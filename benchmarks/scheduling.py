@@ -21,7 +21,7 @@ def measure(seed: int, lookahead: bool) -> Iterator[dict[str, Any]]:
     """Train once; a row per size and scheduler."""
     from gnnrl.scheduling.report import measured
     from gnnrl.scheduling.settings import load_settings
-    from gnnrl.scheduling.train import train
+    from stages.schedule import train
 
     settings = load_settings(PARAMS)
     settings = settings.model_copy(update={"seed": seed, "lookahead": lookahead})
@@ -48,7 +48,7 @@ def versions() -> dict[str, str]:
 
 def main() -> None:
     """Measure and write the file anew after each training: a killed run keeps what it has."""
-    from gnnrl.runtime import write_csv
+    from gnnrl.files import write_csv
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch_geometric.data import Data
 
-from gnnrl.search.agents.ppo import PPO, PPOSettings
-from gnnrl.search.env import GraphEnv, Step
+from gnnrl.agents.ppo import PPO, PPOSettings
+from gnnrl.rl.env import GraphEnv, Step
+from gnnrl.rl.observation import ObservationSpec
 from gnnrl.search.loop import SearchResult, search
-from gnnrl.search.observations import ObservationSpec
 
 
 class ColoringEnv(GraphEnv):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gnnrl.errors import UserError
-from gnnrl.runtime import atomic_write
+from gnnrl.files import atomic_write
 
 if TYPE_CHECKING:
     from gnnrl.pruning.plan import PruningPlan

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import csv
 import hashlib
-import io
-import json
 import os
 import random
-import shutil
 import signal
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from gnnrl.errors import UserError
 
 if TYPE_CHECKING:
     import torch
-
-LOCK = "lock"
 
 
 # --- device and randomness
@@ -69,135 +60,7 @@ def generator(seed: int, name: str) -> torch.Generator:
 # --- files
 
 
-def atomic_write(path: str | Path, data: bytes) -> None:
-    """Write all of `data` or nothing: a killed run leaves the old file as it was."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(partial, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def user_path(text: str | Path) -> Path:
-    """Return the file or folder a user means: ~ and variables expanded, below the checkout.
-
-    Within a queued experiment, which runs in a copy, that is the checkout it was queued in.
-    """
-    expanded = os.path.expandvars(os.path.expanduser(text))
-    if "$" in expanded:
-        raise UserError(f"the path {text} names an environment variable that is not set: set it")
-    return Path(os.environ.get("DVC_ROOT") or ".") / expanded
-
-
-def write_json(path: str | Path, value: object) -> None:
-    """Write JSON; the same value gives the same bytes."""
-    text = json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False)
-    atomic_write(path, f"{text}\n".encode())
-
-
-def write_csv(path: str | Path, rows: Iterable[Mapping[str, object]]) -> None:
-    """Write one line per row below a header of all columns, in order of first appearance."""
-    rows = list(rows)
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    atomic_write(path, text.getvalue().encode())
-
-
 # --- scratch: what lets a killed run go on, outside DVC's outs
-
-
-def content_key(*parts: object) -> str:
-    """Return a short digest of files (given as Path, folders with all below), bytes and values.
-
-    Values must be JSON; everything that changes the result of a run belongs into its key.
-    """
-    digest = hashlib.sha256()
-    for part in parts:
-        for chunk in _content(part):
-            digest.update(hashlib.sha256(chunk).digest())
-        digest.update(b"|")
-    return digest.hexdigest()[:20]
-
-
-def _content(part: object) -> Iterator[bytes]:
-    if isinstance(part, bytes):
-        yield part
-    elif isinstance(part, Path) and part.is_dir():
-        for path in sorted(p for p in part.rglob("*") if p.is_file()):
-            yield path.relative_to(part).as_posix().encode()
-            yield path.read_bytes()
-    elif isinstance(part, Path):
-        yield part.read_bytes()
-    else:
-        yield json.dumps(part, sort_keys=True).encode()
-
-
-def scratch_root() -> Path:
-    """Return $GNNRL_SCRATCH, else .gnnrl in the checkout (the user's, from a queued run too)."""
-    chosen = os.environ.get("GNNRL_SCRATCH")
-    return Path(chosen or Path(os.environ.get("DVC_ROOT") or ".") / ".gnnrl").absolute()
-
-
-@contextlib.contextmanager
-def claim(kind: str, key: str) -> Iterator[Path]:
-    """Hold the scratch folder `kind`/`key` alone; it goes on success and stays on failure."""
-    folder = scratch_root() / kind / key
-    lock = _lock(folder, kind)
-    try:
-        yield folder
-        shutil.rmtree(folder, ignore_errors=True)
-    finally:
-        lock.close()
-
-
-def _lock(folder: Path, kind: str) -> IO[str]:
-    while True:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = open(folder / LOCK, "a+")  # held open as long as the lock
-        if not _flock(file):
-            file.seek(0)
-            holder = file.read().strip() or "unknown"
-            file.close()
-            raise UserError(
-                f"another process (pid {holder}) is running this {kind}: wait for it or end it "
-                f"(lock: {folder / LOCK})"
-            )
-        if _is_current(file):
-            break
-        file.close()  # its holder has finished and removed the folder between our open and lock
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
-    return file
-
-
-def _flock(file: IO[str]) -> bool:
-    """Try to take the lock; where the system has none (Windows) there is no guard."""
-    try:
-        import fcntl
-    except ImportError:
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
-
-
-def _is_current(file: IO[str]) -> bool:
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), os.stat(file.name))
-    except FileNotFoundError:
-        return False
 
 
 def die_with_parent() -> None:

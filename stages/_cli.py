@@ -108,8 +108,9 @@ def run_key(*parts: object) -> str:
     import torch
 
     import gnnrl
-    from gnnrl.named import own_files
-    from gnnrl.runtime import content_key, device
+    from gnnrl.registry import own_files
+    from gnnrl.runtime import device
+    from gnnrl.scratch import content_key
 
     source = sorted(Path(gnnrl.__file__).parent.rglob("*.py"))
     return content_key(*parts, *own_files(parts), *source, str(torch.__version__), device().type)

@@ -28,9 +28,10 @@ def evaluate(
     with _cli.stage("evaluate", params, overrides) as sections:
         from gnnrl.checkpoint import Checkpoint
         from gnnrl.data.load import DataRecipe, load_data
+        from gnnrl.files import atomic_write, write_json
         from gnnrl.measurement import comparison
         from gnnrl.measurement.export import onnx_bytes
-        from gnnrl.runtime import atomic_write, device, write_json
+        from gnnrl.runtime import device
 
         options = sections.evaluate
         files = {"dense": dense, "subnet": subnet}

@@ -26,9 +26,9 @@ def extract(
         import torch
 
         from gnnrl.checkpoint import Checkpoint
+        from gnnrl.files import atomic_write
         from gnnrl.graph import extract as graphs
-        from gnnrl.graph.picture import draw
-        from gnnrl.runtime import atomic_write
+        from gnnrl.report.graph_picture import draw
 
         checkpoint = Checkpoint.load(network)
         image = torch.zeros(1, *checkpoint.input_shape)

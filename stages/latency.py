@@ -27,7 +27,7 @@ def latency(
         import platform
 
         from gnnrl.graph.graph import ComputationalGraph
-        from gnnrl.graph.latency import measure
+        from gnnrl.measurement.operation_latency import measure
 
         machine = f"{platform.machine()} {platform.processor()}".strip()
         table = measure(ComputationalGraph.load(graph), images, rounds, machine)

@@ -22,8 +22,10 @@ def pretrain(
     """Train the dense network, or take it as its weights are."""
     with _cli.stage("pretrain", params, overrides) as sections:
         from gnnrl.data.load import DataRecipe, load_data
-        from gnnrl.pretrained import keep, starting_point
-        from gnnrl.runtime import claim, seed_everything, write_csv, write_json
+        from gnnrl.files import write_csv, write_json
+        from gnnrl.pretraining import keep, starting_point
+        from gnnrl.runtime import seed_everything
+        from gnnrl.scratch import claim
         from gnnrl.training.evaluate import accuracy, reward_accuracy
         from gnnrl.training.loop import train
         from gnnrl.training.recipe import TrainingRecipe

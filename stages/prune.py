@@ -27,15 +27,16 @@ def prune(
 ) -> None:
     """Cut the network to the plan; make up for what it lost; measure batch norm anew."""
     with _cli.stage("prune", params, overrides) as sections:
-        from gnnrl.calibration import BATCH_SIZE, calibration_images, mirrored
         from gnnrl.checkpoint import Checkpoint
+        from gnnrl.data.calibration import BATCH_SIZE, calibration_images, mirrored
         from gnnrl.data.load import DataRecipe, load_data
+        from gnnrl.files import write_json
         from gnnrl.graph.graph import ComputationalGraph
-        from gnnrl.pruning.compensation import compensate
-        from gnnrl.pruning.matching import recalibrate_matched
+        from gnnrl.pruning.batch_norm import recalibrate_matched
+        from gnnrl.pruning.compensation.sequential import compensate
         from gnnrl.pruning.plan import PruningPlan
         from gnnrl.pruning.surgery import Surgeon
-        from gnnrl.runtime import device, generator, write_json
+        from gnnrl.runtime import device, generator
         from gnnrl.training.evaluate import accuracy
 
         count = sections.prune.recalibration_images

@@ -23,8 +23,8 @@ def report(
 ) -> None:
     """Write one self-contained page, and its pictures beside it."""
     with _cli.stage("report", params, overrides) as sections:
+        from gnnrl.files import atomic_write
         from gnnrl.report import run as pages
-        from gnnrl.runtime import atomic_write
 
         run = pages.read_run(artifacts)
         pictures = pages.pictures(run, sections.report.dpi)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stages import _cli
+
+if TYPE_CHECKING:
+    from gnnrl.scheduling.settings import Schedule
+    from gnnrl.search.loop import SearchResult
 
 PARAMS = Path("examples/scheduling/params.yaml")
 OUTPUT = Path("artifacts/schedule")
@@ -35,12 +39,30 @@ def schedule(
 def _run(params: Path, output: Path, journal: Path | None) -> None:
     from gnnrl.scheduling.report import write_results
     from gnnrl.scheduling.settings import load_settings
-    from gnnrl.scheduling.train import train
 
     settings = load_settings(params)
     result = train(settings, journal=journal, progress=True)
-    for line in write_results(output, settings, result):
+    for line in write_results(output, settings, result.agent, result.history):
         print(line)
+
+
+def train(
+    settings: Schedule, *, journal: Path | None = None, progress: bool = False
+) -> SearchResult:
+    """Learn from `episodes` job graphs, each seen once."""
+    from gnnrl.scheduling.train import build_agent, build_env
+    from gnnrl.search.loop import search
+
+    env = build_env(settings)
+    return search(
+        env,
+        build_agent(settings, env),
+        evaluations=settings.episodes,
+        batch=settings.batch,
+        seed=settings.seed,
+        journal=journal,
+        progress=progress,
+    )
 
 
 if __name__ == "__main__":

@@ -27,16 +27,18 @@ def search(
 ) -> None:
     """Search the graph for the best plan within the budget; a killed search goes on."""
     with _cli.stage("search", params, overrides) as sections:
-        from gnnrl.calibration import labelled_images
         from gnnrl.checkpoint import Checkpoint
+        from gnnrl.data.calibration import labelled_images
         from gnnrl.data.load import DataRecipe, load_data
+        from gnnrl.files import user_path
         from gnnrl.graph.graph import ComputationalGraph
-        from gnnrl.runtime import claim, device, seed_everything, user_path
-        from gnnrl.search import loop, task
-        from gnnrl.search.ray import ray_workers
+        from gnnrl.runtime import device, seed_everything
+        from gnnrl.scratch import claim
+        from gnnrl.search import loop, results
+        from gnnrl.search.parallel.ray import ray_workers
+        from gnnrl.search.parallel.workers import RaySettings
         from gnnrl.search.recipe import SearchRecipe
         from gnnrl.search.rescoring import price, rescored
-        from gnnrl.search.workers import RaySettings
 
         options = sections.search
         seed_everything(options.seed)
@@ -65,7 +67,7 @@ def search(
         given = checkpoint.name, options.model_dump(mode="json", exclude={"ray"})
         key = _cli.run_key(checkpoint.digest, *images, *files, *given)
         with claim("search", key) as journal:
-            if before := task.evaluated_before(journal):
+            if before := results.evaluated_before(journal):
                 print(f"search goes on after {before} evaluated plans", flush=True)
             if options.students is not None:
                 recipe = replace(recipe, students=journal / "students")
@@ -89,7 +91,7 @@ def search(
                 more = labelled_images(splits.train, again.images, options.seed, device())
                 found = rescored(found, env.evaluate, *more)
             with _cli.results(out, "students/*/*.safetensors") as folder:
-                task.save(folder, env, found)
+                results.save(folder, env, found)
 
 
 if __name__ == "__main__":

@@ -29,8 +29,10 @@ def train(
     with _cli.stage("train", params, overrides) as sections:
         from gnnrl.checkpoint import Checkpoint
         from gnnrl.data.load import DataRecipe, load_data
+        from gnnrl.files import write_csv, write_json
         from gnnrl.pruning.sparsity import zero_masks
-        from gnnrl.runtime import claim, seed_everything, write_csv, write_json
+        from gnnrl.runtime import seed_everything
+        from gnnrl.scratch import claim
         from gnnrl.training.distillation import Distillation
         from gnnrl.training.evaluate import accuracy, reward_accuracy
         from gnnrl.training.loop import train as fit

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from gnnrl.graph.cost import cost
 from gnnrl.graph.extract import extract
 from gnnrl.graph.graph import ComputationalGraph
-from gnnrl.graph.units import kept_filters
+from gnnrl.graph.unit_mapping import kept_filters
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.surgery import Surgeon
 from tests.masking import Oracle

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from gnnrl.graph.trace import trace
+from gnnrl.graph.tracing.trace import trace
 from gnnrl.pruning.plan import PruningPlan
 
 MOVES = set(

@@ -10,10 +10,11 @@ import torch
 
 from gnnrl.checkpoint import Checkpoint
 from gnnrl.errors import UserError
+from gnnrl.files import read_yaml
 from gnnrl.graph.cost import cost
 from gnnrl.graph.extract import extract
 from gnnrl.graph.graph import ComputationalGraph
-from gnnrl.params import check, read_yaml
+from gnnrl.params import check
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.report import sweep
 from tests import stage_runs

@@ -98,7 +98,7 @@ def test_a_killed_search_keeps_its_best_students(checkout, monkeypatch):
         run(stage, *SHORT)
     run("search", *SHORT, *FEW)
     whole = (checkout / "artifacts" / "search" / "evaluations.csv").read_text()
-    from gnnrl.search.students import Students
+    from gnnrl.evaluation.distilled import Students
 
     real, calls = Students.evaluate, []
 

@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from gnnrl.errors import UserError
-from gnnrl.params import STAGE_SECTIONS, Params, check, load_params, read_yaml
+from gnnrl.files import read_yaml
+from gnnrl.params import STAGE_SECTIONS, Params, check, load_params
 from gnnrl.params.sections import Search
 
 ROOT = Path(__file__).parents[1]
@@ -173,7 +174,8 @@ AGENTS |= {"plackett_luce": "PlackettLuce", "swaps": "Swap"}
 
 @pytest.mark.parametrize(("name", "title"), AGENTS.items())
 def test_the_settings_of_an_agent_are_those_in_params(name, title):
-    module = importlib.import_module(f"gnnrl.search.agents.{name}")
+    file = {"plackett_luce": "reinforce_subset", "swaps": "annealing_subset"}.get(name, name)
+    module = importlib.import_module(f"gnnrl.agents.{file}")
     settings = getattr(module, f"{title}Settings")
     section = Search.model_fields[name].annotation.__args__[0]
     assert set(section.model_fields) == {field.name for field in dataclasses.fields(settings)}
@@ -186,10 +188,10 @@ def test_the_settings_of_an_agent_are_those_in_params(name, title):
         ("pretrain.recipe", "gnnrl.training.recipe", "TrainingRecipe", set()),
         ("train.recipe", "gnnrl.training.recipe", "TrainingRecipe", set()),
         ("train.distillation", "gnnrl.training.distillation", "Distillation", {"teacher"}),
-        ("search.gnn", "gnnrl.search.encoders", "EncoderSettings", {"encoder"}),
-        ("search.budget", "gnnrl.search.budget", "Budget", set()),
+        ("search.gnn", "gnnrl.rl.gnn", "EncoderSettings", {"encoder"}),
+        ("search.budget", "gnnrl.graph.budget", "Budget", set()),
         ("search.bottleneck", "gnnrl.pruning.bottleneck", "BottleneckSettings", set()),
-        ("search.ray", "gnnrl.search.workers", "RaySettings", set()),
+        ("search.ray", "gnnrl.search.parallel.workers", "RaySettings", set()),
     ],
 )
 def test_a_section_has_the_fields_of_what_it_becomes(section, where, name, given):
@@ -278,7 +280,7 @@ def test_statistics_come_from_reward_images_that_are_there(values, changed, said
 
 
 def test_students_are_put_together_from_their_section():
-    from gnnrl.search.schooling import schooling
+    from gnnrl.evaluation.student_settings import schooling
 
     search = check(read_yaml(ROOT / "experiments" / "n2n-cifar10.yaml")).search
     made = schooling(**search.task_parameters()["students"])

@@ -12,7 +12,8 @@ from typing import Any, get_type_hints
 import pytest
 import yaml
 
-from gnnrl.params import STAGE_SECTIONS, read_yaml
+from gnnrl.files import read_yaml
+from gnnrl.params import STAGE_SECTIONS
 from stages.__main__ import STAGES
 
 ROOT = Path(__file__).parents[1]

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from gnnrl.params import Params, read_yaml
+from gnnrl.files import read_yaml
+from gnnrl.params import Params
 from stages.__main__ import STAGES
 
 ROOT = Path(__file__).parents[1]

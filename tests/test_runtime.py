@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gnnrl import runtime
+from gnnrl import files, runtime, scratch
 from gnnrl.errors import UserError
 
 
@@ -41,14 +41,14 @@ def test_the_device_can_be_set_and_a_wrong_one_is_refused(monkeypatch):
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "below" / "file.bin"
-    runtime.atomic_write(path, b"old")
+    files.atomic_write(path, b"old")
 
     def broken(*args: object) -> None:
         raise OSError("disk full")
 
     monkeypatch.setattr(os, "replace", broken)
     with pytest.raises(OSError, match="disk full"):
-        runtime.atomic_write(path, b"new")
+        files.atomic_write(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(path.parent.iterdir()) == [path]
 
@@ -56,16 +56,16 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 def test_user_paths_are_expanded_and_stand_in_the_checkout(tmp_path, monkeypatch):
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.setenv("IMAGES", "digits")
-    assert runtime.user_path("data/$IMAGES") == tmp_path / "data" / "digits"
-    assert runtime.user_path("/data") == Path("/data")
+    assert files.user_path("data/$IMAGES") == tmp_path / "data" / "digits"
+    assert files.user_path("/data") == Path("/data")
     with pytest.raises(UserError, match=r"\$NOWHERE_AT_ALL"):
-        runtime.user_path("$NOWHERE_AT_ALL/data")
+        files.user_path("$NOWHERE_AT_ALL/data")
 
 
 def test_json_and_csv_are_plain_and_complete(tmp_path):
-    runtime.write_json(tmp_path / "a.json", {"b": 0.1, "a": 2})
+    files.write_json(tmp_path / "a.json", {"b": 0.1, "a": 2})
     assert (tmp_path / "a.json").read_text() == '{\n  "b": 0.1,\n  "a": 2\n}\n'
-    runtime.write_csv(tmp_path / "a.csv", [{"epoch": 1}, {"epoch": 2, "loss": 0.25}])
+    files.write_csv(tmp_path / "a.csv", [{"epoch": 1}, {"epoch": 2, "loss": 0.25}])
     assert (tmp_path / "a.csv").read_bytes() == b"epoch,loss\n1,\n2,0.25\n"
 
 
@@ -73,17 +73,17 @@ def test_the_content_key_follows_content_not_place(tmp_path):
     for name, text in (("a", "x"), ("b", "x"), ("c", "y")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_text(text)
-    keys = [runtime.content_key(tmp_path / name, {"seed": 1}) for name in "abc"]
+    keys = [scratch.content_key(tmp_path / name, {"seed": 1}) for name in "abc"]
     assert keys[0] == keys[1] != keys[2]
-    assert keys[0] != runtime.content_key(tmp_path / "a", {"seed": 2})
+    assert keys[0] != scratch.content_key(tmp_path / "a", {"seed": 2})
 
 
 def test_a_claim_goes_on_success_and_stays_on_failure(tmp_path, monkeypatch):
     monkeypatch.setenv("GNNRL_SCRATCH", str(tmp_path))
-    with pytest.raises(RuntimeError), runtime.claim("search", "key") as folder:
+    with pytest.raises(RuntimeError), scratch.claim("search", "key") as folder:
         (folder / "state").write_text("half")
         raise RuntimeError
-    with runtime.claim("search", "key") as folder:
+    with scratch.claim("search", "key") as folder:
         assert (folder / "state").read_text() == "half"
     assert not list((tmp_path / "search").iterdir())
 
@@ -91,13 +91,13 @@ def test_a_claim_goes_on_success_and_stays_on_failure(tmp_path, monkeypatch):
 def test_scratch_stands_in_the_users_checkout_when_dvc_runs_elsewhere(tmp_path, monkeypatch):
     monkeypatch.delenv("GNNRL_SCRATCH", raising=False)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    assert runtime.scratch_root() == tmp_path / ".gnnrl"
+    assert scratch.scratch_root() == tmp_path / ".gnnrl"
 
 
 def test_a_claim_is_exclusive_and_names_its_holder(tmp_path, monkeypatch):
     monkeypatch.setenv("GNNRL_SCRATCH", str(tmp_path))
-    refused = "from gnnrl.runtime import claim\nwith claim('search', 'key'): pass"
-    with runtime.claim("search", "key"):
+    refused = "from gnnrl.scratch import claim\nwith claim('search', 'key'): pass"
+    with scratch.claim("search", "key"):
         second = subprocess.run([sys.executable, "-c", refused], capture_output=True, text=True)
     assert f"pid {os.getpid()}" in second.stderr.splitlines()[-1]
 

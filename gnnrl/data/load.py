@@ -14,8 +14,8 @@ from gnnrl.data.images import Shape
 from gnnrl.data.splits import Source, Splits
 from gnnrl.data.transform import AUGMENTATIONS, Transform
 from gnnrl.errors import UserError
-from gnnrl.named import named
-from gnnrl.runtime import user_path
+from gnnrl.files import user_path
+from gnnrl.registry import named
 
 Opener: TypeAlias = Callable[[Path, Shape, Transform], Source]
 

@@ -9,17 +9,30 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
 from gnnrl.errors import UserError
 from gnnrl.graph.graph import FIXED, Channels, ComputationalGraph, Parameter
 from gnnrl.graph.removal import without
-from gnnrl.graph.units import kept_units
+from gnnrl.graph.unit_mapping import kept_units
 
-if TYPE_CHECKING:
-    from gnnrl.pruning.plan import PruningPlan
+
+class Plan(Protocol):
+    """What `cost` reads of a plan (`gnnrl.pruning.plan.PruningPlan` is one)."""
+
+    @property
+    def kept(self) -> Mapping[str, tuple[int, ...]]:
+        """For each layer that loses filters, the indices of those that it keeps, ascending."""
+
+    @property
+    def removed_layers(self) -> frozenset[str]:
+        """Layers and units that are replaced by the identity."""
+
+    @property
+    def weight_sparsity(self) -> Mapping[str, float]:
+        """For each layer, the fraction of its weights that are set to zero, [0, 1)."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +46,7 @@ class Cost:
 
 
 def cost(
-    graph: ComputationalGraph, plan: PruningPlan | None = None, keep: np.ndarray | None = None
+    graph: ComputationalGraph, plan: Plan | None = None, keep: np.ndarray | None = None
 ) -> Cost:
     """Cost of the network, or of the subnet that `plan` leaves.
 

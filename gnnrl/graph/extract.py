@@ -13,16 +13,16 @@ from torch import Tensor, fx, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from gnnrl.errors import UserError
-from gnnrl.graph.couplings import Units, resolve
-from gnnrl.graph.flow import Flow, Layout, is_tensor, module_of, shape_of
+from gnnrl.graph.coupling import Units, resolve
 from gnnrl.graph.graph import Channels, ComputationalGraph, Node, Parameter
-from gnnrl.graph.moving import refuse_shared_writing
-from gnnrl.graph.nodes import attribute, operation_name, scope_of
-from gnnrl.graph.numbers import settle_numbers
-from gnnrl.graph.rules import gives_tensors
-from gnnrl.graph.skeleton import run_part, skeleton_of
-from gnnrl.graph.tables import look_up
-from gnnrl.graph.trace import trace
+from gnnrl.graph.rules.base import gives_tensors
+from gnnrl.graph.rules.flow import Flow, Layout, is_tensor, module_of, shape_of
+from gnnrl.graph.rules.reshape import refuse_shared_writing
+from gnnrl.graph.rules.table import look_up
+from gnnrl.graph.rules.width_constants import settle_numbers
+from gnnrl.graph.tracing.fx_utils import attribute, operation_name, scope_of
+from gnnrl.graph.tracing.meta import run_part, skeleton_of
+from gnnrl.graph.tracing.trace import trace
 
 
 @dataclass(frozen=True)

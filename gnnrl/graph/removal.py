@@ -15,9 +15,9 @@ import numpy as np
 from torch import fx
 
 from gnnrl.errors import UserError
-from gnnrl.graph.couplings import Couplings, Units, resolve
+from gnnrl.graph.coupling import Couplings, Units, resolve
 from gnnrl.graph.graph import Channels, ComputationalGraph, Node, Parameter
-from gnnrl.graph.writing import stop_writing
+from gnnrl.graph.tracing.inplace import stop_writing
 
 Labels = Callable[[Channels], np.ndarray]
 

@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from gnnrl.errors import UserError
-from gnnrl.named import call, hint, imported, is_own
 from gnnrl.networks import mobilenet, resnet, shufflenet, vgg
 from gnnrl.networks.basic_cnn import BasicCNN
 from gnnrl.networks.sagemaker import SageMaker5Block
 from gnnrl.networks.shape import Builder, Shape, replace_first_conv
+from gnnrl.registry import call, hint, imported, is_own
 
 TORCHVISION = "torchvision/"
 

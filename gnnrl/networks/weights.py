@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from gnnrl.errors import UserError
+from gnnrl.files import user_path
 from gnnrl.networks.build import TORCHVISION
-from gnnrl.runtime import user_path
 
 State: TypeAlias = Mapping[str, Tensor]
 

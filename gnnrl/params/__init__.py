@@ -1,5 +1,5 @@
 """The parameters of a run, as they stand in params.yaml."""
 
-from gnnrl.params.load import STAGE_SECTIONS, Params, check, load_params, read_yaml
+from gnnrl.params.load import STAGE_SECTIONS, Params, check, load_params
 
-__all__ = ["STAGE_SECTIONS", "Params", "check", "load_params", "read_yaml"]
+__all__ = ["STAGE_SECTIONS", "Params", "check", "load_params"]

@@ -1,11 +1,11 @@
 """The settings of each agent as they stand in params.yaml, below `search`.
 
-Same names as in `gnnrl/search/agents`, where each is explained; a test holds the two together.
+Same names as in `gnnrl/agents`, where each is explained; a test holds the two together.
 """
 
 from __future__ import annotations
 
-from gnnrl.params.fields import (
+from gnnrl.settings import (
     Count,
     CountOrNone,
     NotNegative,

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from gnnrl.errors import UserError
-from gnnrl.params.fields import Section
+from gnnrl.files import read_yaml
 from gnnrl.params.sections import (
     Data,
     Evaluate,
@@ -30,6 +30,7 @@ from gnnrl.params.sections import (
     Search,
     Train,
 )
+from gnnrl.settings import Section
 
 STAGE_SECTIONS: Mapping[str, tuple[str, ...]] = {
     "pretrain": ("data", "network", "pretrain"),
@@ -105,21 +106,6 @@ def load_params(stage: str, path: Path, overrides: Sequence[str] = ()) -> Simple
         _override(values, override)
     params = check(values, path.name)
     return SimpleNamespace(**{name: getattr(params, name) for name in STAGE_SECTIONS[stage]})
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Return the mapping in a YAML file."""
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(
-            f"there is no {path}: run from the project's root or name it with --params"
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise UserError(f"{path} must hold a mapping of sections, got {type(values).__name__}")
-    return values
 
 
 def check(values: Mapping[str, Any], source: str = "params.yaml") -> Params:

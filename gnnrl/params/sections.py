@@ -19,7 +19,18 @@ from gnnrl.params.agents import (
     ShortTraining,
     Swaps,
 )
-from gnnrl.params.fields import (
+from gnnrl.params.suits import (
+    RANKINGS,
+    refuse_constraint,
+    refuse_misfits,
+    refuse_statistics,
+    refuse_steps,
+    refuse_trainings,
+    settings_of,
+)
+from gnnrl.params.training import Distillation, Recipe, Rescore, Students
+from gnnrl.params.workers import Ray
+from gnnrl.settings import (
     Count,
     CountOrNone,
     Encoder,
@@ -34,17 +45,6 @@ from gnnrl.params.fields import (
     Sparsity,
     Weights,
 )
-from gnnrl.params.suits import (
-    RANKINGS,
-    refuse_constraint,
-    refuse_misfits,
-    refuse_statistics,
-    refuse_steps,
-    refuse_trainings,
-    settings_of,
-)
-from gnnrl.params.training import Distillation, Recipe, Rescore, Students
-from gnnrl.params.workers import Ray
 
 
 class Data(Section):

@@ -4,15 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from gnnrl.params.fields import (
-    Count,
-    CountOrNone,
-    NotNegative,
-    Positive,
-    Probability,
-    Section,
-    Switch,
-)
+from gnnrl.settings import Count, CountOrNone, NotNegative, Positive, Probability, Section, Switch
 
 
 class Recipe(Section):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from gnnrl.params.fields import Count, NotNegative, Positive, Section
+from gnnrl.settings import Count, NotNegative, Positive, Section
 
 
 class Ray(Section):
-    """Workers on Ray; the fields are explained in `gnnrl/search/workers.py`."""
+    """Workers on Ray; the fields are explained in `gnnrl/search/parallel/workers.py`."""
 
     workers: Count
     cpus: Positive

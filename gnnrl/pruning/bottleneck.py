@@ -18,12 +18,12 @@ from torch.nn import functional as F
 
 from gnnrl.errors import UserError
 from gnnrl.graph.extract import Analysis
-from gnnrl.graph.flow import Layout
-from gnnrl.graph.rules import tensors_read
-from gnnrl.pruning.expected import ExpectedCost
+from gnnrl.graph.rules.base import tensors_read
+from gnnrl.graph.rules.flow import Layout
+from gnnrl.pruning.batch_norm import batch_statistics
+from gnnrl.pruning.compensation.stepper import out_of_place
+from gnnrl.pruning.expected_cost import ExpectedCost
 from gnnrl.pruning.importance import Importance
-from gnnrl.pruning.lockstep import out_of_place
-from gnnrl.pruning.recalibration import batch_statistics
 
 OPEN = 4.0
 """Logit of the gates at the start: nearly all passes."""

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from gnnrl.errors import UserError
 from gnnrl.graph.graph import ComputationalGraph, Node
-from gnnrl.graph.nodes import attribute
-from gnnrl.named import named
+from gnnrl.graph.tracing.fx_utils import attribute
+from gnnrl.registry import named
 
 Criterion = Callable[[nn.Module, ComputationalGraph], "Importance"]
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from gnnrl.errors import UserError
 from gnnrl.graph.graph import ComputationalGraph
-from gnnrl.graph.nodes import attribute
+from gnnrl.graph.tracing.fx_utils import attribute
 
 
 def orthogonality_score(weight: Tensor, mask: Tensor | None = None) -> float:

@@ -17,13 +17,13 @@ from torch import Tensor, fx, nn
 
 from gnnrl.errors import UserError
 from gnnrl.graph.extract import Analysis, analyse
-from gnnrl.graph.flow import Layout, is_tensor
-from gnnrl.graph.folding import fitted
 from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.graph.removal import take_out
-from gnnrl.graph.rules import tensors_read
-from gnnrl.graph.trace import attribute
-from gnnrl.graph.units import kept_units
+from gnnrl.graph.rules.base import tensors_read
+from gnnrl.graph.rules.flow import Layout, is_tensor
+from gnnrl.graph.rules.reshape_commute import fitted
+from gnnrl.graph.tracing.trace import attribute
+from gnnrl.graph.unit_mapping import kept_units
 from gnnrl.pruning.gather import ChannelGather
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.sparsity import sparsify

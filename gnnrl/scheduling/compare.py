@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from gnnrl.rl.agent import Agent
 from gnnrl.scheduling.baselines import (
     Scheduler,
     critical_path,
@@ -20,7 +21,6 @@ from gnnrl.scheduling.baselines import (
 from gnnrl.scheduling.env import SchedulingEnv
 from gnnrl.scheduling.machines import Problem
 from gnnrl.scheduling.schedule import Schedule
-from gnnrl.search.agents.agent import Agent
 
 BASELINES: Mapping[str, Scheduler] = {
     "fifo": fifo,

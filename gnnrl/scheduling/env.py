@@ -11,11 +11,11 @@ import numpy as np
 from torch_geometric.data import Data
 
 from gnnrl.errors import UserError
+from gnnrl.rl.env import GraphEnv, Step
 from gnnrl.scheduling.choices import Choices
 from gnnrl.scheduling.features import View
 from gnnrl.scheduling.machines import Problem
 from gnnrl.scheduling.partial import PartialSchedule
-from gnnrl.search.env import GraphEnv, Step
 
 Draw = Callable[[np.random.Generator], Problem]
 

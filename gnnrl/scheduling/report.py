@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 
-from gnnrl.runtime import atomic_write, write_csv, write_json
+from gnnrl.files import atomic_write, write_csv, write_json
+from gnnrl.rl.agent import Agent
 from gnnrl.scheduling.compare import Row
 from gnnrl.scheduling.settings import Schedule
 from gnnrl.scheduling.train import (
@@ -18,8 +19,6 @@ from gnnrl.scheduling.train import (
     structure_rows,
     tiny_rows,
 )
-from gnnrl.search.agents.agent import Agent
-from gnnrl.search.loop import SearchResult
 
 Figures = Mapping[str, Mapping[str, float]]
 Groups = dict[str, list[Row]]
@@ -39,9 +38,11 @@ def measured(settings: Schedule, agent: Agent) -> tuple[Figures, Groups]:
     return {**figures, f"over_optimum_{tiny}": over_optimum(groups[tiny])}, groups
 
 
-def write_results(output: Path, settings: Schedule, result: SearchResult) -> list[str]:
+def write_results(
+    output: Path, settings: Schedule, agent: Agent, history: Sequence[Mapping[str, float]]
+) -> list[str]:
     """Measure the agent, write metrics.json, two CSV files and the agent; lines for people."""
-    figures, groups = measured(settings, result.agent)
+    figures, groups = measured(settings, agent)
     rows = (
         {"graphs": name, "problem": row.problem, "scheduler": row.scheduler,
          "makespan": row.makespan}
@@ -49,9 +50,9 @@ def write_results(output: Path, settings: Schedule, result: SearchResult) -> lis
     )  # fmt: skip
     write_json(output / "metrics.json", {"schedule": figures})
     write_csv(output / "makespans.csv", rows)
-    write_csv(output / "history.csv", result.history)
+    write_csv(output / "history.csv", history)
     buffer = io.BytesIO()
-    torch.save(result.agent.state_dict(), buffer)
+    torch.save(agent.state_dict(), buffer)
     atomic_write(output / "agent.pt", buffer.getvalue())
     return lines(figures)
 

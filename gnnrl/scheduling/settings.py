@@ -8,8 +8,8 @@ from typing import Literal
 from pydantic import ValidationError, model_validator
 
 from gnnrl.errors import UserError
-from gnnrl.params import read_yaml
-from gnnrl.params.fields import Count, NotNegative, Positive, Section, Seed, Share
+from gnnrl.files import read_yaml
+from gnnrl.settings import Count, NotNegative, Positive, Section, Seed, Share
 
 Kind = Literal["layered", "erdos_renyi", "montage"]
 

@@ -1,12 +1,15 @@
-"""Train a scheduler and measure it: the library's `ppo` and `search`, on this environment."""
+"""A scheduler to be trained, its environment, and how good it is on held-out job graphs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
+from gnnrl.agents.ppo import PPO, PPOSettings
+from gnnrl.rl.agent import Agent
+from gnnrl.rl.gnn import EncoderSettings
+from gnnrl.rl.observation import ObservationSpec
 from gnnrl.scheduling import generators
 from gnnrl.scheduling.compare import Row, agent_schedules, best_of, compare, mean_makespans
 from gnnrl.scheduling.env import SchedulingEnv
@@ -15,11 +18,6 @@ from gnnrl.scheduling.generators import held_out, random_problem
 from gnnrl.scheduling.machines import Problem
 from gnnrl.scheduling.schedule import Schedule as Solution
 from gnnrl.scheduling.settings import Schedule
-from gnnrl.search.agents.agent import Agent
-from gnnrl.search.agents.ppo import PPO, PPOSettings
-from gnnrl.search.encoders import EncoderSettings
-from gnnrl.search.loop import SearchResult, search
-from gnnrl.search.observations import ObservationSpec
 
 MATRIX = 10  # rows of the matrix that is eliminated: 54 tasks
 POINTS = 8  # of the Fourier transform: 39 tasks
@@ -56,22 +54,6 @@ def build_agent(settings: Schedule, env: SchedulingEnv) -> PPO:
         message_passing=settings.message_passing,
     )
     return PPO(ObservationSpec.of(observation, env.action_kind), learning, encoder, settings.seed)
-
-
-def train(
-    settings: Schedule, *, journal: Path | None = None, progress: bool = False
-) -> SearchResult:
-    """Learn from `episodes` job graphs, each seen once."""
-    env = build_env(settings)
-    return search(
-        env,
-        build_agent(settings, env),
-        evaluations=settings.episodes,
-        batch=settings.batch,
-        seed=settings.seed,
-        journal=journal,
-        progress=progress,
-    )
 
 
 def held_out_rows(settings: Schedule, agent: Agent, tasks: int) -> list[Row]:

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from gnnrl.errors import UserError
-from gnnrl.runtime import atomic_write
-from gnnrl.search.reward import Evaluation
+from gnnrl.evaluation.base import Evaluation
+from gnnrl.files import atomic_write
 
 EVALUATIONS = "evaluations.jsonl"
 STATE = "search.pt"

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from gnnrl.graph.budget import Budget
 from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.pruning.bottleneck import Bottleneck, BottleneckSettings, bottleneck
-from gnnrl.pruning.compensation import Calibration, collect, reconstruction
+from gnnrl.pruning.compensation.moments import Calibration, collect, reconstruction
 from gnnrl.pruning.importance import Importance
 from gnnrl.pruning.surgery import Surgeon
 from gnnrl.runtime import generator
-from gnnrl.search.budget import Budget
 
 
 @dataclass(frozen=True)

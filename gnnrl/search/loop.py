@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from gnnrl.errors import UserError
+from gnnrl.evaluation.base import Evaluation
 from gnnrl.progress import progress as progress_bar
-from gnnrl.search.agents.agent import Agent
-from gnnrl.search.asynchronous import Asynchronous, AsynchronousSearch
-from gnnrl.search.env import Evaluate, GraphEnv
-from gnnrl.search.episodes import in_turn
+from gnnrl.rl.agent import Agent
+from gnnrl.rl.env import GraphEnv
+from gnnrl.rl.episodes import in_turn
+from gnnrl.search.env import Evaluate
 from gnnrl.search.journal import Journal
-from gnnrl.search.reward import Evaluation
-from gnnrl.search.run import EvaluateMap, Run
-from gnnrl.search.workers import Workers, evaluate_on, step_on
+from gnnrl.search.parallel.asynchronous import Asynchronous, AsynchronousSearch
+from gnnrl.search.parallel.workers import Workers, evaluate_on, step_on
+from gnnrl.search.state import EvaluateMap, Run
 
 PATIENCE = 3  # batches without one new plan after which the agent is taken to have settled
 

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gnnrl.agents.registry import build_agent
+from gnnrl.agents.transfer import adopt
 from gnnrl.checkpoint import Checkpoint
 from gnnrl.data.images import Labelled
 from gnnrl.graph.graph import ComputationalGraph
+from gnnrl.rl.agent import Agent
 from gnnrl.runtime import seed_everything
-from gnnrl.search.agents.agent import Agent
-from gnnrl.search.agents.build import build_agent
-from gnnrl.search.agents.transfer import adopt
+from gnnrl.search.build import pruning_task
 from gnnrl.search.env import PruningEnv
-from gnnrl.search.task import pruning_task
-from gnnrl.search.workers import Shared
+from gnnrl.search.parallel.workers import Shared
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,8 @@ from typing import Any, Protocol, runtime_checkable
 from torch import Tensor
 
 from gnnrl.errors import UserError
-from gnnrl.search.evaluator import EQUIVALENT, Evaluator
+from gnnrl.evaluation.base import EQUIVALENT
+from gnnrl.evaluation.one_shot import Evaluator
 from gnnrl.search.loop import SearchResult
 
 

@@ -15,12 +15,13 @@ from torch import Tensor, nn
 
 from gnnrl.data.images import Labelled, batch_count
 from gnnrl.errors import UserError
+from gnnrl.files import atomic_write
 from gnnrl.progress import progress
-from gnnrl.runtime import atomic_write, device, generator
-from gnnrl.training.course import Asked, Course, EachEpoch, State
+from gnnrl.runtime import device, generator
 from gnnrl.training.distillation import Distillation
+from gnnrl.training.distributed import Alone, Team, launch
 from gnnrl.training.recipe import TrainingRecipe
-from gnnrl.training.team import Alone, Team, launch
+from gnnrl.training.state import Asked, Course, EachEpoch, State
 
 STATE_FILE = "training.pt"
 SECONDS_BETWEEN_STATES = 5.0

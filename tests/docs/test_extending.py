@@ -19,8 +19,8 @@ from gnnrl.checkpoint import Checkpoint
 from gnnrl.graph.cost import cost
 from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.measurement.comparison import nonzero
-from gnnrl.named import own_files
 from gnnrl.pruning.plan import PruningPlan
+from gnnrl.registry import own_files
 from tests.docs.pages import ROOT, snippets
 
 PAGE = ROOT / "docs" / "extending.md"

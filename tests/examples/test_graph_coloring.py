@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from gnnrl.search.env import Checked
+from gnnrl.rl.checks import Checked
 
 FILE = Path(__file__).parents[2] / "examples" / "graph_coloring.py"
 UNSEEN = range(10**6, 10**6 + 30)

@@ -12,7 +12,7 @@ from gnnrl.graph.cost import cost_of_units
 from gnnrl.graph.extract import extract
 from gnnrl.networks.build import build_network
 from gnnrl.pruning.bottleneck import BottleneckSettings, bottleneck, gated_network
-from gnnrl.pruning.expected import ExpectedCost
+from gnnrl.pruning.expected_cost import ExpectedCost
 from gnnrl.pruning.surgery import Surgeon
 
 IMAGES = torch.randn(96, 3, 12, 12, generator=torch.Generator().manual_seed(0))

@@ -12,7 +12,7 @@ from gnnrl.errors import UserError
 from gnnrl.graph.extract import extract
 from gnnrl.networks.build import build_network
 from gnnrl.pruning import saliency
-from gnnrl.pruning.recalibration import batch_statistics
+from gnnrl.pruning.batch_norm import batch_statistics
 
 SHAPE = (1, 20, 20)
 LAYERS = ("conv1", "conv2", "conv3", "conv4")

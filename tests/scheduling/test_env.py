@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gnnrl.errors import UserError
+from gnnrl.rl.checks import Checked
 from gnnrl.scheduling.baselines import heft, lookahead_schedule
 from gnnrl.scheduling.choices import Choices
 from gnnrl.scheduling.env import SchedulingEnv, completed_by_heft
@@ -16,7 +17,6 @@ from gnnrl.scheduling.generators import erdos_renyi, layered, montage, random_pr
 from gnnrl.scheduling.lookahead import Lookahead
 from gnnrl.scheduling.partial import PartialSchedule
 from gnnrl.scheduling.ranks import by_upward_rank
-from gnnrl.search.env import Checked
 
 LOOKAHEAD_MARK, HEFT_MARK = -1, -2  # columns of x
 

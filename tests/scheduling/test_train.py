@@ -18,8 +18,8 @@ from gnnrl.scheduling.compare import Row, agent_schedules, best_of, mean_makespa
 from gnnrl.scheduling.generators import held_out
 from gnnrl.scheduling.report import measured
 from gnnrl.scheduling.settings import load_settings
-from gnnrl.scheduling.train import build_agent, build_env, held_out_rows, relative, train
-from stages.schedule import app
+from gnnrl.scheduling.train import build_agent, build_env, held_out_rows, relative
+from stages.schedule import app, train
 
 ROOT = Path(__file__).parents[2]
 PARAMS = ROOT / "examples" / "scheduling" / "params.yaml"

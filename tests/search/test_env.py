@@ -11,13 +11,15 @@ import pytest
 import torch
 from gymnasium.utils.env_checker import check_env
 
-from gnnrl.search.agents.random import Random
-from gnnrl.search.env import Checked, GraphEnv, PruningEnv
+from gnnrl.agents.random import Random
+from gnnrl.evaluation.base import Evaluation
+from gnnrl.rl.checks import Checked
+from gnnrl.rl.env import GraphEnv
+from gnnrl.rl.observation import REQUIRED
+from gnnrl.rl.rollout import Decision
+from gnnrl.search.env import PruningEnv
 from gnnrl.search.loop import search
-from gnnrl.search.observations import REQUIRED
-from gnnrl.search.reward import Evaluation
-from gnnrl.search.rollout import Decision
-from tests.search.toys import Plan, Target, Widths
+from tests.rl.toys import Plan, Target, Widths
 
 
 class Broken(Target):

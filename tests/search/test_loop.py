@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 import torch
 
+from gnnrl.agents.registry import build_agent
 from gnnrl.errors import UserError
-from gnnrl.search.agents.build import build_agent
+from gnnrl.evaluation.base import Evaluation
 from gnnrl.search.env import PruningEnv
 from gnnrl.search.loop import search, together
-from gnnrl.search.reward import Evaluation
-from tests.search.toys import Target, Widths
+from tests.rl.toys import Target, Widths
 
 TINY = {"hidden": 8, "layers": 1}
 AGENTS = {

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from gnnrl.agents.registry import build_agent
 from gnnrl.errors import UserError
-from gnnrl.search.agents.build import build_agent
+from gnnrl.evaluation.base import Evaluation
 from gnnrl.search.env import PruningEnv
 from gnnrl.search.loop import search
 from gnnrl.search.rescoring import price, rescored
-from gnnrl.search.reward import Evaluation
-from tests.search.toys import Widths
+from tests.rl.toys import Widths
 
 
 class Noisy:

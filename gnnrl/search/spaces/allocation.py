@@ -9,52 +9,57 @@ they free; this is the prior from which a search can start, and a baseline witho
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from gnnrl.search.spaces.channels import ChannelSpace
-
 STEPS = (1, 2, 4, 8)
 """Channels that may go at once: a step over a channel that is dear for itself."""
 
 
-def allocate(space: ChannelSpace, curves: Mapping[str, Tensor]) -> np.ndarray:
+def allocate(
+    curves: Mapping[str, Tensor],
+    sizes: Mapping[str, int],
+    floor: np.ndarray,
+    cost: Callable[[np.ndarray], float],
+    limit: float,
+) -> np.ndarray:
     """Keep ratios `[G]` whose plan meets the budget with the least total residual (greedily).
 
-    Groups without a curve keep all their channels as long as others can go.
+    curves: for each group, the residual after its least important 0, 1, 2 ... channels went
+    `[size + 1]`; groups without a curve keep all their channels as long as others can go.
+    sizes: channels of each group.  floor `[G]`: channels that each keeps at least.  cost: of
+    channel counts `[G]`.  limit: what they may cost, in the unit of `cost`.
     """
-    sizes = np.array([group.size for group in space.graph.groups])
+    whole = np.array(list(sizes.values()))
     known = [
         curves[name].double().numpy().copy() if name in curves else np.full(size + 1, np.inf)
-        for name, size in zip(space.names, sizes, strict=True)
+        for name, size in sizes.items()
     ]
     for curve in known:
         curve[0] = 0.0
-    counts, price = sizes.copy(), space.price(sizes)
-    while price > space.limit:
+    counts, price = whole.copy(), cost(whole)
+    while price > limit:
         best: tuple[float, int, int, float] | None = None
-        for group in range(space.size):
+        for group in range(len(whole)):
             for step in STEPS:
                 left = counts[group] - step
-                if left < space.floor[group]:
+                if left < floor[group]:
                     break
                 tried = counts.copy()
                 tried[group] = left
-                freed = price - space.price(tried)
-                gone = sizes[group] - counts[group]
-                cost = known[group][gone + step] - known[group][gone]
-                slope = (cost if np.isfinite(cost) else 1e30) / max(freed, 1e-12)
+                freed = price - cost(tried)
+                gone = whole[group] - counts[group]
+                rise = known[group][gone + step] - known[group][gone]
+                slope = (rise if np.isfinite(rise) else 1e30) / max(freed, 1e-12)
                 if best is None or slope < best[0]:
                     best = (slope, group, left, price - freed)
         if best is None:
             break
         _, group, counts[group], price = best
-    return counts / sizes
+    return counts / whole
 
 
 def sensitivity_curves(

@@ -12,17 +12,17 @@ import torch
 from torch import Tensor
 
 from gnnrl.errors import UserError
+from gnnrl.graph.budget import Budget
 from gnnrl.graph.cost import Cost, cost
 from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.graph.latency import LatencyTable
-from gnnrl.graph.units import kept_filters, kept_units
+from gnnrl.graph.unit_mapping import kept_filters, kept_units
 from gnnrl.pruning.importance import Importance
 from gnnrl.pruning.plan import PruningPlan
-from gnnrl.search.budget import Budget
-from gnnrl.search.features import View
+from gnnrl.search.observations.channels import View
 from gnnrl.search.spaces.allocation import allocate, sensitivity_curves
-from gnnrl.search.spaces.order import ordered
-from gnnrl.search.spaces.widths import Widths
+from gnnrl.search.spaces.channel_order import ordered
+from gnnrl.search.spaces.group_costs import Widths
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
@@ -160,7 +160,12 @@ class ChannelSpace:
         """The action whose plan loses least, as the losses of `probes(keep_ratio)` tell it."""
         left = self._bounded(keep_ratio * self._sizes)
         curves = sensitivity_curves(self.names, self._sizes, left, losses)
-        return self.action_of(allocate(self, curves))
+        return self.action_of(self.allocation(curves))
+
+    def allocation(self, curves: Mapping[str, Tensor]) -> np.ndarray:
+        """Keep ratios `[G]` that meet the budget with the least residual, by `curves`."""
+        sizes = dict(zip(self.names, self._sizes.tolist(), strict=True))
+        return allocate(curves, sizes, self.floor, self.price, self.limit)
 
     def action_of(self, ratios: np.ndarray) -> np.ndarray:
         """The action that stands for keep ratios `[G]`, as far as the prior lets it reach."""

@@ -11,16 +11,16 @@ import torch
 from torch import Tensor
 
 from gnnrl.errors import UserError
+from gnnrl.graph.budget import Budget
 from gnnrl.graph.cost import Cost, cost
 from gnnrl.graph.graph import ComputationalGraph
-from gnnrl.graph.units import kept_filters, kept_units
+from gnnrl.graph.unit_mapping import kept_filters, kept_units
 from gnnrl.pruning.importance import Importance
 from gnnrl.pruning.plan import PruningPlan
-from gnnrl.search import subsets
-from gnnrl.search.budget import Budget
-from gnnrl.search.features import View
-from gnnrl.search.spaces.parts import choice_of
-from gnnrl.search.subsets import Choice
+from gnnrl.rl import subsets
+from gnnrl.rl.subsets import Choice
+from gnnrl.search.observations.channels import View
+from gnnrl.search.spaces.minimum_kept import choice_of
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 
 from gnnrl.errors import UserError
+from gnnrl.graph.budget import Budget
 from gnnrl.graph.cost import Cost, cost
 from gnnrl.graph.graph import ComputationalGraph, Node
 from gnnrl.graph.removal import members, removable
 from gnnrl.pruning.plan import PruningPlan
-from gnnrl.search.budget import Budget
-from gnnrl.search.layer_features import LayerView
+from gnnrl.search.observations.layers import LayerView
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data

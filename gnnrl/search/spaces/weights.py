@@ -11,12 +11,12 @@ import numpy as np
 import torch
 
 from gnnrl.errors import UserError
+from gnnrl.graph.budget import Budget
 from gnnrl.graph.cost import Cost, cost
 from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.pruning.importance import Importance
 from gnnrl.pruning.plan import PruningPlan
-from gnnrl.search.budget import Budget
-from gnnrl.search.features import View
+from gnnrl.search.observations.channels import View
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data

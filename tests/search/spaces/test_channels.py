@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from gnnrl.errors import UserError
+from gnnrl.graph.budget import Budget
 from gnnrl.graph.cost import cost
 from gnnrl.graph.extract import extract
-from gnnrl.graph.latency import LatencyTable, measure
+from gnnrl.graph.latency import LatencyTable
+from gnnrl.measurement.operation_latency import measure
 from gnnrl.networks.build import build_network
 from gnnrl.pruning.importance import l1
 from gnnrl.pruning.plan import PruningPlan
-from gnnrl.search.budget import Budget
 from gnnrl.search.spaces.channels import ChannelSpace
 
 NAMES = ["resnet20", "basic_cnn", "mobilenet_v2"]

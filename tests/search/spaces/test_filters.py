@@ -6,19 +6,20 @@ import numpy as np
 import pytest
 import torch
 
+from gnnrl.agents.registry import RANKINGS, SUBSET, build_agent
 from gnnrl.errors import UserError
+from gnnrl.graph.budget import Budget
 from gnnrl.graph.cost import cost
 from gnnrl.graph.extract import extract
 from gnnrl.networks.build import build_network
 from gnnrl.pruning.importance import l1
 from gnnrl.pruning.surgery import prune
-from gnnrl.search.agents.build import RANKINGS, SUBSET, build_agent
-from gnnrl.search.budget import Budget
-from gnnrl.search.env import Checked, PruningEnv
-from gnnrl.search.episodes import roll_out
-from gnnrl.search.observations import fault
-from gnnrl.search.spaces.build import build_space
+from gnnrl.rl.checks import Checked
+from gnnrl.rl.episodes import roll_out
+from gnnrl.rl.observation import fault
+from gnnrl.search.env import PruningEnv
 from gnnrl.search.spaces.filters import FilterSpace
+from gnnrl.search.spaces.registry import build_space
 
 SHAPE = (1, 20, 20)
 

@@ -8,20 +8,20 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from gnnrl.agents.registry import build_agent
 from gnnrl.errors import UserError
+from gnnrl.evaluation.base import Evaluation
+from gnnrl.graph.budget import Budget
 from gnnrl.graph.cost import cost
 from gnnrl.graph.extract import extract
 from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.networks.build import build_network
 from gnnrl.pruning.importance import l1
 from gnnrl.pruning.surgery import prune
-from gnnrl.search.agents.build import build_agent
-from gnnrl.search.budget import Budget
+from gnnrl.rl.observation import fault
 from gnnrl.search.env import PruningEnv
-from gnnrl.search.layer_features import eight_features
 from gnnrl.search.loop import search
-from gnnrl.search.observations import fault
-from gnnrl.search.reward import Evaluation
+from gnnrl.search.observations.layers import eight_features
 from gnnrl.search.spaces.channels import ChannelSpace
 from gnnrl.search.spaces.layers import LayerSpace
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from gnnrl.errors import UserError
+from gnnrl.graph.budget import Budget
 from gnnrl.graph.cost import cost
 from gnnrl.graph.extract import extract
 from gnnrl.networks.build import build_network
 from gnnrl.pruning.importance import l1
 from gnnrl.pruning.sparsity import sparsify
-from gnnrl.search.budget import Budget
 from gnnrl.search.spaces.weights import WeightSpace
 
 

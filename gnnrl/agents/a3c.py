@@ -1,0 +1,177 @@
+"""Asynchronous advantage actor-critic (Mnih et al. 2016) on graphs."""
+
+# P: parameters of the policy that are learned
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Data
+
+from gnnrl.agents.actor import Actor
+from gnnrl.agents.buffers import Scale
+from gnnrl.agents.reinforce import discounted_returns
+from gnnrl.agents.settings import split
+from gnnrl.errors import UserError
+from gnnrl.rl.gnn import EncoderSettings
+from gnnrl.rl.observation import ObservationSpec
+from gnnrl.rl.rollout import Decision, Rollout, Transition, decision_advantages, episode_advantages
+
+
+@dataclass(frozen=True)
+class A3CSettings:
+    """Names as in Stable-Baselines3; the defaults are for searches of a few hundred evaluations."""
+
+    learning_rate: float = 5e-3
+    gamma: float = 1.0  # discount
+    gae_lambda: float = 1.0  # 1: the whole return, as in the paper
+    ent_coef: float = 0.001
+    vf_coef: float = 0.5
+    max_grad_norm: float = 0.5  # of every gradient
+    initial_action: float = 0.7  # what the first actions scatter around: ratio, or chance
+    initial_std: float = 0.7  # their spread before the sigmoid
+    max_staleness: int = 8  # updates between the policy that acted and the one that learns
+    freeze_encoder: bool = False  # learn the heads only, for an agent from another network
+
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "initial_std", "max_grad_norm"):
+            if getattr(self, name) <= 0:
+                raise UserError(f"{name} {getattr(self, name)}: expected more than 0")
+        if self.max_staleness < 0:
+            raise UserError(f"max_staleness {self.max_staleness}: expected at least 0")
+
+
+class A3C:
+    """One gradient per worker's episodes, applied to a policy that may have moved on meanwhile.
+
+    A worker acts with a copy of the policy and computes the gradient with the same copy; the mean
+    of the gradients that have come is one step of the shared optimiser. Where there are no workers
+    `learn` does both, one after the other.
+    """
+
+    def __init__(
+        self,
+        spec: ObservationSpec,
+        settings: A3CSettings | None = None,
+        encoder: EncoderSettings | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.settings = settings or A3CSettings()
+        self.max_staleness = self.settings.max_staleness
+        start = self.settings.initial_action, self.settings.initial_std
+        self.actor = Actor(spec, encoder or EncoderSettings(), *start, seed)
+        self.policy = self.actor.policy
+        self.policy.embed.requires_grad_(not self.settings.freeze_encoder)
+        self.learned = [p for p in self.policy.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.Adam(self.learned, lr=self.settings.learning_rate)
+        self.scale = Scale()
+
+    def act(
+        self, observations: Sequence[Data], generator: torch.Generator, greedy: bool = False
+    ) -> list[Decision]:
+        """Decide on each observation; the value is in units of the returns so far."""
+        return self.actor.act(observations, generator, greedy)
+
+    def learn(self, rollout: Rollout) -> dict[str, float]:
+        """Take one step by the gradient of these episodes."""
+        return self.apply([self.gradient(rollout)])
+
+    def weights(self) -> dict[str, Any]:
+        """Return a copy of what acts and what gradients are computed with."""
+        policy = {name: value.clone() for name, value in self.policy.state_dict().items()}
+        return {"policy": policy, "scale": self.scale.state_dict()}
+
+    def load_weights(self, weights: Mapping[str, Any]) -> None:
+        """Take the weights of another."""
+        self.policy.load_state_dict(weights["policy"])
+        self.scale.load_state_dict(weights["scale"])
+
+    def gradient(self, rollout: Rollout) -> dict[str, Any]:
+        """Return `gradients [P]`, clipped, and the `returns` they come from; change nothing."""
+        scale = Scale()
+        scale.load_state_dict(self.scale.state_dict())
+        gamma = self.settings.gamma
+        returns = [r for e in rollout.episodes for r in discounted_returns(e, gamma)]
+        scale.update(returns)
+        outlook = self.policy([step.observation for step in rollout.transitions])
+        how = self.actor.distribution
+        raw = torch.cat([_raw(step.decision) for step in rollout.transitions])
+        advantages = self._advantages(rollout, outlook.values.detach(), scale)
+        policy_loss = -(advantages * how.log_prob(outlook, raw)).mean()
+        normed = torch.tensor([scale.normed(value) for value in returns])
+        value_loss = (outlook.values - normed).square().mean()
+        entropy = how.entropy(outlook).mean()
+        loss = policy_loss + self.settings.vf_coef * value_loss - self.settings.ent_coef * entropy
+        figures = {"value_loss": value_loss.item(), "entropy": entropy.item()}
+        return {"gradients": self._clipped(loss), "returns": returns, "figures": figures}
+
+    def _clipped(self, loss: Tensor) -> list[Tensor]:
+        given = torch.autograd.grad(loss, self.learned, allow_unused=True)
+        gradients = [
+            torch.zeros_like(p) if g is None else g
+            for p, g in zip(self.learned, given, strict=True)
+        ]
+        norm = nn.utils.get_total_norm(gradients)
+        factor = (self.settings.max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
+        return [g * factor for g in gradients]
+
+    def apply(self, gradients: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+        """Take one step by the mean of these gradients; return their mean figures."""
+        for given in gradients:
+            self.scale.update(given["returns"])
+        parts = zip(*(given["gradients"] for given in gradients), strict=True)
+        for parameter, part in zip(self.learned, parts, strict=True):
+            parameter.grad = torch.stack(list(part)).mean(0)
+        self.optimizer.step()
+        names = gradients[0]["figures"]
+        return {name: sum(g["figures"][name] for g in gradients) / len(gradients) for name in names}
+
+    def _advantages(self, rollout: Rollout, values: Tensor, scale: Scale) -> Tensor:
+        """Return the advantage of every choice in units of the scale."""
+        expected = iter(scale.restored(value) for value in values.tolist())
+        found: list[Tensor] = []
+        for episode in rollout.episodes:
+            steps = tuple(_valued(step, next(expected)) for step in episode.transitions)
+            after = [] if episode.final is None else self.actor.values([episode.final])
+            gae = episode_advantages(
+                replace(episode, transitions=steps),
+                scale.restored(after[0]) if after else 0.0,
+                self.settings.gamma,
+                self.settings.gae_lambda,
+            )
+            found += [decision_advantages(s, a) for s, a in zip(steps, gae, strict=True)]
+        return (torch.cat(found) / scale.std).float()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return policy, optimiser and the scale of returns."""
+        return {
+            "policy": self.policy.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scale": self.scale.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state_dict()`."""
+        self.policy.load_state_dict(state["policy"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scale.load_state_dict(state["scale"])
+
+
+def _raw(decision: Decision) -> Tensor:
+    assert decision.raw is not None
+    return decision.raw
+
+
+def _valued(step: Transition, value: float) -> Transition:
+    """Return the step with what the critic expects now."""
+    return replace(step, decision=replace(step.decision, value=value))
+
+
+def build(spec: ObservationSpec, seed: int, **parameters: Any) -> A3C:
+    """Return the agent with these parameters, its own and the encoder's."""
+    own, encoder = split(parameters, A3CSettings, EncoderSettings)
+    return A3C(spec, own, encoder, seed)

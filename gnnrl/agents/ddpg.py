@@ -1,0 +1,237 @@
+"""Deep deterministic policy gradient (Lillicrap et al. 2016), as AMC (He et al. 2018) uses it."""
+
+# B: transitions   A: decisions of one   T: decisions of all B   H: hidden width
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Data
+
+from gnnrl.agents.actor import seeded
+from gnnrl.agents.buffers import Scale
+from gnnrl.agents.replay import Replay, Stored
+from gnnrl.agents.settings import split
+from gnnrl.errors import UserError
+from gnnrl.rl.distributions import truncated_normal
+from gnnrl.rl.gnn import EncoderSettings, mlp, pooled_mean
+from gnnrl.rl.observation import ObservationSpec, collate, distinct
+from gnnrl.rl.policy import Embeddings, repeat_decisions
+from gnnrl.rl.rollout import Decision, Rollout
+
+SATURATION = 0.1  # weight of the actor's squared logits: at the ends its gradient would vanish
+
+
+@dataclass(frozen=True)
+class DDPGSettings:
+    """AMC's values where they carry over; more updates, as evaluations are dear."""
+
+    actor_learning_rate: float = 1e-3
+    critic_learning_rate: float = 3e-3
+    gamma: float = 1.0  # discount
+    tau: float = 0.02  # how far the target networks follow at each update
+    batch_size: int = 64  # transitions of a minibatch
+    buffer_size: int = 2000  # transitions kept for replay
+    updates: int = 3  # gradient steps per transition collected
+    max_updates: int = 48  # gradient steps per call of `learn`, at most
+    warmup: int = 48  # first decisions, with the full noise around `initial_action`
+    noise_std: float = 0.3  # of the truncated normal noise, in the unit of the action
+    noise_decay: float = 0.98  # per decision after the warm-up
+    max_grad_norm: float = 1.0
+    initial_action: float = 0.7
+
+    def __post_init__(self) -> None:
+        for name in ("actor_learning_rate", "critic_learning_rate", "batch_size", "updates"):
+            if getattr(self, name) <= 0:
+                raise UserError(f"{name} {getattr(self, name)}: expected more than 0")
+        if self.noise_std <= 0 or not 0 < self.noise_decay <= 1:
+            raise UserError(
+                f"noise_std {self.noise_std}, noise_decay {self.noise_decay}: expected noise "
+                "above 0 and a decay in (0, 1]"
+            )
+
+
+class Critic(nn.Module):
+    """Q: reads the decided nodes with their actions, pools them, and values the whole."""
+
+    def __init__(self, spec: ObservationSpec, encoder: EncoderSettings) -> None:
+        super().__init__()
+        hidden = encoder.hidden
+        self.embed = Embeddings(spec, encoder)
+        self.node = nn.Linear(2 * hidden, hidden)
+        self.action = nn.Linear(2, hidden)  # apart, so that actions weigh as much as nodes
+        self.joint = nn.Sequential(nn.ReLU(), nn.Linear(hidden, hidden))
+        self.head = mlp(2 * hidden, hidden, 1)
+
+    def forward(self, graphs: Data, place: Tensor, actions: Tensor) -> Tensor:
+        """Value `actions [T]` on B observations, each one of the graphs: [B]."""
+        decided, pooled = self.embed(graphs)
+        which, owner = repeat_decisions(graphs, place)
+        centred = 2 * actions - 1
+        shown = torch.stack([centred, centred.square()], dim=1)
+        joint = self.joint(self.node(decided)[which] + self.action(shown))  # [T, H]
+        size = torch.bincount(owner, minlength=len(place)).sqrt().unsqueeze(1)
+        # a mean whose spread does not shrink with the number of decisions
+        both = [size * pooled_mean(joint, owner, len(place)), pooled[place]]
+        return self.head(torch.cat(both, dim=1)).squeeze(1)
+
+
+class Deterministic(nn.Module):
+    """The actor: one action in (0, 1) for each decision, starting from `initial_action`."""
+
+    def __init__(
+        self, spec: ObservationSpec, encoder: EncoderSettings, initial_action: float
+    ) -> None:
+        super().__init__()
+        self.embed = Embeddings(spec, encoder)
+        self.head = mlp(2 * encoder.hidden, encoder.hidden, 1)
+        with torch.no_grad():
+            self.head[-1].weight.mul_(0.01)
+            self.head[-1].bias.fill_(torch.logit(torch.tensor(initial_action), eps=1e-3))
+
+    def forward(self, graphs: Data, place: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the actions on B observations and the observation of each: [T], [T]."""
+        decided, _ = self.embed(graphs)
+        which, owner = repeat_decisions(graphs, place)
+        return torch.sigmoid(self.head(decided)).squeeze(1)[which], owner
+
+
+class DDPG:
+    """Learns a critic of whole actions from all that was tried, and an actor that climbs it.
+
+    Continuous, or binary by thresholding at one half. Explores with truncated normal noise.
+    """
+
+    def __init__(
+        self,
+        spec: ObservationSpec,
+        settings: DDPGSettings | None = None,
+        encoder: EncoderSettings | None = None,
+        seed: int = 0,
+    ) -> None:
+        if spec.action_kind == "categorical":
+            raise UserError("ddpg: categorical actions have no gradient (use ppo or reinforce)")
+        self.settings = settings or DDPGSettings()
+        self.binary = spec.action_kind == "binary"
+        chosen, start = encoder or EncoderSettings(), self.settings.initial_action
+        self.nets = nn.ModuleDict(
+            {
+                "actor": seeded(lambda: Deterministic(spec, chosen, start), seed),
+                "critic": seeded(lambda: Critic(spec, chosen), seed + 1),
+            }
+        )
+        self.targets = copy.deepcopy(self.nets).requires_grad_(False)
+        rates = self.settings.actor_learning_rate, self.settings.critic_learning_rate
+        self.optimizers = {
+            name: torch.optim.Adam(self.nets[name].parameters(), lr=rate)
+            for name, rate in zip(("actor", "critic"), rates, strict=True)
+        }
+        self.generator = torch.Generator().manual_seed(seed)  # of the replayed transitions
+        self.replay, self.scale, self.acted = Replay(self.settings.buffer_size), Scale(), 0
+
+    @property
+    def noise(self) -> float:
+        """The present standard deviation of the exploration."""
+        after = max(self.acted - self.settings.warmup, 0)
+        return self.settings.noise_std * self.settings.noise_decay**after
+
+    @torch.no_grad()
+    def act(
+        self, observations: Sequence[Data], generator: torch.Generator, greedy: bool = False
+    ) -> list[Decision]:
+        """Decide on each observation."""
+        graphs, place = distinct(observations)
+        joined = collate(graphs)
+        mean, owner = self.nets["actor"](joined, place)
+        if not greedy:
+            mean = truncated_normal(mean, self.noise, generator)
+            self.acted += len(observations)
+        if self.binary:
+            mean = mean >= 0.5
+            if (mask := joined.get("action_mask")) is not None:
+                mean = mean & mask[repeat_decisions(joined, place)[0]]
+        sizes = torch.bincount(owner, minlength=len(observations)).tolist()
+        return [Decision(action.clone().numpy()) for action in mean.split(sizes)]
+
+    def learn(self, rollout: Rollout) -> dict[str, float]:
+        """Remember the episodes, then take gradient steps on what is remembered."""
+        settings = self.settings
+        self.replay.add(rollout.episodes)
+        self.scale.update([episode.reward for episode in rollout.episodes])
+        figures: dict[str, float] = {}
+        for _ in range(min(settings.updates * len(rollout.transitions), settings.max_updates)):
+            figures = self._update(self.replay.sample(settings.batch_size, self.generator))
+        return {**figures, "noise": self.noise}
+
+    def _update(self, batch: Sequence[Stored]) -> dict[str, float]:
+        graphs, place = distinct([kept.observation for kept in batch])
+        joined = collate(graphs)
+        actions = torch.cat([kept.action for kept in batch])
+        values = self.nets["critic"](joined, place, actions)
+        critic_loss = (values - self._goals(batch)).square().mean()
+        self._step("critic", critic_loss)
+        chosen, _ = self.nets["actor"](joined, torch.arange(len(graphs)))
+        value = self.nets["critic"](joined, torch.arange(len(graphs)), chosen).mean()
+        saturation = torch.logit(chosen, eps=1e-6).square().mean()
+        self._step("actor", SATURATION * saturation - value)
+        with torch.no_grad():
+            both = zip(self.targets.parameters(), self.nets.parameters(), strict=True)
+            for target, parameter in both:
+                target.lerp_(parameter, self.settings.tau)
+        return {"critic_loss": critic_loss.item(), "value": value.item()}
+
+    @torch.no_grad()
+    def _goals(self, batch: Sequence[Stored]) -> Tensor:
+        """Return the one-step targets of Q, in units of the scale, [B]."""
+        mean, std = self.scale.mean, self.scale.std
+        goals = torch.tensor(
+            [(kept.reward - mean * (kept.following is None)) / std for kept in batch]
+        )
+        going = [place for place, kept in enumerate(batch) if kept.following is not None]
+        if going:
+            graphs, place = distinct([batch[index].following for index in going])
+            joined = collate(graphs)
+            actions, _ = self.targets["actor"](joined, place)
+            following = self.targets["critic"](joined, place, actions)
+            goals[going] += self.settings.gamma * following
+        return goals
+
+    def _step(self, name: str, loss: Tensor) -> None:
+        self.nets.zero_grad()  # the actor's loss passes through the critic
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.nets[name].parameters(), self.settings.max_grad_norm)
+        self.optimizers[name].step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return networks, targets, optimisers, replay, scale, noise and random numbers."""
+        return {
+            "nets": self.nets.state_dict(),
+            "targets": self.targets.state_dict(),
+            "optimizers": {name: o.state_dict() for name, o in self.optimizers.items()},
+            "replay": self.replay.state_dict(),
+            "scale": self.scale.state_dict(),
+            "generator": self.generator.get_state(),
+            "acted": self.acted,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state_dict()`."""
+        self.nets.load_state_dict(state["nets"])
+        self.targets.load_state_dict(state["targets"])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
+        self.replay.load_state_dict(state["replay"])
+        self.scale.load_state_dict(state["scale"])
+        self.generator.set_state(state["generator"])
+        self.acted = state["acted"]
+
+
+def build(spec: ObservationSpec, seed: int, **parameters: Any) -> DDPG:
+    """Return the agent with these parameters, its own and the encoder's."""
+    own, encoder = split(parameters, DDPGSettings, EncoderSettings)
+    return DDPG(spec, own, encoder, seed)

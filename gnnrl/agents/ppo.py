@@ -1,0 +1,210 @@
+"""Proximal policy optimisation (Schulman et al. 2017) on graphs."""
+
+# B: transitions   n: choices (one per decision; categorical: one per transition)
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Data
+
+from gnnrl.agents.actor import Actor
+from gnnrl.agents.buffers import Elites, Remembered, Scale
+from gnnrl.agents.credit import Credit
+from gnnrl.agents.minibatches import Sample, clipped_surrogate, normalised
+from gnnrl.agents.settings import split
+from gnnrl.errors import UserError
+from gnnrl.rl.gnn import EncoderSettings
+from gnnrl.rl.observation import ObservationSpec, distinct
+from gnnrl.rl.policy import Outlook
+from gnnrl.rl.rollout import Decision, Episode, Rollout, decision_advantages, episode_advantages
+
+
+@dataclass(frozen=True)
+class PPOSettings:
+    """Names as in Stable-Baselines3; the defaults are for searches of 100 to 200 evaluations."""
+
+    learning_rate: float = 4e-3
+    n_epochs: int = 10  # passes over a rollout
+    batch_size: int = 256  # transitions of a minibatch
+    clip_range: float = 0.3  # Eq. 7, on the ratio of each choice
+    gamma: float = 1.0  # discount
+    gae_lambda: float = 0.95
+    ent_coef: float = 0.001
+    vf_coef: float = 0.5
+    max_grad_norm: float = 0.5
+    target_kl: float = 0.2  # per choice; an update ends where it is passed by half
+    initial_action: float = 0.7  # what the first actions scatter around: ratio, or chance
+    initial_std: float = 1.0  # their spread before the sigmoid
+    imitation_coef: float = 0.2  # weight of the best episodes so far
+    elites: int = 8  # how many of them are remembered
+    credit: bool = True  # advantage per decision, where one graph is decided again and again
+    credit_decay: float = 0.8  # weight of an action that was tried, for every update since
+    freeze_encoder: bool = False  # learn the heads only, for an agent from another network
+
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "n_epochs", "batch_size", "clip_range", "initial_std"):
+            if getattr(self, name) <= 0:
+                raise UserError(f"{name} {getattr(self, name)}: expected more than 0")
+        for name in ("gamma", "gae_lambda", "initial_action"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"{name} {getattr(self, name)}: expected a number in [0, 1]")
+
+
+class PPO:
+    """Clipped surrogate per choice, generalised advantages, imitation of the best episodes.
+
+    Every choice is clipped by itself: an episode decides tens of nodes at once, and the ratio of
+    all of them together would leave the clip range after one small step. The best episodes so far
+    are imitated where they beat the critic (Oh et al. 2018), which spares evaluations.
+    """
+
+    def __init__(
+        self,
+        spec: ObservationSpec,
+        settings: PPOSettings | None = None,
+        encoder: EncoderSettings | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.settings = settings or PPOSettings()
+        start = self.settings.initial_action, self.settings.initial_std
+        self.actor = Actor(spec, encoder or EncoderSettings(), *start, seed)
+        self.policy = self.actor.policy
+        self.policy.embed.requires_grad_(not self.settings.freeze_encoder)
+        learned = [p for p in self.policy.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.Adam(
+            learned, lr=self.settings.learning_rate, eps=1e-5, fused=True
+        )
+        self.generator = torch.Generator().manual_seed(seed)  # of the minibatches
+        self.scale = Scale()
+        self.elites = Elites(self.settings.elites)
+        self.credit = Credit(self.settings.credit_decay)
+
+    def act(
+        self, observations: Sequence[Data], generator: torch.Generator, greedy: bool = False
+    ) -> list[Decision]:
+        """Decide on each observation."""
+        decisions = self.actor.act(observations, generator, greedy)
+        restored = self.scale.restored
+        return [Decision(d.action, d.raw, d.log_prob, restored(d.value)) for d in decisions]
+
+    def learn(self, rollout: Rollout) -> dict[str, float]:
+        """Improve on the episodes; return the figures of the last minibatch."""
+        samples = self._samples(rollout)
+        elites = self.elites.steps if self.settings.imitation_coef else []
+        # one object for equal observations: they are compared by content only once
+        graphs, place = distinct([step.observation for step in [*samples, *elites]])
+        seen = [graphs[which] for which in place]
+        figures: dict[str, float] = {}
+        for epoch in range(self.settings.n_epochs):
+            order = torch.randperm(len(samples), generator=self.generator)
+            for places in order.split(self.settings.batch_size):
+                chosen = [samples[which] for which in places]
+                shown = [seen[which] for which in places] + seen[len(samples) :]
+                figures = self._update(shown, chosen, elites) | {"epochs": float(epoch + 1)}
+                if figures["kl"] > 1.5 * self.settings.target_kl:
+                    return figures
+        return figures
+
+    def _samples(self, rollout: Rollout) -> list[Sample]:
+        samples = []
+        for episode, credited in zip(rollout.episodes, self._credited(rollout), strict=True):
+            gae = episode_advantages(
+                episode, self._bootstrap(episode), self.settings.gamma, self.settings.gae_lambda
+            )
+            values = torch.tensor([s.decision.value for s in episode.transitions]).double()
+            returns = (gae + values).tolist()
+            self.scale.update(returns)
+            self.elites.offer(episode, returns)
+            for step, advantage, value in zip(episode.transitions, gae, returns, strict=True):
+                shared = decision_advantages(step, advantage)
+                own = shared if credited is None else credited
+                chosen = step.decision
+                assert chosen.raw is not None and chosen.log_prob is not None
+                samples.append(Sample(step.observation, chosen.raw, chosen.log_prob, own, value))
+        # one episode alone says nothing about the mean: its advantage is only brought to scale
+        return normalised(samples) if len(rollout.episodes) > 1 else normalised(samples, self.scale)
+
+    @torch.no_grad()
+    def _credited(self, rollout: Rollout) -> list[Tensor | None]:
+        given = any(step.credit is not None for step in rollout.transitions)
+        if given or not self.settings.credit or self.actor.spec.action_kind == "categorical":
+            return [None] * len(rollout.episodes)
+        return self.credit.of(rollout, self.actor.expected)
+
+    def _bootstrap(self, episode: Episode) -> float:
+        if episode.final is None:
+            return 0.0
+        return self.scale.restored(self.actor.values([episode.final])[0])
+
+    def _update(
+        self, seen: Sequence[Data], samples: Sequence[Sample], elites: Sequence[Remembered]
+    ) -> dict[str, float]:
+        """One gradient step. seen: the observations of the samples, then those of the elites."""
+        settings = self.settings
+        outlook = self.policy(seen)
+        how = self.actor.distribution
+        raw = torch.cat([s.raw for s in [*samples, *elites]])
+        log_prob, owner = how.log_prob(outlook, raw), how.owner(outlook)
+        fresh = owner < len(samples)  # [n + choices of the elites]
+
+        log_ratio = log_prob[fresh] - torch.cat([s.log_prob for s in samples])
+        advantages = torch.cat([s.advantages for s in samples])
+        surrogate = clipped_surrogate(log_ratio.exp(), advantages, settings.clip_range)
+        returns = torch.tensor([self.scale.normed(s.return_) for s in samples])
+        value_loss = (outlook.values[: len(samples)] - returns).square().mean()
+        entropy = how.entropy(outlook)[fresh].mean()
+        imitation = self._imitation(outlook, log_prob[~fresh], owner[~fresh], elites)
+        loss = settings.vf_coef * value_loss - surrogate.mean() - settings.ent_coef * entropy
+        loss = loss + settings.imitation_coef * imitation
+        self.optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.policy.parameters(), settings.max_grad_norm)
+        self.optimizer.step()
+        return {
+            "kl": (log_ratio.exp() - 1 - log_ratio).mean().item(),  # Schulman's k3 estimator
+            "entropy": entropy.item(),
+            "value_loss": value_loss.item(),
+            "surrogate": surrogate.mean().item(),
+        }
+
+    def _imitation(
+        self, outlook: Outlook, log_prob: Tensor, owner: Tensor, elites: Sequence[Remembered]
+    ) -> Tensor:
+        """Negative log-density of the elites, each weighed by how far it beats the critic."""
+        if not elites:
+            return log_prob.new_zeros(())
+        returns = torch.tensor([self.scale.normed(step.return_) for step in elites])
+        values = outlook.values[-len(elites) :].detach()
+        weights = (returns - values).clamp(min=0)[owner - (len(outlook.values) - len(elites))]
+        return -(weights * log_prob).mean()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return policy, optimiser, random numbers, scale and elites."""
+        return {
+            "policy": self.policy.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "generator": self.generator.get_state(),
+            "scale": self.scale.state_dict(),
+            "elites": self.elites.state_dict(),
+            "credit": self.credit.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state_dict()`."""
+        self.policy.load_state_dict(state["policy"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.generator.set_state(state["generator"])
+        self.scale.load_state_dict(state["scale"])
+        self.elites.load_state_dict(state["elites"])
+        self.credit.load_state_dict(state["credit"])
+
+
+def build(spec: ObservationSpec, seed: int, **parameters: Any) -> PPO:
+    """Return the agent with these parameters, its own and the encoder's."""
+    own, encoder = split(parameters, PPOSettings, EncoderSettings)
+    return PPO(spec, own, encoder, seed)

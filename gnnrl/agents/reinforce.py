@@ -1,0 +1,132 @@
+"""REINFORCE (Williams 1992) with the other episodes of the batch as the baseline."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Data
+
+from gnnrl.agents.actor import Actor
+from gnnrl.agents.settings import split
+from gnnrl.errors import UserError
+from gnnrl.rl.gnn import EncoderSettings
+from gnnrl.rl.observation import ObservationSpec
+from gnnrl.rl.rollout import Decision, Episode, Rollout
+
+
+@dataclass(frozen=True)
+class ReinforceSettings:
+    """The defaults are for searches of a few hundred evaluations."""
+
+    learning_rate: float = 5e-3
+    gamma: float = 1.0  # discount
+    ent_coef: float = 0.001
+    max_grad_norm: float = 1.0
+    initial_action: float = 0.7  # what the first actions scatter around: ratio, or chance
+    initial_std: float = 0.7  # their spread before the sigmoid
+    freeze_encoder: bool = False  # learn the heads only, for an agent from another network
+
+    def __post_init__(self) -> None:
+        if self.learning_rate <= 0 or self.initial_std <= 0:
+            raise UserError(
+                f"learning_rate {self.learning_rate}, initial_std {self.initial_std}: "
+                "expected more than 0"
+            )
+
+
+class Reinforce:
+    """One gradient step per batch; no critic.
+
+    Baseline: the mean of the other episodes that started from the same seed (Kool et al. 2019,
+    leave one out), or of the whole batch where every episode started from another.
+    """
+
+    def __init__(
+        self,
+        spec: ObservationSpec,
+        settings: ReinforceSettings | None = None,
+        encoder: EncoderSettings | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.settings = settings or ReinforceSettings()
+        start = self.settings.initial_action, self.settings.initial_std
+        self.actor = Actor(spec, encoder or EncoderSettings(), *start, seed)
+        self.policy = self.actor.policy
+        self.policy.embed.requires_grad_(not self.settings.freeze_encoder)
+        learned = [p for p in self.policy.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.Adam(learned, lr=self.settings.learning_rate)
+
+    def act(
+        self, observations: Sequence[Data], generator: torch.Generator, greedy: bool = False
+    ) -> list[Decision]:
+        """Decide on each observation."""
+        return self.actor.act(observations, generator, greedy)
+
+    def learn(self, rollout: Rollout) -> dict[str, float]:
+        """Take one step up the gradient of the expected return."""
+        advantages = leave_one_out(rollout.episodes, self.settings.gamma)
+        scale = advantages.std(correction=0) + 1e-8
+        outlook = self.policy([step.observation for step in rollout.transitions])
+        how = self.actor.distribution
+        raw = torch.cat([step.decision.raw for step in rollout.transitions])  # type: ignore[misc]
+        log_prob = how.log_prob(outlook, raw)
+        entropy = how.entropy(outlook).mean()
+        gain = (advantages / scale)[how.owner(outlook)] * log_prob
+        loss = -gain.mean() - self.settings.ent_coef * entropy
+        self.optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.policy.parameters(), self.settings.max_grad_norm)
+        self.optimizer.step()
+        return {"entropy": entropy.item(), "advantage_std": scale.item()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return policy and optimiser."""
+        return {"policy": self.policy.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state_dict()`."""
+        self.policy.load_state_dict(state["policy"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
+def discounted_returns(episode: Episode, gamma: float) -> list[float]:
+    """Return the discounted sum of rewards from each step on, [steps]."""
+    following, returns = 0.0, []
+    for step in reversed(episode.transitions):
+        following = step.reward + gamma * following
+        returns.append(following)
+    return returns[::-1]
+
+
+def leave_one_out(episodes: Sequence[Episode], gamma: float) -> Tensor:
+    """Return of every transition minus the mean return of the other episodes at the same step.
+
+    Shape [transitions]. A step that no other episode reached is compared with zero still to come.
+    """
+    groups: dict[int, list[int]] = defaultdict(list)
+    for place, episode in enumerate(episodes):
+        groups[episode.seed].append(place)
+    if all(len(group) == 1 for group in groups.values()):
+        groups = {0: list(range(len(episodes)))}
+    returns = [discounted_returns(episode, gamma) for episode in episodes]
+    advantages: list[Tensor] = [torch.zeros(0)] * len(episodes)
+    for group in groups.values():
+        longest = max(len(returns[place]) for place in group)
+        table = torch.zeros(len(group), longest)  # [episodes of the group, steps]
+        for row, place in enumerate(group):
+            table[row, : len(returns[place])] = torch.tensor(returns[place])
+        others = (table.sum(0) - table) / max(len(group) - 1, 1)
+        for row, place in enumerate(group):
+            advantages[place] = (table - others)[row, : len(returns[place])]
+    return torch.cat(advantages)
+
+
+def build(spec: ObservationSpec, seed: int, **parameters: Any) -> Reinforce:
+    """Return the agent with these parameters, its own and the encoder's."""
+    own, encoder = split(parameters, ReinforceSettings, EncoderSettings)
+    return Reinforce(spec, own, encoder, seed)

@@ -1,0 +1,244 @@
+"""Batch norms that take their statistics from a few images and are then part of the convolutions.
+
+With statistics that stay, a batch norm is one more factor and constant of the convolution before it
+(Jacob et al. 2018, section 3.2).  A subnet that is run so passes over every feature map once,
+where it took a pass for the statistics, one to normalise, one to add the shortcut and one to cut
+off what is negative: on processors, oneDNN does the last two while it writes what it convolved.
+"""
+
+# N: images   C: channels of a feature map
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+
+from gnnrl.graph.tracing.fx_utils import operation_name
+from gnnrl.graph.tracing.inplace import stop_writing
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+NEIGHBOURS = 8
+"""Pixels that are normalised side by side."""
+
+
+class FoldedSubnet:
+    """Runs a subnet as `batch_statistics` would, with the statistics of the first images for all.
+
+    It reads the weights that the subnet has when the first images pass, and leaves them alone.
+    Norms that do not stand directly behind a convolution stay where they are.
+    """
+
+    def __init__(self, subnet: fx.GraphModule) -> None:
+        self.subnet, self._twin = subnet, _twin(subnet)
+        self._norms = [m for m in self._twin.units.modules() if isinstance(m, FixedNorm)]
+        self._folded = [m for m in self._twin.units if isinstance(m, FoldedConvolution)]
+
+    def first(self, images: Tensor) -> Tensor:
+        """The output for images `[N, ...]`, by whose statistics norms go from now on."""
+        for norm in self._norms:
+            norm.fixed = None
+        out = self._twin(images)
+        self.fold()
+        return out
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """The output for further images `[N, ...]`."""
+        return self._twin(images)
+
+    def fold(self) -> None:
+        """Take norms into their convolutions, by the statistics they have."""
+        if not self._folded:
+            return
+        fixed = [unit.norm.fixed for unit in self._folded]
+        mean, variance, scale, shift = torch.cat(fixed, 1)
+        factor = scale * torch.rsqrt(variance)
+        sizes = [values.shape[1] for values in fixed]
+        constants = torch.addcmul(shift, mean, factor, value=-1).split(sizes)
+        for unit, *found in zip(self._folded, factor.split(sizes), constants, strict=True):
+            unit.fold(*found)
+
+
+class FixedNorm(nn.Module):
+    """A batch norm with the statistics of what passed it first.
+
+    fixed: mean, variance with the epsilon on it, scale and shift `[4, C]`, in float32 at least.
+    """
+
+    def __init__(self, norm: _BatchNorm) -> None:
+        super().__init__()
+        self.norm = norm
+        self.fixed: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows, many = _side_by_side(x)
+        if self.fixed is None:
+            self.fixed = self._measured(rows, many)
+        out = F.batch_norm(rows, *self.fixed.repeat(1, many), training=False, eps=0.0)
+        return out if many == 1 else _one_by_one(out, x)
+
+    def _measured(self, rows: Tensor, many: int) -> Tensor:
+        mean = torch.zeros(rows.shape[1], dtype=_wide(rows), device=rows.device)
+        mean, variance = torch.batch_norm_update_stats(rows, mean, mean.clone(), 0.0)
+        mean, variance = mean.view(many, -1), variance.view(many, -1)
+        spread = mean.var(0, unbiased=False)  # of the parts that were measured side by side
+        mean, variance = mean.mean(0), variance.mean(0) + spread + self.norm.eps
+        scale, shift = self.norm.weight, self.norm.bias
+        if scale is None:
+            scale, shift = torch.ones_like(mean), torch.zeros_like(mean)
+        return torch.stack((mean, variance, scale.to(mean), shift.to(mean)))
+
+
+class FoldedConvolution(nn.Module):
+    """A convolution with the norm behind it, the sum behind that, and the relu behind that.
+
+    spare: nobody reads the other summand again, the sum may be written there.
+    """
+
+    def __init__(self, convolution: _ConvNd, norm: FixedNorm, relu: bool, spare: bool) -> None:
+        super().__init__()
+        self.convolution, self.norm, self.relu, self._spare = convolution, norm, relu, spare
+        self._weights: tuple[Tensor, Tensor] | None = None
+        self._fused = False
+
+    def forward(self, x: Tensor, summand: Tensor | None = None) -> Tensor:
+        if self.norm.fixed is None:
+            out = self.norm(self.convolution(x))
+            self._fused = self._fusible(out, summand)
+        elif self._fused and _is_channels_last(x) and _is_channels_last(summand):
+            return self._in_one(x, summand)
+        else:
+            out = self.convolution._conv_forward(x, *self._weights)
+        out = out if summand is None else out + summand
+        return out.relu_() if self.relu else out
+
+    def fold(self, factor: Tensor, constant: Tensor) -> None:
+        """Do what the norm does: times a factor, plus a constant `[C]`."""
+        weight, bias = self.convolution.weight, self.convolution.bias
+        rows = factor.view(-1, *[1] * (weight.ndim - 1))
+        constant = constant if bias is None else torch.addcmul(constant, bias.to(factor), factor)
+        self._weights = (weight * rows).to(weight.dtype), constant.to(weight.dtype)
+
+    def _fusible(self, out: Tensor, summand: Tensor | None) -> bool:
+        """Whether oneDNN can do all of it in one call, and there is more than one to save."""
+        c = self.convolution
+        worth = self.relu if summand is None else self._spare and summand.shape == out.shape
+        plain = c.padding_mode == "zeros" and not isinstance(c.padding, str)
+        return worth and plain and out.ndim == 4 and _has_onednn(out)
+
+    def _in_one(self, x: Tensor, summand: Tensor | None) -> Tensor:
+        c, relu = self.convolution, "relu" if self.relu else None
+        how = (*self._weights, c.padding, c.stride, c.dilation, c.groups)
+        if summand is None:
+            return torch.ops.mkldnn._convolution_pointwise(x, *how, "relu", [], "")
+        add = torch.ops.mkldnn._convolution_pointwise_.binary
+        return add(summand, x, *how, "add", 1.0, relu, [], "")
+
+
+def _twin(subnet: fx.GraphModule) -> fx.GraphModule:
+    """The same operations on the same weights, norms and what they are folded into as `units`."""
+    twin, graph = fx.GraphModule(nn.Module(), fx.Graph()), fx.Graph()
+    graph.output(graph.graph_copy(subnet.graph, {}))
+    for node in graph.nodes:
+        if node.op in ("call_module", "get_attr"):
+            node.target = f"subnet.{node.target}"
+    twin.subnet, twin.units = subnet, nn.ModuleList()
+    twin.graph = graph
+    stop_writing(twin)
+    writes = any(operation_name(n).endswith("_") for n in graph.nodes if n.op == "call_function")
+    for node in list(graph.nodes):
+        if isinstance(_module(node), _BatchNorm):
+            _put_unit(twin, node, sums=not writes)
+    twin.recompile()
+    return twin
+
+
+def _put_unit(twin: fx.GraphModule, node: fx.Node, sums: bool) -> None:
+    """Put a unit where a norm, the convolution before it and what follows them stood.
+
+    sums: nothing is written into tensors, so that a unit may read when the sum was made.
+    """
+    before, norm = node.all_input_nodes[0], FixedNorm(_module(node))
+    taken, reads = [node], [before]
+    unit: nn.Module = norm
+    if type(_module(before)) in CONVOLUTIONS and len(before.users) == 1:
+        taken, reads, spare = [before, node], [before.all_input_nodes[0]], False
+        follower = _only_user(node)
+        summand = _summand(follower, node) if sums and follower is not None else None
+        if summand is not None:
+            taken.append(follower)
+            reads.append(summand)
+            spare = _is_spare(summand, follower)
+            follower = _only_user(follower)
+        relu = follower is not None and operation_name(follower) in ("relu", "ReLU")
+        taken += [follower] if relu else []
+        unit = FoldedConvolution(_module(before), norm, relu, spare)
+    twin.units.append(unit)
+    with twin.graph.inserting_before(taken[0] if len(reads) == 1 else taken[-1]):
+        put = twin.graph.call_module(f"units.{len(twin.units) - 1}", tuple(reads))
+    taken[-1].replace_all_uses_with(put)
+    for gone in reversed(taken):
+        twin.graph.erase_node(gone)
+
+
+def _summand(follower: fx.Node, node: fx.Node) -> fx.Node | None:
+    """What else a sum adds to a node; None if it is no plain sum of two."""
+    others = [x for x in follower.args if x is not node]
+    plain = operation_name(follower) == "add" and len(follower.args) == 2 and not follower.kwargs
+    return others[0] if plain and len(others) == 1 and isinstance(others[0], fx.Node) else None
+
+
+def _is_spare(summand: fx.Node, follower: fx.Node) -> bool:
+    """Whether a tensor is of a convolution, and read by convolutions only before it is added."""
+    readers = [user for user in summand.users if user is not follower]
+    return all(
+        isinstance(_module(x), FoldedConvolution) and (x is summand or x < follower)
+        for x in (summand, *readers)
+    )
+
+
+def _only_user(node: fx.Node) -> fx.Node | None:
+    return next(iter(node.users)) if len(node.users) == 1 else None
+
+
+def _module(node: fx.Node) -> nn.Module | None:
+    called = node.op == "call_module"
+    return node.graph.owning_module.get_submodule(str(node.target)) if called else None
+
+
+def _side_by_side(x: Tensor) -> tuple[Tensor, int]:
+    """Neighbouring pixels of `[N, C, H, W]` as channels `[1, many C, N H W / many, 1]`, a view.
+
+    Processors work on 16 or 32 channels at a time, and few are left of most layers.
+    """
+    suits = x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
+    if not suits or x.device.type != "cpu" or x.numel() // x.shape[1] % NEIGHBOURS:
+        return x, 1
+    rows = x.permute(0, 2, 3, 1).reshape(1, -1, 1, NEIGHBOURS * x.shape[1])
+    return rows.permute(0, 3, 1, 2), NEIGHBOURS
+
+
+def _one_by_one(rows: Tensor, x: Tensor) -> Tensor:
+    """Pixels that stand side by side in the shape of `x` again, a view."""
+    n, c, h, w = x.shape
+    return rows.permute(0, 2, 3, 1).reshape(n, h, w, c).permute(0, 3, 1, 2)
+
+
+def _is_channels_last(x: Tensor | None) -> bool:
+    """Whether a feature map lies so, and no axis of length 1 leaves it open; true for none."""
+    if x is None:
+        return True
+    return x.is_contiguous(memory_format=torch.channels_last) and min(x.shape[1:]) > 1
+
+
+def _has_onednn(x: Tensor) -> bool:
+    if x.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    bfloat16 = x.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return bfloat16 or x.dtype == torch.float32
+
+
+def _wide(x: Tensor) -> torch.dtype:
+    return torch.promote_types(x.dtype, torch.float32)

@@ -1,0 +1,76 @@
+"""Files: written whole or not at all, and found where the user means them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from gnnrl.errors import UserError
+
+if TYPE_CHECKING:
+    pass
+
+
+def atomic_write(path: str | Path, data: bytes) -> None:
+    """Write all of `data` or nothing: a killed run leaves the old file as it was."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(partial, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def user_path(text: str | Path) -> Path:
+    """Return the file or folder a user means: ~ and variables expanded, below the checkout.
+
+    Within a queued experiment, which runs in a copy, that is the checkout it was queued in.
+    """
+    expanded = os.path.expandvars(os.path.expanduser(text))
+    if "$" in expanded:
+        raise UserError(f"the path {text} names an environment variable that is not set: set it")
+    return Path(os.environ.get("DVC_ROOT") or ".") / expanded
+
+
+def write_json(path: str | Path, value: object) -> None:
+    """Write JSON; the same value gives the same bytes."""
+    text = json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False)
+    atomic_write(path, f"{text}\n".encode())
+
+
+def write_csv(path: str | Path, rows: Iterable[Mapping[str, object]]) -> None:
+    """Write one line per row below a header of all columns, in order of first appearance."""
+    rows = list(rows)
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    atomic_write(path, text.getvalue().encode())
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the mapping in a YAML file."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(
+            f"there is no {path}: run from the project's root or name it with --params"
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path} must hold a mapping of sections, got {type(values).__name__}")
+    return values

@@ -1,0 +1,140 @@
+"""How channels flow through the operations of a traced network.
+
+Each tensor has a layout: the axis its channels lie on and a label for every index of that axis.
+Layers make labels, elementwise operations make labels equal, and operations that only move data
+(reshape, permute, slice, pad, shuffle …) are run on a tensor of positions, which tells exactly
+where every channel went, whatever the network's author wrote.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from torch import Tensor, fx, nn
+
+from gnnrl.errors import UserError
+from gnnrl.graph.coupling import Couplings
+from gnnrl.graph.tracing.fx_utils import attribute, operation_name, scope_of
+
+
+@dataclass(frozen=True)
+class Layout:
+    """labels `[length]` of the indices of `axis`; the other axes do not tell channels apart."""
+
+    axis: int
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Folded:
+    """Channels spread over several axes, between two reshapes.
+
+    source: the last node with a layout.  positions: for each element, 1 + the flat position of
+    its origin in the source, 0 for padding.
+    """
+
+    source: fx.Node
+    positions: Tensor
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A parameter used by the network's own code; the operation that reads it gives its layout."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class Gather:
+    """In the cut network: pick channels `index` `[length]` (-1: zeros) of `source` on `axis`."""
+
+    source: fx.Node
+    axis: int
+    index: np.ndarray
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What an operation with weights does to channels.
+
+    filters: labels of what it makes.  parameters: names, the weight first.  positions: uses of
+    the weight for one image.  per_group: inputs of one convolution group where whole groups are
+    cut together, else 0.  axis: of a normalised shape, where its channels lie.
+    """
+
+    name: str
+    filters: np.ndarray | None
+    parameters: tuple[str, ...]
+    positions: int = 0
+    per_group: int = 0
+    axis: int | None = None
+
+
+@dataclass
+class Flow:
+    """Everything found out about a traced network; the rules fill it node by node."""
+
+    traced: fx.GraphModule
+    protected: frozenset[str]
+    couplings: Couplings = field(default_factory=Couplings)
+    layouts: dict[fx.Node, Any] = field(default_factory=dict)
+    axes: dict[tuple[str, int], np.ndarray] = field(default_factory=dict)
+    filters: dict[str, np.ndarray] = field(default_factory=dict)
+    layers: dict[fx.Node, Layer] = field(default_factory=dict)
+    gathers: dict[fx.Node, Gather] = field(default_factory=dict)
+
+    @cached_property
+    def _names(self) -> dict[int, str]:
+        names: dict[int, str] = {}
+        for name, tensor in self.traced.named_parameters(remove_duplicate=False):
+            names.setdefault(id(tensor), name)
+        return names
+
+    def one_name(self, path: str) -> str:
+        """The first name of a parameter that several modules share."""
+        return self._names.get(id(attribute(self.traced, path)), path)
+
+    def bind(self, path: str, axis: int, labels: np.ndarray) -> None:
+        """Axis `axis` of parameter `path` shrinks with `labels`."""
+        known = self.axes.setdefault((path, axis), labels)
+        self.couplings.couple(known, labels)
+
+    def pin(self, node: fx.Node) -> None:
+        """Keep every channel of a tensor, or of several."""
+        found = self.layouts.get(node)
+        for part in found if isinstance(found, tuple) else (found,):
+            if isinstance(part, Folded):
+                part = self.layouts[part.source]
+            if isinstance(part, Layout):
+                self.couplings.pin(part.labels)
+
+    def refuse(self, node: fx.Node, why: str) -> None:
+        """Say that this operation cannot be cut safely."""
+        where = scope_of(node) or type(self.traced).__name__
+        raise UserError(
+            f"{where}: no safe way to cut channels through {operation_name(node)!r}: {why}; "
+            "protect this part (extract.protect) or rewrite it with an operation that has a rule"
+        )
+
+    def is_protected(self, layer: str) -> bool:
+        return any(layer == name or layer.startswith(f"{name}.") for name in self.protected)
+
+
+def shape_of(node: Any) -> tuple[int, ...]:
+    """Shape of what a node gave for the example, batch axis included."""
+    return tuple(node.meta["example"].shape)
+
+
+def is_tensor(node: Any) -> bool:
+    """Whether what stands in an argument is an operation that gave a tensor."""
+    return isinstance(node, fx.Node) and isinstance(node.meta.get("example"), Tensor)
+
+
+def module_of(node: fx.Node) -> nn.Module | None:
+    """The module that a node calls."""
+    if node.op != "call_module":
+        return None
+    return node.graph.owning_module.get_submodule(str(node.target))

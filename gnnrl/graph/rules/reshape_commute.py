@@ -1,0 +1,140 @@
+"""Channels that a reshape has spread over several axes, and an operation then looks at.
+
+Two things are exact.  Either channels are coupled until one axis alone tells them apart (all the
+channels that a pixel shuffle puts into one, the same channel of every group of `[N, G, C/G, …]`),
+or all of them stay.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from torch import Tensor, fx
+
+from gnnrl.graph.tracing.fx_utils import attribute
+
+TRIALS = 3
+
+
+def classes_along(channel: np.ndarray, axis: int, count: int) -> np.ndarray:
+    """Coarsest-needed classes `[count]` of channels, so that `axis` alone tells them apart.
+
+    channel: the channel each element of a tensor came from.
+    """
+    rows = np.moveaxis(channel, axis, 0).reshape(channel.shape[axis], -1)
+    first = np.broadcast_to(rows[:, :1], rows.shape)
+    links = coo_matrix(
+        (np.ones(rows.size, dtype=bool), (rows.reshape(-1), first.reshape(-1))), (count, count)
+    )
+    return connected_components(links, directed=False)[1]
+
+
+def line_of(classes: np.ndarray, axis: int) -> np.ndarray | None:
+    """Class of each index of `axis`, if the other axes tell no classes apart."""
+    start = classes[tuple(slice(None) if k == axis else slice(0, 1) for k in range(classes.ndim))]
+    return start.reshape(-1) if (classes == start).all() else None
+
+
+def commutes(
+    node: fx.Node,
+    read: fx.Node,
+    before: tuple[int, np.ndarray],
+    after: tuple[int, np.ndarray],
+) -> bool:
+    """Whether cutting first and moving then is the same as moving first and cutting then.
+
+    before, after: (axis, class of each index) of what `node` reads and of what it gives.  It is
+    tried out on a few random choices of classes, with the sizes rewritten as surgery does.
+    """
+    axis, classes = before
+    shape = tuple(read.meta["example"].shape)
+    positions = torch.arange(math.prod(shape), dtype=torch.float64).view(shape)
+    moved = run(node, {read: positions})
+    generator = np.random.default_rng(0)
+    names = np.unique(classes)
+    for _ in range(TRIALS):
+        stays = generator.random(classes.max() + 1) < 0.5
+        stays[generator.choice(names)] = True
+        first = positions.index_select(axis, torch.from_numpy(np.flatnonzero(stays[classes])))
+        kept = torch.from_numpy(np.flatnonzero(stays[after[1]]))
+        expected = moved.index_select(after[0], kept)
+        args, kwargs = fitted(node, after[0], len(kept))
+        try:
+            found = run(node, {read: first}, args, kwargs)
+        except (RuntimeError, TypeError):
+            return False
+        if found.shape != expected.shape or not torch.equal(found, expected):
+            return False
+    return True
+
+
+def fitted(node: fx.Node, axis: int, width: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Arguments of an operation that names sizes, with `width` written for `axis` of its output.
+
+    -1 finds the size by itself.
+    """
+    args, kwargs = list(node.args), dict(node.kwargs)
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    if name == "unflatten" and len(args) == 3:
+        start = args[1] % len(args[0].meta["example"].shape)
+        args[2] = _written(args[2], axis - start, width)
+    elif name in ("squeeze",) and len(args) == 1 and not kwargs:
+        shape = args[0].meta["example"].shape  # never an axis that only became short by the cut
+        args.append(tuple(k for k, size in enumerate(shape) if size == 1))
+    elif name in _SIZES:
+        first = _SIZES[name]
+        if "size" in kwargs:
+            kwargs["size"] = _written(kwargs["size"], axis, width)
+        elif len(args) > first and isinstance(args[first], tuple | list):
+            args[first] = _written(args[first], axis, width)
+        else:
+            args[first:] = _written(args[first:], axis, width)
+    return tuple(args), kwargs
+
+
+_SIZES = {
+    "view": 1,
+    "reshape": 1,
+    "expand": 1,
+    "zeros": 0,
+    "ones": 0,
+    "new_zeros": 1,
+    "new_ones": 1,
+}
+"""Operations that name the sizes of what they give, and the place of the first."""
+
+
+def _written(sizes: Sequence[Any], axis: int, width: int) -> tuple[Any, ...]:
+    return tuple(width if k == axis and size != -1 else size for k, size in enumerate(sizes))
+
+
+def run(
+    node: fx.Node,
+    values: Mapping[fx.Node, Tensor],
+    args: tuple[Any, ...] | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+) -> Any:
+    """Run one operation on other values than the example's; numbers follow from the values."""
+
+    def concrete(n: fx.Node) -> Any:
+        if n in values:
+            return values[n]
+        if n.op == "get_attr":
+            return attribute(node.graph.owning_module, str(n.target))
+        if not isinstance(n.meta["example"], Tensor) and n.all_input_nodes:
+            return run(n, values)
+        return n.meta["example"]
+
+    args = fx.node.map_arg(node.args if args is None else args, concrete)
+    kwargs = fx.node.map_arg(node.kwargs if kwargs is None else kwargs, concrete)
+    if node.op == "call_module":
+        return node.graph.owning_module.get_submodule(str(node.target))(*args, **kwargs)
+    if node.op == "call_method":
+        return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+    return node.target(*args, **kwargs)

@@ -1,0 +1,55 @@
+"""Where the dense network comes from, and what pretraining leaves of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from torch import nn
+
+from gnnrl.checkpoint import Checkpoint
+from gnnrl.errors import UserError
+from gnnrl.files import user_path
+from gnnrl.networks.build import build_network
+from gnnrl.networks.weights import load_weights
+from gnnrl.training.loop import Training
+
+Shape = tuple[int, int, int]
+
+
+def starting_point(
+    name: str, num_classes: int, input_shape: Shape, weights: str | None, sha256: str | None
+) -> Checkpoint:
+    """Return the network before any training here: initialised, or with the weights given.
+
+    weights: what `load_weights` takes, or a checkpoint of ours, which may be a subnet: so a
+    pruned network is pruned once more.
+    """
+    if weights is not None and weights.endswith(".safetensors"):
+        checkpoint = Checkpoint.load(user_path(weights))
+        _refuse_other(checkpoint, name, num_classes, input_shape, weights)
+        return replace(checkpoint, epoch=None)
+    network = build_network(name, num_classes, input_shape)
+    if weights is not None:
+        load_weights(network, weights, name=name, sha256=sha256)
+    return Checkpoint.of(network, name, num_classes, input_shape)
+
+
+def _refuse_other(
+    checkpoint: Checkpoint, name: str, num_classes: int, input_shape: Shape, weights: str
+) -> None:
+    found = (checkpoint.name, checkpoint.num_classes, checkpoint.input_shape)
+    if found != (name, num_classes, tuple(input_shape)):
+        raise UserError(
+            f"pretrain.weights {weights} is {found[0]} for {found[1]} classes and images of "
+            f"{found[2]}, but the parameters ask for {name} for {num_classes} classes and images "
+            f"of {tuple(input_shape)}: set network and data to what the checkpoint is"
+        )
+
+
+def keep(folder: Path, start: Checkpoint, network: nn.Module, training: Training) -> None:
+    """Save the weights before training, after the epochs asked for, and after the last one."""
+    replace(start, epoch=0).save(folder / "initial.safetensors")
+    for epoch, state in training.snapshots.items():
+        replace(start, state=state, epoch=epoch).save(folder / "snapshots" / f"{epoch}.safetensors")
+    start.following(network, epoch=len(training.history)).save(folder / "final.safetensors")

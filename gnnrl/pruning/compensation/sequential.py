@@ -1,0 +1,120 @@
+"""Weights that make up for what a cut took away, without labels and without training.
+
+`collect` measures on the dense network what every layer reads.  From that come the order in which
+channels can go (`reconstruction`, an importance) and the best weights of the layers that lose
+inputs (`gram.GramSolve`, cheap enough for every evaluation).  `compensate` is for the plan that was
+chosen: layer by layer it fits the cut network, on the inputs which it really has, to the dense one.
+"""
+
+# D, O: as in readers.py
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, fx
+
+from gnnrl.graph.unit_mapping import kept_units
+from gnnrl.pruning.compensation.elimination import ridged
+from gnnrl.pruning.compensation.linear_maps import (
+    Reader,
+    positions,
+    readers,
+    rewrite,
+    rows,
+    values,
+)
+from gnnrl.pruning.compensation.moments import PLACES
+from gnnrl.pruning.compensation.stepper import Stepper, out_of_place
+from gnnrl.pruning.plan import PruningPlan
+from gnnrl.pruning.surgery import Surgeon
+
+ENOUGH_ROWS = 65_536
+"""Places in all beyond which a fit looks at fewer of each image, down to half of PLACES."""
+
+RECTIFIED_ROUNDS = 3
+"""Refits in which outputs that a ReLU cuts off anyway are left alone."""
+
+
+def compensate(
+    surgeon: Surgeon, plan: PruningPlan, images: Tensor, generator: torch.Generator
+) -> fx.GraphModule:
+    """The subnet of a plan, its layers fitted one after the other to the dense network.
+
+    images `[n, C, H, W]`: calibration images; labels are not needed.  Every layer from the first
+    cut on is refitted on the inputs that the cut network gives it, towards the value that the
+    dense network has at the layer's end (the sum with the shortcut, where it runs into one).
+    """
+    graph, found = surgeon.analysis.graph, readers(surgeon.analysis)
+    stays = np.append(kept_units(graph, plan.kept), True)
+    subnet = surgeon.cut(plan)
+    running, whole = _channels_last(subnet), _channels_last(surgeon.analysis.traced)
+    if images.ndim == 4:
+        images = images.contiguous(memory_format=torch.channels_last)
+    dense = Stepper(whole, images, {r.end for r in found})
+    cut = Stepper(running, images)
+    changed = False
+    for reader in found:
+        cut.run_before(reader.node)
+        x = cut.value(_source(running, reader))
+        changed = changed or x.shape[1] < len(reader.units)
+        if changed:
+            wanted = dense.run_to(reader.end)
+            filters = np.flatnonzero(stays[graph.layers[reader.layer].filters.units])
+            _fit(running, reader, x, wanted, torch.from_numpy(filters), cut, generator)
+        dense.release(reader.end)
+    subnet.load_state_dict(running.state_dict())
+    return subnet
+
+
+def _channels_last(traced: fx.GraphModule) -> fx.GraphModule:
+    return out_of_place(traced).to(memory_format=torch.channels_last)
+
+
+def _source(running: fx.GraphModule, reader: Reader) -> str:
+    """What a layer reads in the cut network, where a gather may stand before it."""
+    node = next(n for n in running.graph.nodes if n.name == reader.node)
+    return node.all_input_nodes[0].name
+
+
+def _fit(
+    running: fx.GraphModule,
+    reader: Reader,
+    x: Tensor,
+    wanted: Tensor,
+    filters: Tensor,
+    cut: Stepper,
+    generator: torch.Generator,
+) -> None:
+    """Refit one layer of the running cut network, whose `filters` are left."""
+    places = min(PLACES, max(PLACES // 2, ENOUGH_ROWS // len(wanted)))
+    chosen = positions(wanted.shape, places, generator)
+    target = values(wanted, chosen)[:, filters.to(wanted.device)]
+    base = target.new_zeros(())
+    if reader.other:
+        base = values(cut.value(_other(running, reader)), chosen)
+    width = wanted.shape[-1]
+    inputs = rows(x, reader, chosen, width)
+    matrix = ridged(inputs.t() @ inputs / len(inputs))
+
+    def solve(wanted: Tensor) -> Tensor:
+        right = inputs.t() @ (wanted - base) / len(inputs)
+        return torch.linalg.solve(matrix, right.double()).float()
+
+    best = solve(target)
+    for _ in range(RECTIFIED_ROUNDS if reader.rectified else 0):
+        reached = inputs @ best + base
+        best = solve(torch.where(target > 0, target, reached.clamp(max=0.0)))
+    given = inputs[:, :-1] @ best[:-1]
+    rewrite(running, reader, best, (given.mean(0), given.var(0)))
+
+
+def _other(running: fx.GraphModule, reader: Reader) -> str:
+    """The other summand of the addition that a layer runs into, in the cut network."""
+    names = {n.name: n for n in running.graph.nodes}
+    inner = {reader.node}
+    following = next(iter(names[reader.node].users))
+    while following.name != reader.end:
+        inner.add(following.name)
+        following = next(iter(following.users))
+    return next(n.name for n in following.all_input_nodes if n.name not in inner)

@@ -1,0 +1,73 @@
+"""The environment that every task on graphs implements."""
+
+# N: nodes   E: edges   A: decisions of one observation
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import gymnasium
+import numpy as np
+from torch_geometric.data import Data
+
+from gnnrl.rl.observation import ActionKind, GraphSpace
+
+Action = np.ndarray | int
+
+Step = tuple[Data, float, bool, bool, dict[str, Any]]
+
+
+class GraphEnv(gymnasium.Env[Data, Any]):
+    """A task on graphs: the interface between the search and any discipline.
+
+    Observation, a `torch_geometric.data.Data` (it may be another graph after every step):
+        x [N, F]              float32 node features, about [-1, 1]
+        edge_index [2, E]     messages pass from edge_index[0] to edge_index[1]; where they should
+                              pass both ways, name both edges
+        edge_attr [E, D]      float32 edge features, D >= 1; for instance one-hot of the edge type
+        decision_index [A]    the nodes that are decided, A >= 1
+        action_mask [A]       optional, bool: which decisions are allowed now (binary, categorical)
+        keep [1], part [A], least [P]         of a subset: how many decisions are chosen in all,
+                              the part that each is of, how many of each part at least (int64)
+        score [A]             optional, of a subset: what speaks for each decision, higher = keep
+        channel_x [C, K], channel_index [C]   optional second level: parts and the node they are of
+
+    Action, by `action_kind`:
+        continuous    float array [A] in [0, 1]
+        binary        bool array [A]; False where the mask forbids
+        categorical   int in [0, A): one of the decision nodes, one that the mask allows
+        subset        bool array [A]: True exactly `keep` times, in part p at least `least[p]` times
+
+    `step` returns (observation, reward, terminated, truncated, info) as in Gymnasium. The reward
+    comes per step or at the end. Optional in `info`: `credit` [A], the reward of this step as each
+    decision deserves it (continuous, binary); `plan`, at the end, what the episode decided.
+    `reset(seed=...)` starts the same episode for the same seed. An observation must not be changed
+    after it was handed out.
+
+    spent: evaluation equivalents that making the environment took; a search is charged for them.
+    name: names the environment in messages.  constraint: one sentence for people on what every
+    answer keeps to.  max_episode_steps: an episode that is longer is an error.
+    """
+
+    name: str = "graph environment"
+    action_kind: ActionKind = "continuous"
+    constraint: str = ""
+    max_episode_steps: int = 1000
+    spent: float = 0.0
+    observation_space = GraphSpace()
+    metadata: ClassVar[Mapping[str, Any]] = {"render_modes": []}  # type: ignore[misc]
+
+    def clone(self) -> GraphEnv:
+        """Return an independent copy; share in it what is large and never changes."""
+        return copy.deepcopy(self)
+
+
+def action_space(kind: ActionKind, size: int) -> gymnasium.Space[Any]:
+    """Return Gymnasium's space of the actions on `size` decisions."""
+    if kind == "continuous":
+        return gymnasium.spaces.Box(0.0, 1.0, (size,), np.float32)
+    if kind in ("binary", "subset"):
+        return gymnasium.spaces.MultiBinary(size)
+    return gymnasium.spaces.Discrete(size)

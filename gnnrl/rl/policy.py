@@ -1,0 +1,106 @@
+"""An encoder with heads that every decision node shares: a policy for graphs of any size."""
+
+# N: nodes   A: decisions of the G different graphs   B: observations   T: decisions of all B
+# H: hidden width   P: parameters of the distribution of one decision
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Data
+
+from gnnrl.errors import UserError
+from gnnrl.rl.gnn import EncoderSettings, build_encoder, mlp, pooled_mean
+from gnnrl.rl.observation import ObservationSpec, collate, distinct
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What a policy says about B observations with T decisions in all.
+
+    params [T, P]: of the distribution of each decision.  owner [T]: its observation, ascending.
+    mask [T]: which decisions are allowed.  values [B]: expected returns.
+    """
+
+    params: Tensor
+    owner: Tensor
+    mask: Tensor
+    values: Tensor
+
+    @property
+    def sizes(self) -> list[int]:
+        """The number of decisions of each observation."""
+        return torch.bincount(self.owner, minlength=len(self.values)).tolist()
+
+
+def repeat_decisions(graphs: Data, place: Tensor) -> tuple[Tensor, Tensor]:
+    """Spread the decisions of G graphs over B observations, `place [B]` the graph of each.
+
+    Returns which decision of the graphs each of the T is, and its observation: [T], [T].
+    """
+    sizes = torch.bincount(graphs.decision_batch, minlength=graphs.num_graphs)
+    starts = torch.cumsum(sizes, 0) - sizes
+    wanted = sizes[place]  # [B]
+    owner = torch.repeat_interleave(torch.arange(len(place)), wanted)
+    first = torch.cumsum(wanted, 0) - wanted
+    return torch.arange(len(owner)) - (first - starts[place])[owner], owner
+
+
+class Embeddings(nn.Module):
+    """The encoder, and what every head reads: decided nodes with their graph, and graphs."""
+
+    def __init__(self, spec: ObservationSpec, settings: EncoderSettings) -> None:
+        super().__init__()
+        self.encoder = build_encoder(spec, settings)
+        self.settings = settings
+
+    def forward(self, graphs: Data) -> tuple[Tensor, Tensor]:
+        """Return the decided nodes [A, 2H] and the graphs [G, H]."""
+        h = self.encoder(graphs)  # [N, H]
+        if h.shape != (len(graphs.x), self.settings.hidden):
+            raise UserError(
+                f"encoder {self.settings.encoder} gave embeddings {tuple(h.shape)}, expected "
+                f"{(len(graphs.x), self.settings.hidden)}: one of width hidden per node"
+            )
+        pooled = pooled_mean(h, graphs.batch, graphs.num_graphs)
+        around = pooled[graphs.decision_batch]
+        if not self.settings.message_passing:  # then a node knows nothing of its graph
+            around = torch.zeros_like(around)
+        return torch.cat([h[graphs.decision_index], around], dim=1), pooled
+
+
+class Policy(nn.Module):
+    """Actor and critic on one encoder."""
+
+    def __init__(self, spec: ObservationSpec, settings: EncoderSettings, bias: Tensor) -> None:
+        """bias [P]: the parameters every decision starts from, nearly whatever it looks like."""
+        super().__init__()
+        hidden = settings.hidden
+        self.embed = Embeddings(spec, settings)
+        self.actor = mlp(2 * hidden, hidden, len(bias))
+        self.critic = mlp(hidden, hidden, 1)
+        with torch.no_grad():
+            self.actor[-1].weight.mul_(0.01)
+            self.actor[-1].bias.copy_(bias)
+            self.critic[-1].weight.mul_(0.1)
+            self.critic[-1].bias.zero_()
+
+    def forward(self, observations: Sequence[Data]) -> Outlook:
+        """Look at observations; equal ones are encoded once."""
+        graphs, place = distinct(observations)
+        return self.outlook(collate(graphs), place)
+
+    def outlook(self, graphs: Data, place: Tensor) -> Outlook:
+        """Look at B observations, each one of the joined graphs: `place [B]`."""
+        decided, pooled = self.embed(graphs)
+        which, owner = repeat_decisions(graphs, place)
+        mask = graphs.get("action_mask")
+        return Outlook(
+            params=self.actor(decided)[which],
+            owner=owner,
+            mask=torch.ones_like(owner, dtype=torch.bool) if mask is None else mask[which],
+            values=self.critic(pooled).squeeze(1)[place],
+        )

@@ -1,0 +1,170 @@
+"""One course of training: everything that changes while a network is trained."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gnnrl.data.images import Labelled, batch_count
+from gnnrl.errors import UserError
+from gnnrl.progress import Progress
+from gnnrl.runtime import generator
+from gnnrl.training.distillation import Distillation
+from gnnrl.training.distributed import Part, Team
+from gnnrl.training.recipe import TrainingRecipe
+
+State: TypeAlias = dict[str, Tensor]
+EachEpoch: TypeAlias = Callable[[int, nn.Module], Mapping[str, float]]
+
+
+class Diverged(UserError):
+    """The loss is no number any more."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What `train` was called with, beside network and images."""
+
+    recipe: TrainingRecipe
+    seed: int
+    distillation: Distillation | None
+    snapshots: Collection[int]
+    each_epoch: EachEpoch | None
+    zeros: Mapping[str, Tensor]
+    scratch: Path | None
+
+
+@dataclass(eq=False)
+class Course:
+    """Everything that changes while a network is trained."""
+
+    network: nn.Module
+    images: Labelled
+    asked: Asked
+    team: Team
+    history: list[dict[str, float]] = field(default_factory=list)
+    snapshots: dict[int, State] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        recipe = self.recipe = self.asked.recipe
+        self.distillation = self.asked.distillation
+        self.device = next(self.network.parameters()).device
+        self.layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
+        if recipe.channels_last:
+            self.network.to(memory_format=self.layout)
+        self.order = generator(self.asked.seed, "order and augmentation")
+        self.optimizer = torch.optim.SGD(
+            self.network.parameters(),
+            lr=recipe.learning_rate,
+            momentum=recipe.momentum,
+            nesterov=recipe.nesterov,
+            weight_decay=recipe.weight_decay,
+        )
+        if self.distillation is not None:
+            self.distillation.teacher.to(self.device).eval()
+        self.zeroed = [
+            (self.network.get_parameter(name), mask.to(self.device))
+            for name, mask in self.asked.zeros.items()
+        ]
+        self.called = self.team.joined(self.network)
+
+    @property
+    def epoch(self) -> int:
+        """How many epochs are done."""
+        return len(self.history)
+
+    def run_epoch(self, bar: Progress) -> None:
+        """Go over all images once and add a row to the history."""
+        recipe, start = self.recipe, self.epoch
+        steps = batch_count(len(self.images), recipe.batch_size)
+        loss, correct = torch.zeros(2, device=self.device)
+        self.network.train()
+        if self.team.rank > 0:  # random numbers of its own, the same after a resume
+            own = generator(self.asked.seed, f"dropout of process {self.team.rank} in {start}")
+            torch.manual_seed(own.initial_seed())
+        batches = self.images.batches(
+            recipe.batch_size, self.device, self.order, augment=recipe.augment
+        )
+        for step, (x, labels) in enumerate(batches):
+            self._set_learning_rate(recipe.learning_rate_at(start + (step + 0.5) / steps))
+            part = self.team.part(x, labels)
+            step_loss, logits = self._step(part)
+            loss += step_loss * len(part.labels) * part.share
+            correct += (logits.argmax(1) == part.labels).sum() * part.share
+            bar.advance()
+        loss, correct = self.team.summed(torch.stack([loss, correct]))
+        row = {
+            "epoch": start + 1,
+            "learning_rate": recipe.learning_rate_at(start + 0.5 / steps),
+            "loss": loss.item() / len(self.images),
+            "accuracy": correct.item() / len(self.images),
+        }
+        self._refuse_divergence(row)
+        ask = self.asked.each_epoch if self.team.rank == 0 else None
+        extra = ask(start + 1, self.network) if ask else {}
+        self.history.append({**row, **extra})
+        bar.advance(0, best=max(row["accuracy"] for row in self.history))
+
+    def _set_learning_rate(self, learning_rate: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+
+    def _step(self, part: Part) -> tuple[Tensor, Tensor]:
+        x = part.x.contiguous(memory_format=self.layout)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.bf16):
+            logits = self.called(x)
+            loss = F.cross_entropy(logits, part.labels, label_smoothing=self.recipe.label_smoothing)
+            if self.distillation is not None:
+                with torch.no_grad():
+                    teacher = self.distillation.teacher(x)
+                loss = self.distillation.loss(logits, teacher, loss)
+        self.optimizer.zero_grad()
+        self.team.backward(loss * part.weight)
+        self.optimizer.step()
+        with torch.no_grad():
+            for weight, mask in self.zeroed:  # momentum and weight decay alone keep none at zero
+                weight.masked_fill_(mask, 0.0)
+        return loss.detach(), logits.detach()
+
+    def _refuse_divergence(self, row: Mapping[str, float]) -> None:
+        if not math.isfinite(row["loss"]):
+            raise Diverged(
+                f"training diverged in epoch {row['epoch']} (loss {row['loss']}): lower "
+                f"learning_rate ({self.recipe.learning_rate}) or raise warmup_epochs "
+                f"({self.recipe.warmup_epochs})"
+            )
+
+    def keep_snapshot(self, epoch: int) -> None:
+        """Keep a copy of the weights as they are."""
+        state = self.network.state_dict()
+        self.snapshots[epoch] = {key: value.cpu().clone() for key, value in state.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that a run needs to go on."""
+        cuda = self.device.type == "cuda"
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "order": self.order.get_state(),
+            "dropout": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state(self.device) if cuda else None,
+            "history": self.history,
+            "snapshots": self.snapshots,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go back to where `state` was taken."""
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.order.set_state(state["order"])
+        torch.set_rng_state(state["dropout"])
+        if state["cuda"] is not None:
+            torch.cuda.set_rng_state(state["cuda"], self.device)
+        self.history, self.snapshots = state["history"], state["snapshots"]

@@ -1,0 +1,70 @@
+"""Plans scored after a short training: repeatable, charged for, and not on the network itself."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from gnnrl.data.images import Images
+from gnnrl.data.transform import AUGMENTATIONS, Transform
+from gnnrl.errors import UserError
+from gnnrl.evaluation.one_shot import Evaluator
+from gnnrl.evaluation.short_training import ShortTraining, Trained
+from gnnrl.graph.extract import extract
+from gnnrl.networks.build import build_network
+from gnnrl.pruning.importance import l1
+from gnnrl.search.spaces.channels import ChannelSpace
+
+SHAPE = (1, 20, 20)
+
+
+@pytest.fixture(scope="module")
+def setting():
+    """Two classes that the side of a bright bar tells apart."""
+    torch.manual_seed(0)
+    labels = torch.arange(120) % 2
+    pixels = torch.randint(0, 90, (120, *SHAPE), dtype=torch.uint8)
+    for image, label in zip(pixels, labels, strict=True):
+        image[:, :, slice(0, 8) if label else slice(12, 20)] += 150
+    transform = Transform((0.5,), (0.3,), AUGMENTATIONS["none"])
+    images = Images(pixels, labels, transform)
+    network = build_network("basic_cnn_eighth", 2, SHAPE).eval()
+    graph = extract(network, torch.zeros(1, *SHAPE))
+    return network, graph, images.take(torch.arange(80)), images.take(torch.arange(80, 120))
+
+
+def trained(setting, **settings):
+    network, graph, train, reward = setting
+    images, labels = next(iter(reward.batches(len(reward), torch.device("cpu"))))
+    evaluator = Evaluator(network, graph, images, labels)
+    return Trained(evaluator, network, images, train, ShortTraining(batch_size=20, **settings))
+
+
+def test_training_helps_leaves_the_network_alone_and_repeats_itself(setting):
+    network, graph, *_ = setting
+    before = copy.deepcopy(network.state_dict())
+    plan = ChannelSpace(graph, l1(network, graph), 0.5).uniform()  # of any space
+    evaluate = trained(setting, epochs=4, learning_rate=0.05)
+    first, again = evaluate([plan, plan])
+    assert first == again and first.accuracy > 0.9
+    assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
+
+
+def test_training_is_charged_and_may_be_a_part_of_an_epoch(setting):
+    assert trained(setting, epochs=2).cost == (3 * 80 * 2 + 40) / 500
+    assert trained(setting, epochs=0.25).cost == (3 * 20 + 40) / 500
+    assert trained(setting, epochs=1.5).cost == (3 * 60 * 2 + 40) / 500
+
+
+def test_a_subnet_that_diverges_is_a_bad_plan_and_not_an_error(setting):
+    network, graph, *_ = setting
+    plan = ChannelSpace(graph, l1(network, graph), 0.5).uniform()
+    (found,) = trained(setting, epochs=3, learning_rate=1e20)([plan])
+    assert found.status == "diverged" and found.reward < 0
+
+
+def test_no_training_at_all_is_refused():
+    with pytest.raises(UserError, match="epochs 0"):
+        ShortTraining(epochs=0)

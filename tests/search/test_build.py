@@ -1,0 +1,88 @@
+"""Pruning as a task: what is looked at before the search, and what that is charged."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from gnnrl.data.images import Images
+from gnnrl.data.transform import Transform
+from gnnrl.errors import UserError
+from gnnrl.evaluation.base import EQUIVALENT
+from gnnrl.evaluation.one_shot import Evaluator
+from gnnrl.graph.extract import extract
+from gnnrl.networks.build import build_network
+from gnnrl.search.build import mixed, pruning_task
+
+GENERATOR = torch.Generator().manual_seed(0)
+IMAGES = Images(
+    torch.randint(0, 256, (24, 3, 32, 32), generator=GENERATOR, dtype=torch.uint8),
+    torch.randint(0, 10, (24,), generator=GENERATOR),
+    Transform(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)),
+)
+GATES = {"batches": 2, "batch_size": 8}
+
+
+def task_of(resource="flops", **options):
+    torch.manual_seed(0)
+    network = build_network("resnet20").eval()
+    graph = extract(network, torch.zeros(1, 3, 32, 32))
+    budget = {"flops": None, "parameters": None, "latency": None, resource: 0.5}
+    settings = {
+        "criterion": "l1",
+        "prior": "none",
+        "calibration_images": 16,
+        "latency_table": None,
+        "reward": "loss",
+        "statistics": "batch",
+        "recalibration_images": 16,
+        "compensation": "none",
+        "precision": "float32",
+        "batch_size": 24,
+        "max_steps": 1,
+        "gates": GATES,
+    }
+    return pruning_task(
+        network, graph, IMAGES, IMAGES, seed=0, budget=budget, **{**settings, **options}
+    )
+
+
+def test_the_gates_of_a_bottleneck_are_a_prior_that_is_charged_for():
+    plain, env = task_of(), task_of(criterion="bottleneck", prior="bottleneck")
+    assert plain.spent == 0
+    assert env.spent == (16 + 3 * 2 * 8) / EQUIVALENT
+    middle = env.space.plan(np.full(env.space.size, 0.5))
+    assert middle != plain.space.uniform() and env.space.used(middle) <= 0.5
+
+
+@pytest.mark.slow
+def test_gates_may_order_channels_only_or_say_how_many_only():
+    ordered, counted = task_of(criterion="bottleneck"), task_of(prior="bottleneck")
+    assert ordered.space.uniform() != task_of().space.uniform()
+    assert [len(f) for f in ordered.space.uniform().kept.values()] == [
+        len(f) for f in task_of().space.uniform().kept.values()
+    ]
+    middle = counted.space.plan(np.full(counted.space.size, 0.5))
+    assert middle != task_of().space.uniform()
+
+
+def test_a_prior_of_channels_is_refused_by_a_space_that_decides_others():
+    with pytest.raises(UserError, match="the prior is an allocation of channels"):
+        task_of("parameters", space="weights", prior="bottleneck")
+
+
+def test_a_race_is_run_on_as_many_reward_images_as_asked():
+    assert task_of(race=6).evaluate.cost == (6 + 24) / EQUIVALENT
+    assert isinstance(task_of(race=0).evaluate, Evaluator)
+
+
+def test_the_first_reward_images_are_of_all_classes_also_where_folders_come_class_by_class():
+    labels = torch.arange(10).repeat_interleave(8)
+    values = labels.to(torch.uint8)[:, None, None, None].expand(80, 3, 4, 4)
+    by_class = Images(values, labels, Transform(mean=(0.0,) * 3, std=(1.0,) * 3))
+    images, given = mixed(by_class, seed=0)
+    assert len(set(given[:40].tolist())) == 10
+    assert torch.equal((255 * images[:, 0, 0, 0]).round().long(), given), "labels went with images"
+    assert torch.equal(given.sort().values, labels)
+    assert torch.equal(mixed(by_class, seed=0)[1], given)
