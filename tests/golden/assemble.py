@@ -1,0 +1,148 @@
+"""The one place where the golden cases touch the library's constructors.
+
+When a signature changes, this file changes; the cases and `golden.json` do not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from gnnrl.calibration import BATCH_SIZE, calibration_images
+from gnnrl.graph.latency import POINTS, LatencyTable, keys
+from gnnrl.pruning.compensation import compensate
+from gnnrl.pruning.matching import recalibrate_matched
+from gnnrl.pruning.plan import PruningPlan
+from gnnrl.pruning.surgery import Surgeon
+from gnnrl.runtime import generator, seed_everything
+from gnnrl.scheduling.compare import agent_schedules
+from gnnrl.scheduling.generators import held_out
+from gnnrl.scheduling.settings import Schedule
+from gnnrl.scheduling.train import build_env, train
+from gnnrl.search.agents.build import build_agent
+from gnnrl.search.env import PruningEnv
+from gnnrl.search.loop import SearchResult, search
+from gnnrl.search.task import pruning_task
+from tests.golden.world import World
+
+SEED = 5
+
+
+@contextlib.contextmanager
+def settled() -> Iterator[None]:
+    """One thread, the processor, deterministic algorithms; afterwards as it was before."""
+    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    lenient = torch.is_deterministic_algorithms_warn_only_enabled()
+    named = os.environ.get("GNNRL_DEVICE")
+    os.environ["GNNRL_DEVICE"] = "cpu"
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            seed_everything(SEED)
+            yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(strict, warn_only=lenient)
+        os.environ.pop("GNNRL_DEVICE")
+        if named is not None:
+            os.environ["GNNRL_DEVICE"] = named
+
+
+def environment(
+    world: World,
+    *,
+    space: str,
+    budget: Mapping[str, float],
+    importance: str = "l1",
+    prior: str = "none",
+    compensation: str = "none",
+    reward: str = "loss",
+    max_steps: int = 1,
+    race: int = 0,
+    hierarchical: bool = True,
+    students: Mapping[str, Any] | None = None,
+    training: Mapping[str, float] | None = None,
+) -> PruningEnv:
+    """The task of a search, as the stage puts it together."""
+    with tempfile.TemporaryDirectory() as folder:
+        table = Path(folder) / "latency.json"
+        latency_table(world).save(table)
+        return pruning_task(
+            world.network,
+            world.graph,
+            world.reward_images,
+            world.train_images,
+            seed=SEED,
+            space=space,
+            budget=budget,
+            criterion=importance,
+            prior=prior,
+            calibration_images=40,
+            latency_table=str(table) if "latency" in budget else None,
+            reward=reward,
+            statistics="matched",
+            recalibration_images=40,
+            compensation=compensation,
+            precision="float32",
+            batch_size=250,
+            max_steps=max_steps,
+            race=race,
+            gates={"batches": 3, "batch_size": 8, "learning_rate": 0.2},
+            students=students,
+            training=training,
+            view="hierarchical" if hierarchical else "plain",
+            min_channels=1,
+            multiple=1,
+        )
+
+
+def agent(name: str, env: PruningEnv, settings: Mapping[str, Any]) -> Any:
+    """An agent for the environment."""
+    return build_agent(name, env, seed=SEED, **settings)
+
+
+def searched(env: PruningEnv, agent: Any, evaluations: int, batch: int) -> SearchResult:
+    """What the agent finds."""
+    return search(env, agent, evaluations=evaluations, batch=batch, seed=SEED)
+
+
+def latency_table(world: World) -> LatencyTable:
+    """Made up: what an operation takes grows with the channels it reads and writes."""
+    steps = range(1, POINTS + 1)
+    grids = {
+        key: tuple(tuple(round(0.01 * (1 + place % 3) * a * b, 5) for b in steps) for a in steps)
+        for place, key in enumerate(sorted({key for key in keys(world.graph) if key}))
+    }
+    return LatencyTable(grids, 1, "none")
+
+
+def pruned(world: World, plan: PruningPlan, compensation: str, recalibration: int) -> nn.Module:
+    """The subnet of a plan, as the stage makes it."""
+    surgeon = Surgeon(world.network, world.graph)
+    cpu = torch.device("cpu")
+    if compensation == "sequential":
+        images = calibration_images(world.train_images, 240, SEED, cpu)
+        subnet = compensate(surgeon, plan, images, generator(SEED, "compensation"))
+    else:
+        subnet = surgeon.cut(plan)
+    if recalibration:
+        images = calibration_images(world.train_images, recalibration, SEED, cpu)
+        dense = surgeon.analysis.traced
+        recalibrate_matched(dense, world.graph, subnet, plan, images, BATCH_SIZE)
+    return subnet
+
+
+def scheduled(settings: Mapping[str, Any]) -> tuple[SearchResult, list[float]]:
+    """A training of the scheduler, and the makespans of what it schedules afterwards."""
+    typed = Schedule(**settings)
+    found = train(typed)
+    problems = held_out(typed.test_problems, typed.test_tasks, typed.machines, typed.seed)
+    done = agent_schedules(found.agent, build_env(typed), problems)
+    return found, [schedule.makespan for schedule in done]
