@@ -1,4 +1,4 @@
-"""Types of single parameters: what a value may be, and what it is never mistaken for."""
+"""Settings: their base class, and types of single values that refuse what they are not."""
 
 from __future__ import annotations
 
@@ -69,7 +69,16 @@ RewardKind = Annotated[str, one_of(*REWARD_KINDS)]
 Weights = Annotated[str, BeforeValidator(_weights)]
 
 
-class Section(BaseModel):
-    """Keys as declared, all of them, and no others."""
+class Settings(BaseModel):
+    """What a user can set of one thing: declared beside the code that uses it, and nowhere else.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    Every field has a type, a range, a default (unless the user must decide it) and below it one
+    line of help.  Unknown keys are refused; values are not changed afterwards.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True
+    )
+
+
+Section = Settings

@@ -15,21 +15,22 @@ from typing import Any
 import torch
 from torch import nn
 
-from gnnrl.calibration import BATCH_SIZE, calibration_images
+from gnnrl.agents.registry import build_agent
+from gnnrl.data.calibration import BATCH_SIZE, calibration_images
 from gnnrl.graph.latency import POINTS, LatencyTable, keys
-from gnnrl.pruning.compensation import compensate
-from gnnrl.pruning.matching import recalibrate_matched
+from gnnrl.pruning.batch_norm import recalibrate_matched
+from gnnrl.pruning.compensation.sequential import compensate
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.surgery import Surgeon
 from gnnrl.runtime import generator, seed_everything
 from gnnrl.scheduling.compare import agent_schedules
 from gnnrl.scheduling.generators import held_out
 from gnnrl.scheduling.settings import Schedule
-from gnnrl.scheduling.train import build_env, train
-from gnnrl.search.agents.build import build_agent
+from gnnrl.scheduling.train import build_env
+from gnnrl.search.build import pruning_task
 from gnnrl.search.env import PruningEnv
 from gnnrl.search.loop import SearchResult, search
-from gnnrl.search.task import pruning_task
+from stages.schedule import train
 from tests.golden.world import World
 
 SEED = 5
