@@ -7,7 +7,7 @@ how.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -111,7 +111,7 @@ _ALL = (
     Operation("softmax"),
 )  # fmt: skip
 
-OPERATIONS: Mapping[str, Operation] = {operation.name: operation for operation in _ALL}
+OPERATIONS: dict[str, Operation] = {operation.name: operation for operation in _ALL}
 """By name.  The order is that of the columns of observations: append new ones at the end."""
 
 
