@@ -91,7 +91,7 @@ class Node:
     def width(self) -> int:
         """Number of channels; where none is known, the length of the first axis."""
         axis = 0 if self.channels is None else self.channels.axis - 1  # without the batch axis
-        return self.shape[axis]
+        return self.shape[axis] if self.shape else 1
 
 
 @dataclass(frozen=True)
