@@ -12,7 +12,7 @@ import torch
 from gnnrl.checkpoint import Checkpoint
 from gnnrl.graph.cost import cost
 from gnnrl.graph.graph import ComputationalGraph
-from gnnrl.graph.units import kept_units
+from gnnrl.graph.unit_mapping import kept_units
 from gnnrl.pruning.plan import PruningPlan
 from tests import stage_runs, tiny
 from tests.pairwise import Pair, Row, pairs_of, pairwise, with_pair

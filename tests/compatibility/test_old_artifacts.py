@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 
+from gnnrl.agents.transfer import adopt
 from gnnrl.checkpoint import Checkpoint
 from gnnrl.errors import UserError
 from gnnrl.graph.cost import cost
@@ -22,7 +23,6 @@ from gnnrl.graph.extract import extract
 from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.networks.build import build_network
 from gnnrl.pruning.plan import PruningPlan
-from gnnrl.search.agents.transfer import adopt
 from tests.compatibility import made
 from tests.golden import assemble
 
