@@ -13,6 +13,7 @@ SECONDS_BETWEEN_LINES = 30.0
 class Progress(tqdm):
     """A bar on a terminal that disappears when it is closed."""
 
+    disable: bool
     monitor_interval = 0  # no thread that watches: every step looks at the clock
 
     def advance(self, steps: int = 1, best: float | None = None) -> None:

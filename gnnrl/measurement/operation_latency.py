@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +13,7 @@ from torch.nn import functional as F
 
 from gnnrl.graph.graph import ComputationalGraph, Node
 from gnnrl.graph.latency import POINTS, LatencyTable, keys, sources, width
+from gnnrl.measurement.latency import median_milliseconds
 
 
 def measure(graph: ComputationalGraph, batch_size: int, rounds: int, machine: str) -> LatencyTable:
@@ -33,15 +32,8 @@ def measure(graph: ComputationalGraph, batch_size: int, rounds: int, machine: st
             (a, b): _run(graph, i, width(inputs, a), width(outputs, b), batch_size)
             for a, b in points
         }
-        taken: dict[tuple[int, int], list[float]] = {point: [] for point in points}
-        for turn in range(rounds + 1):
-            for point, run in runs.items():
-                start = time.perf_counter()
-                run()
-                if turn:
-                    taken[point].append(1000 * (time.perf_counter() - start))
-        for (a, b), values in taken.items():
-            times[a, b] = statistics.median(values)
+        for point, median in median_milliseconds(runs, rounds, 1, torch.device("cpu")).items():
+            times[point] = median
         if tied:
             times = np.maximum.outer(np.diag(times), np.diag(times))
         times = np.maximum.accumulate(np.maximum.accumulate(times, axis=0), axis=1)
