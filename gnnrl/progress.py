@@ -20,7 +20,14 @@ class Progress(tqdm):
         """Say that `steps` more are done, and the best figure so far."""
         if best is not None:
             self.set_postfix_str(f"best {best:.4f}", refresh=False)
+        if self.disable:  # tqdm counts only what it shows
+            self.n += steps
         self.update(steps)
+
+    @property
+    def done(self) -> int:
+        """Steps that are done, with those before this run."""
+        return self.n
 
 
 class Lines(Progress):
