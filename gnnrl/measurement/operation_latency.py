@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable
 
 import numpy as np
@@ -12,6 +10,7 @@ import torch
 from gnnrl.graph.graph import ComputationalGraph, Node
 from gnnrl.graph.latency import POINTS, LatencyTable, keys, width
 from gnnrl.graph.operations import operation_of
+from gnnrl.measurement.latency import median_milliseconds
 
 
 def measure(graph: ComputationalGraph, batch_size: int, rounds: int, machine: str) -> LatencyTable:
@@ -30,15 +29,8 @@ def measure(graph: ComputationalGraph, batch_size: int, rounds: int, machine: st
             (a, b): _run(node, source, width(source.width, a), width(node.width, b), batch_size)
             for a, b in points
         }
-        taken: dict[tuple[int, int], list[float]] = {point: [] for point in points}
-        for turn in range(rounds + 1):
-            for point, run in runs.items():
-                start = time.perf_counter()
-                run()
-                if turn:
-                    taken[point].append(1000 * (time.perf_counter() - start))
-        for (a, b), values in taken.items():
-            times[a, b] = statistics.median(values)
+        for point, median in median_milliseconds(runs, rounds, 1, torch.device("cpu")).items():
+            times[point] = median
         if tied:
             times = np.maximum.outer(np.diag(times), np.diag(times))
         times = np.maximum.accumulate(np.maximum.accumulate(times, axis=0), axis=1)
