@@ -17,7 +17,7 @@ FILES = sorted([*(ROOT / "gnnrl").rglob("*.py"), *(ROOT / "stages").rglob("*.py"
 HEIGHTS = {
     "stages": 100,
     "report": 90,
-    "params": 90,
+    "params": 95,
     "measurement": 80,
     "scheduling": 70,
     "search": 70,
