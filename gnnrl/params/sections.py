@@ -48,35 +48,50 @@ class ShortTraining(Settings):
     """How long a subnet is trained before it is scored; `epochs` may be a part of one."""
 
     epochs: Positive = 1.0
+    """Over the training images; less than one is that part of them."""
     batch_size: Count = 64
+    """Images of a step."""
     learning_rate: Positive = 0.05
+    """Constant."""
     momentum: Probability = 0.9
+    """Of the gradient."""
     weight_decay: NotNegative = 5e-4
+    """Of all weights."""
 
 
 class Students(Settings):
     """Subnets are trained before they are scored; the fields are explained in `Schooling`."""
 
     recipe: TrainingRecipe = TrainingRecipe()
+    """The training schedule of every student."""
     distillation: DistillationSettings = DistillationSettings(alpha=0.9)
+    """What the dense network teaches them."""
     ease_in: CountOrNone = 15
+    """Updates until being over the budget is punished in full (n2n_constrained)."""
     keep: CountOrNone = 5
+    """How many of the best students are kept as checkpoints."""
 
 
 class Rescore(Settings):
     """A second evaluation of the best plans of a search: how many, on how many training images."""
 
     plans: Count
+    """How many of the best plans are scored again."""
     images: Count
+    """On how many training images."""
 
 
 class Ray(Settings):
     """Workers on Ray; the fields are explained in `gnnrl/search/parallel/workers.py`."""
 
     workers: Count = 2
+    """Processes, each with a copy of network, images and agent."""
     cpus: Positive = 1.0
+    """Of each worker, as Ray counts them."""
     gpus: NotNegative = 0.0
+    """Of each worker; fractions share a GPU."""
     timeout_s: Positive = 3600.0
+    """Seconds that one evaluation may take."""
 
 
 AGENTS: dict[str, type[Settings]] = {
