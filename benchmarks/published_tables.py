@@ -20,6 +20,7 @@ import pandas as pd
 from benchmarks import early_compression_table, layer_removal
 from benchmarks.harness import KEYS
 from benchmarks.pruning_table import gain, rows_of
+from gnnrl.report.sweep import markdown
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -54,12 +55,6 @@ FAMILIES = (
      r"(vgg|mobilenet|basic_cnn|sagemaker)"),
     ("`shufflenet_v1`, `shufflenet_v2`", r"shufflenet"),
 )  # fmt: skip
-
-
-def markdown(head: list[str], lines: list[list[str]]) -> str:
-    """Return a table in Markdown."""
-    rows = [head, ["---"] * len(head), *lines]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 @cache

@@ -13,6 +13,7 @@ import yaml
 
 from gnnrl.errors import UserError
 from gnnrl.files import read_yaml
+from gnnrl.graph.resources import RESOURCES
 from gnnrl.params import STAGE_SECTIONS, Params, check, load_params
 from gnnrl.params.sections import Search
 
@@ -189,7 +190,6 @@ def test_the_settings_of_an_agent_are_those_in_params(name, title):
         ("train.recipe", "gnnrl.training.recipe", "TrainingRecipe", set()),
         ("train.distillation", "gnnrl.training.distillation", "Distillation", {"teacher"}),
         ("search.gnn", "gnnrl.rl.gnn", "EncoderSettings", {"encoder"}),
-        ("search.budget", "gnnrl.graph.budget", "Budget", set()),
         ("search.bottleneck", "gnnrl.pruning.bottleneck", "BottleneckSettings", set()),
         ("search.ray", "gnnrl.search.parallel.workers", "RaySettings", set()),
     ],
@@ -201,6 +201,10 @@ def test_a_section_has_the_fields_of_what_it_becomes(section, where, name, given
         model = next(iter(get_args(annotation)), annotation)  # of `Section | None`
     recipe = getattr(importlib.import_module(where), name)
     assert set(model.model_fields) == {f.name for f in dataclasses.fields(recipe)} - given
+
+
+def test_params_can_name_every_budget():
+    assert set(Search.model_fields["budget"].annotation.model_fields) == set(RESOURCES)
 
 
 def test_a_stage_is_handed_its_own_sections_only():
