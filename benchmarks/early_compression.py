@@ -4,12 +4,12 @@
     python -m benchmarks.early_compression --images benchmarks/data/cifar10-fragment
     python -m benchmarks.early_compression_table benchmarks/results/early_compression.csv
 
-As the thesis has it: a network is trained, its weights are kept at some epochs (snapshots; 0: as
+As in the thesis, a network is trained, its weights are kept at some epochs (snapshots; 0: as
 initialised), a plan that keeps a fixed number of filters is found on a snapshot, the network as it
 was *initialised* is cut to the plan, and the subnet is trained. The searchers score subnets without
 any training, by accuracy on reward images, `--evaluations` of them each; criteria rank filters
-once. Test images are looked at once, after the last epoch. A row per run, appended: a second call
-with the same `--out` goes on.
+once. Test images are read once, after the last epoch. Each run appends a row; a second call with
+the same `--out` continues.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ SEARCHERS: Mapping[str, dict[str, Any]] = {
         "credit_decay": 0.9,
     },
 }
-TRAINED = ("magnitude", "magnitude_sign")  # criteria that look at the weights after training
+TRAINED = ("magnitude", "magnitude_sign")  # criteria on the weights after training
 CRITERIA = (*TRAINED, "snip", "grasp", "synflow")
 METHODS = (*SEARCHERS, *(f"{c}{end}" for c in CRITERIA for end in ("", "_shuffled")))
 KEYS = ("data", "network", "sparsity", "method", "snapshot", "seed")
@@ -174,7 +174,7 @@ def run(
 
 
 def snapshot_of(method: str, searched: int, last: int) -> int:
-    """Which weights a method looks at: magnitudes are those after training."""
+    """Return the snapshot that a method uses; magnitudes need the weights after training."""
     if method in SEARCHERS:
         return searched
     return last if method.removesuffix("_shuffled") in TRAINED else 0

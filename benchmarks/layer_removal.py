@@ -1,10 +1,10 @@
-"""Which layers can go: size against accuracy of students, with an agent and without one.
+"""Which layers can be removed: size against accuracy of students, with and without an agent.
 
     python -m benchmarks.layer_removal --seeds 5
 
-ResNet-20 on scikit-learn's digits (8x8).  Every plan is a student: cut, trained shortly with the
-dense network as teacher, scored by C (2 - C) A / A_teacher on the reward images.  Each method gets
-the same number of students; the seed decides network, agent and students.  For every size, the
+ResNet-20 on scikit-learn's digits (8x8).  Each plan is a student: pruned, trained briefly with the
+dense network as teacher, and scored by C (2 - C) A / A_teacher on the reward images.  Each method
+gets the same number of students; the seed decides network, agent and students.  For every size, the
 student of a run that is best on the reward images is measured on the test images, as it was
 scored: after its short training.  A row per run and size; `--plot` draws the table.
 """
@@ -51,7 +51,7 @@ AGENTS: Mapping[str, Mapping[str, Any]] = {
 
 
 class Watched(Students):
-    """Students whose accuracy on the test images is noted on the side; nobody is told."""
+    """Students whose test accuracy is recorded; no method sees it."""
 
     def __init__(self, *parts: Any, test_images: Labelled, **settings: Any) -> None:
         super().__init__(*parts, **settings)
@@ -80,7 +80,7 @@ def by_agent(name: str, space: LayerSpace, students: Watched, seed: int, count: 
 
 
 def at_random(space: LayerSpace, students: Watched, seed: int, count: int) -> int:
-    """Random removal: of parts that each go with a chance which is random itself."""
+    """Random removal: each part is removed with a probability that is random itself."""
     own, plans = generator(seed, "random removal"), set()
     while len(plans) < count:
         plan = space.sample(own)

@@ -61,13 +61,13 @@ def in_blocks(setting: Setting) -> Setting:
     return replace(setting, graph=graph)
 
 
-def look_of(setting: Setting, seed: int) -> looking.Looked:
+def calibration_of(setting: Setting, seed: int) -> looking.Looked:
     """Return the statistics of the calibration pass for a run of this seed."""
-    return looked_at(setting, 0 if setting.shared_calibration else seed)
+    return shared_calibration_of(setting, 0 if setting.shared_calibration else seed)
 
 
 @cache
-def looked_at(setting: Setting, seed: int) -> looking.Looked:
+def shared_calibration_of(setting: Setting, seed: int) -> looking.Looked:
     """Return the statistics of the calibration pass that all methods of a seed share."""
     images = calibration_images(setting.train, CALIBRATION, seed, torch.device("cpu"))
     return looking.look(setting.network, setting.graph, images, generator(seed, "calibration"))
@@ -97,7 +97,7 @@ def pruning_env(
         precision="bfloat16",
         batch_size=512,
         max_steps=1,
-        looked=look_of(setting, seed) if needed else None,
+        looked=calibration_of(setting, seed) if needed else None,
     )
 
 
@@ -127,7 +127,7 @@ def measure(setting: Setting, plan: PruningPlan, compensation: str, seed: int) -
     images = calibration_images(setting.train, RECALIBRATION, seed, torch.device("cpu"))
     subnet = Surgeon(setting.network, setting.graph).cut(plan).eval()
     if compensation == "gram":
-        looked = look_of(setting, seed)
+        looked = calibration_of(setting, seed)
         solve = GramSolve(setting.graph, looked.calibration)
         solve(subnet, kept_units(setting.graph, plan.kept))
     recalibrate_matched(setting.network, setting.graph, subnet, plan, images)

@@ -121,7 +121,7 @@ def draw(curves: pd.DataFrame, path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def _line(axis: Axes, method: str, runs: pd.DataFrame, look: dict[str, str]) -> None:
+def _line(axis: Axes, method: str, runs: pd.DataFrame, style: dict[str, str]) -> None:
     """Draw one method: the mean and the range over its seeds."""
     grid = np.arange(1.0, runs["spent"].max() + 1)
     lines = []
@@ -132,10 +132,10 @@ def _line(axis: Axes, method: str, runs: pd.DataFrame, look: dict[str, str]) -> 
     seen = np.isfinite(lines).all(0)
     known = np.array(lines)[:, seen]
     if known.shape[1] < 2:  # plans without a search: a point
-        axis.scatter(runs["spent"].mean(), runs["best"].mean(), label=method, s=25, **look)
+        axis.scatter(runs["spent"].mean(), runs["best"].mean(), label=method, s=25, **style)
         return
-    axis.plot(grid[seen], known.mean(0), label=method, markevery=15, markersize=4, **look)
-    axis.fill_between(grid[seen], known.min(0), known.max(0), color=look["color"], alpha=0.15)
+    axis.plot(grid[seen], known.mean(0), label=method, markevery=15, markersize=4, **style)
+    axis.fill_between(grid[seen], known.min(0), known.max(0), color=style["color"], alpha=0.15)
 
 
 def main() -> None:
