@@ -84,8 +84,8 @@ def results(out: Path, *own: str, settings: SimpleNamespace | None = None) -> It
 
     settings: the sections that the stage was handed; they are written as `settings.yaml`, complete.
 
-    If a stage fails or is killed, `out` does not change. Other files in `out` are kept, except those
-    of an earlier run that match a pattern of `own` and were not written again.
+    If a stage fails or is killed, `out` does not change. Other files in `out` are kept, except
+    those of an earlier run that match a pattern of `own` and were not written again.
     """
     from gnnrl.files import write_yaml
     from gnnrl.params import resolved

@@ -70,7 +70,7 @@ def test_other_weights_of_the_same_name_are_refused_and_removed(tmp_path, folder
 
 
 def test_missing_data_name_the_command_that_prepares_them(tmp_path):
-    with pytest.raises(SystemExit, match="run `python -m benchmarks.data`"):
+    with pytest.raises(SystemExit, match="run `python -m benchmarks"):
         harness.load("resnet20", tmp_path / "images", tmp_path / "weights")
 
 
