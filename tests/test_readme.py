@@ -67,7 +67,7 @@ def test_continuous_integration_runs_what_the_readme_says():
 
 
 def test_only_commands_are_used_that_are_checked_here():
-    known = {"pip", "dvc", "python", "cp"}
+    known = {"pip", "dvc", "python"}
     assert {shlex.split(command)[0] for command in COMMANDS} <= known
 
 
@@ -98,11 +98,6 @@ def test_a_dvc_command_exists(words):
     get_main_parser().parse_args(words[1:])  # raises for what DVC does not know
     for setting in (b for a, b in itertools.pairwise(words) if a == "-S"):
         assert has_key(setting.partition("=")[0]), setting
-
-
-@pytest.mark.parametrize("words", starting("cp"), ids=" ".join)
-def test_a_copied_file_exists(words):
-    assert (ROOT / words[1]).is_file()
 
 
 @pytest.mark.parametrize("words", starting("pip"), ids=" ".join)
