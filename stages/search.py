@@ -25,7 +25,7 @@ def search(
     params: _cli.ParamsFile = _cli.PARAMS,
     overrides: _cli.Overrides = None,
 ) -> None:
-    """Search the graph for the best plan within the budget; a killed search goes on."""
+    """Search the graph for the best plan within the budget; a killed search continues."""
     with _cli.stage("search", params, overrides) as sections:
         from gnnrl.checkpoint import Checkpoint
         from gnnrl.data.calibration import labelled_images
