@@ -37,19 +37,3 @@ class Distillation(Section):
     temperature: Positive
     kind: Literal["kl", "mse"]
     weight: NotNegative | None = None
-
-
-class Students(Section):
-    """Subnets are trained before they are scored; the fields are explained in `Schooling`."""
-
-    recipe: Recipe
-    distillation: Distillation
-    ease_in: CountOrNone
-    keep: CountOrNone
-
-
-class Rescore(Section):
-    """A second look at the best plans of a search: how many, on how many training images."""
-
-    plans: Count
-    images: Count

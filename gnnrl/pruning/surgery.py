@@ -39,9 +39,10 @@ def prune(network: nn.Module, graph: ComputationalGraph, plan: PruningPlan) -> n
 
 
 class Surgeon:
-    """Cuts one network again and again: the network is read once."""
+    """Prunes one network again and again: the network is traced once."""
 
     def __init__(self, network: nn.Module, graph: ComputationalGraph) -> None:
+        self.network, self.graph = network, graph
         self.analysis: Analysis = _read(network, graph.input_shape, graph.protected)
         if self.analysis.graph.digest != graph.digest:
             raise UserError(

@@ -14,6 +14,20 @@ from torch_geometric.data import Data
 from gnnrl.errors import UserError
 from gnnrl.registry import named
 from gnnrl.rl.observation import ObservationSpec
+from gnnrl.settings import Count, Settings, Switch
+
+
+class GnnSettings(Settings):
+    """The size of the encoder. `blind` and `message_passing` are there for ablations."""
+
+    hidden: Count = 64
+    """Width of every embedding."""
+    layers: Count = 3
+    """Rounds of message passing on the graph."""
+    blind: Switch = False
+    """Ablation: all features read as zero, only the topology is seen."""
+    message_passing: Switch = True
+    """False, an ablation: every node by itself, the graph unseen."""
 
 
 @dataclass(frozen=True)

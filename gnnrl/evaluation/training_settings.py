@@ -1,0 +1,72 @@
+"""How subnets are trained before they are scored."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from gnnrl.settings import Count, CountOrNone, NotNegative, Positive, Probability, Settings
+from gnnrl.training.recipe import TrainingRecipe
+
+
+class ShortTraining(Settings):
+    """How long, and how, a subnet is trained before it is scored."""
+
+    epochs: Positive = 1.0
+    """over the training images; less than one is that part of them"""
+    batch_size: Count = 64
+    """images of one step"""
+    learning_rate: Positive = 0.05
+    """constant"""
+    momentum: Probability = 0.9
+    """of stochastic gradient descent, Nesterov's"""
+    weight_decay: NotNegative = 5e-4
+    """of all weights"""
+
+    @property
+    def rounds(self) -> int:
+        """Whole epochs of the part of the images that is trained on."""
+        return max(1, math.ceil(self.epochs))
+
+    def share(self, images: int) -> int:
+        """Return how many of the training images one round goes over."""
+        return max(1, round(images * self.epochs / self.rounds))
+
+    def recipe(self) -> TrainingRecipe:
+        """Return the training schedule."""
+        return TrainingRecipe(
+            epochs=self.rounds,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            momentum=self.momentum,
+            nesterov=self.momentum > 0,
+            weight_decay=self.weight_decay,
+            schedule="constant",
+            augment=False,
+        )
+
+
+class DistillationSettings(Settings):
+    """What the dense network teaches the subnet."""
+
+    alpha: Probability = 0.9
+    """its share in the loss; 0: labels only"""
+    temperature: Positive = 4.0
+    """by which outputs are softened"""
+    kind: Literal["kl", "mse"] = "kl"
+    """how softened outputs are compared"""
+    weight: NotNegative | None = None
+    """instead of alpha: what the teacher counts in addition to the labels, which count in full"""
+
+
+class StudentSettings(Settings):
+    """How students are trained, and how many of the best are kept."""
+
+    recipe: TrainingRecipe
+    """the training schedule of every student"""
+    distillation: DistillationSettings = DistillationSettings()
+    """what the dense network teaches them"""
+    ease_in: CountOrNone = 15
+    """updates of the agent until being over the budget is punished in full (n2n_constrained)"""
+    keep: CountOrNone = 5
+    """how many of the best students are kept as checkpoints"""
