@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from gnnrl.agents.settings import split
 from gnnrl.errors import UserError
 from gnnrl.rl.observation import ObservationSpec
 from gnnrl.rl.rollout import Decision, Rollout
@@ -72,4 +73,5 @@ def _elsewhere(order: Tensor, part: Tensor, generator: torch.Generator) -> Tenso
 
 def build(spec: ObservationSpec, seed: int, **parameters: Any) -> Ranking:
     """Return the agent; its parameters are the fields of `RankingSettings`."""
-    return Ranking(RankingSettings(**parameters).shuffled, seed)
+    (own,) = split(parameters, RankingSettings)
+    return Ranking(own.shuffled, seed)

@@ -119,8 +119,8 @@ class Students(Evaluator):
         return constraint.relaxed(evaluation, updates) if constraint else evaluation.reward
 
     def _train(self, student: nn.Module, plan: PruningPlan) -> None:
-        teacher, given = self._taught_by(), dict(self.settings.distillation)
-        distillation = Distillation(teacher.network, **given)
+        teacher = self._taught_by().network
+        distillation = Distillation(teacher, settings=self.settings.distillation)
         zeros = zero_masks(student, self.graph.input_shape, [plan.to_json()], self.graph.protected)
         train(
             student,

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from gnnrl.evaluation.training_settings import ShortTraining
 from gnnrl.graph.cost import Cost
-from gnnrl.settings import Count, CountOrNone, Settings, one_of
+from gnnrl.settings import Count, CountOrNone, Settings, name_in
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +76,7 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 class RewardSettings(Settings):
     """How a plan is scored on the reward images."""
 
-    kind: Annotated[str, one_of(*REWARDS)] = "loss"
+    kind: Annotated[str, name_in("gnnrl.evaluation.rewards:REWARDS")] = "loss"
     """accuracy; minus loss, divergence (KL to the dense network), jensen_shannon; n2n, sagemaker"""
     statistics: Literal["matched", "batch", "images", "kept"] = "matched"
     """of batch norm: matched (to the dense network's), batch, kept; images: of training images"""

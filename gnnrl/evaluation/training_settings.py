@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 from gnnrl.settings import Count, CountOrNone, NotNegative, Positive, Probability, Settings
-from gnnrl.training.recipe import TrainingRecipe
+from gnnrl.training.recipe import DistillationSettings, TrainingRecipe
 
 
 class ShortTraining(Settings):
@@ -46,25 +45,12 @@ class ShortTraining(Settings):
         )
 
 
-class DistillationSettings(Settings):
-    """What the dense network teaches the subnet."""
-
-    alpha: Probability = 0.9
-    """its share in the loss; 0: labels only"""
-    temperature: Positive = 4.0
-    """by which outputs are softened"""
-    kind: Literal["kl", "mse"] = "kl"
-    """how softened outputs are compared"""
-    weight: NotNegative | None = None
-    """instead of alpha: what the teacher counts in addition to the labels, which count in full"""
-
-
 class StudentSettings(Settings):
     """How students are trained, and how many of the best are kept."""
 
     recipe: TrainingRecipe
     """the training schedule of every student"""
-    distillation: DistillationSettings = DistillationSettings()
+    distillation: DistillationSettings = DistillationSettings(alpha=0.9)
     """what the dense network teaches them"""
     ease_in: CountOrNone = 15
     """updates of the agent until being over the budget is punished in full (n2n_constrained)"""

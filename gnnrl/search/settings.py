@@ -24,19 +24,18 @@ from gnnrl.graph.budget import Budget
 from gnnrl.pruning.bottleneck import BottleneckSettings
 from gnnrl.pruning.saliency import CRITERIA, FROM_INITIAL
 from gnnrl.registry import is_own
-from gnnrl.rl.gnn import ENCODERS, GnnSettings
+from gnnrl.rl.gnn import GnnSettings
 from gnnrl.search.parallel.workers import RaySettings
 from gnnrl.search.rescoring import RescoreSettings
-from gnnrl.search.spaces.registry import SPACES
 from gnnrl.settings import (
+    BelowOne,
     Count,
     Probability,
     Seed,
     Settings,
     Share,
-    Sparsity,
     Weights,
-    one_of,
+    name_in,
 )
 
 ALIASES = {
@@ -59,7 +58,7 @@ class BudgetSettings(Settings):
     """weights and biases"""
     latency: Share | None = None
     """measured milliseconds; needs search.latency_table"""
-    sparsity: Sparsity | None = None
+    sparsity: BelowOne | None = None
     """instead, the fraction of filters that is removed (space filters)"""
 
     @model_validator(mode="after")
@@ -94,7 +93,7 @@ class CalibrationSettings(Settings):
 class SpaceSettings(Settings):
     """What is decided, and within which budget."""
 
-    space: Annotated[str, one_of(*SPACES)] = "channels"
+    space: Annotated[str, name_in("gnnrl.search.spaces.registry:SPACES")] = "channels"
     """channels, weights, layers, filters"""
     budget: BudgetSettings = BudgetSettings(flops=0.5)
     """fraction of the dense network's cost"""
@@ -108,7 +107,7 @@ class SpaceSettings(Settings):
     """widths are rounded to multiples of it"""
     min_fraction: Probability | None = None
     """of its filters, that every layer keeps (space filters)"""
-    encoder: Annotated[str, one_of(*ENCODERS)] = "multi_stage"
+    encoder: Annotated[str, name_in("gnnrl.rl.gnn:ENCODERS")] = "multi_stage"
     """of ppo, ddpg, reinforce and a3c: plain, multi_stage"""
 
 
