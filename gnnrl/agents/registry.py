@@ -53,11 +53,6 @@ def section_of(agent: str, subset: bool) -> str:
     return (builders.subset_section if subset else None) or agent
 
 
-def sections() -> set[str]:
-    """Return every key of `search` that settings of agents stand under."""
-    return {section_of(name, subset) for name in AGENTS for subset in (True, False)}
-
-
 def build_agent(name: str, env: GraphEnv, *, seed: int = 0, **parameters: Any) -> Agent:
     """Return an agent for the actions and the observations of `env`.
 

@@ -53,7 +53,8 @@ class Evaluation:
     def row(self) -> dict[str, Any]:
         """Return fields and details as one flat dict, ready for JSON or a table."""
         row = dataclasses.asdict(self)
-        return {**row, **row.pop("details")}
+        details = row.pop("details")
+        return {**row, **details}
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Evaluation:
@@ -67,7 +68,7 @@ class Evaluation:
         return dataclasses.replace(self, cached=True, cost=0.0)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True)
 class Decided:
     """A plan as a search space decided it: with the units `[num_units]`, bool, that it keeps.
 
@@ -75,7 +76,7 @@ class Decided:
     """
 
     plan: PruningPlan
-    units: np.ndarray | None = None
+    units: np.ndarray | None = dataclasses.field(default=None, compare=False)
 
     @classmethod
     def of(cls, plan: PruningPlan | Decided) -> Decided:

@@ -48,7 +48,7 @@ class ShortTraining(Settings):
 class StudentSettings(Settings):
     """How students are trained, and how many of the best are kept."""
 
-    recipe: TrainingRecipe
+    recipe: TrainingRecipe = TrainingRecipe()
     """the training schedule of every student"""
     distillation: DistillationSettings = DistillationSettings(alpha=0.9)
     """what the dense network teaches them"""

@@ -6,16 +6,14 @@ section fails in the first stage that runs, and is handed its own sections only.
 
 from __future__ import annotations
 
-import difflib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ValidationError, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import model_validator
 
 from gnnrl.errors import UserError
 from gnnrl.files import read_yaml
@@ -27,10 +25,9 @@ from gnnrl.params.sections import (
     Pretrain,
     Prune,
     Report,
-    Search,
     Train,
 )
-from gnnrl.settings import Section
+from gnnrl.settings import Section, checked, part
 
 STAGE_SECTIONS: Mapping[str, tuple[str, ...]] = {
     "pretrain": ("data", "network", "pretrain"),
@@ -50,7 +47,7 @@ class Params(Section):
     network: Network
     pretrain: Pretrain
     extract: Extract
-    search: Search
+    search: Annotated[Any, part("gnnrl.search.settings:SearchSettings")]
     prune: Prune
     train: Train
     evaluate: Evaluate
@@ -110,14 +107,7 @@ def load_params(stage: str, path: Path, overrides: Sequence[str] = ()) -> Simple
 
 def check(values: Mapping[str, Any], source: str = "params.yaml") -> Params:
     """Return the checked parameters or raise one sentence about the first thing that is wrong."""
-    try:
-        return Params.model_validate(values)
-    except ValidationError as error:
-        # a misspelt key is also a missing one: say what was typed, not what follows from it
-        found = sorted(
-            error.errors(), key=lambda e: e["type"] not in ("unknown", "extra_forbidden")
-        )[0]
-        raise UserError(f"{source}: {_sentence(found)}") from None
+    return checked(Params, values, source)
 
 
 def _override(values: dict[str, Any], override: str) -> None:
@@ -130,65 +120,3 @@ def _override(values: dict[str, Any], override: str) -> None:
         if not isinstance(values, dict):
             raise UserError(f"--set {override}: '{'.'.join(sections[:depth])}' holds no keys")
     values[name] = yaml.safe_load(text)
-
-
-def _sentence(error: ErrorDetails) -> str:
-    path = ".".join(str(part) for part in error["loc"])
-    kind, got, context = error["type"], error["input"], error.get("ctx", {})
-    if kind == "unknown":
-        where = (*error["loc"], context["key"])
-        return f"unknown key '{'.'.join(map(str, where))}'{_hint(where)}"
-    if kind == "extra_forbidden":
-        return f"unknown key '{path}'{_hint(error['loc'])}"
-    if kind == "missing" and isinstance(error["loc"][-1], int):
-        return f"'{path.rpartition('.')[0]}' has too few entries, got {got!r}"
-    if kind == "missing":
-        what = "section" if len(error["loc"]) == 1 else "key"
-        return f"missing {what} '{path}': add it, nothing has a default"
-    if kind == "value_error":
-        return f"'{path}' {context['error']}" if path else str(context["error"])
-    return f"'{path}' must be {_expected(kind, error['msg'], context)}, got {_shown(got)}"
-
-
-def _shown(value: Any) -> str:
-    """Return a value as it stands in YAML, shortened."""
-    text = {None: "null", True: "true", False: "false"}.get(value) if _plain(value) else repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _plain(value: Any) -> bool:
-    return value is None or isinstance(value, bool)
-
-
-def _expected(kind: str, message: str, context: Mapping[str, Any]) -> str:
-    bounds = {"greater_than": "greater than {gt:g}", "greater_than_equal": "at least {ge:g}"}
-    bounds |= {"less_than": "less than {lt:g}", "less_than_equal": "at most {le:g}"}
-    if kind in bounds:
-        return bounds[kind].format(**context)
-    if kind == "literal_error":
-        return f"one of {context['expected']}"
-    if kind.startswith("int_"):
-        return "a whole number"
-    if kind.startswith("float_") or kind == "finite_number":
-        return "a number"
-    names = {"string_type": "a text", "bool_type": "true or false", "tuple_type": "a list"}
-    names |= {"model_type": "a mapping of keys", "model_attributes_type": "a mapping of keys"}
-    return names.get(kind, message.removeprefix("Input should be "))
-
-
-def _hint(location: tuple[int | str, ...]) -> str:
-    *parents, word = (str(part) for part in location)
-    known = list(_fields(parents))
-    near = difflib.get_close_matches(word, known, 1)
-    if near:
-        return f"; did you mean '{'.'.join([*parents, near[0]])}'?"
-    return f"; known here: {', '.join(known)}"
-
-
-def _fields(parents: Sequence[str]) -> Iterator[str]:
-    model: type[BaseModel] = Params
-    for name in parents:
-        annotation = model.model_fields[name].annotation
-        options = getattr(annotation, "__args__", (annotation,))
-        model = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
-    yield from model.model_fields

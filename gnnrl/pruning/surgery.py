@@ -52,7 +52,7 @@ class Surgeon:
 
     def cut(self, plan: PruningPlan) -> fx.GraphModule:
         """A new network; parameters that lose nothing are copied too."""
-        analysis = self._without(plan.removed_layers)
+        analysis = self.without(plan.removed_layers)
         keep = kept_units(analysis.graph, plan.kept)
         for layer in plan.weight_sparsity.keys() - analysis.graph.layers.keys():
             raise UserError(
@@ -67,8 +67,8 @@ class Surgeon:
         """The subnet of the units with `keep` `[num_units]` true; `explicit` as below."""
         return cut_units(self.analysis, keep, explicit)
 
-    def _without(self, removed: Iterable[str]) -> Analysis:
-        """The network from which parts were taken out, read again."""
+    def without(self, removed: Iterable[str]) -> Analysis:
+        """Return the network from which parts were taken out, traced again."""
         if not removed:
             return self.analysis
         graph = self.analysis.graph

@@ -87,8 +87,10 @@ class SearchTask:
         settings = self.settings
         files = [user_path(p) for p in (settings.latency_table, settings.agent_from) if p]
         images = self.reward_images.fingerprint(), self.train_images.fingerprint()
-        given = self.checkpoint.name, settings.identity()
-        return [self.checkpoint.digest, *images, self.graph.digest, *files, *given]
+        given = settings.resolved()  # files by what is in them, not by their names
+        given = {k: v for k, v in given.items() if k not in ("latency_table", "agent_from")}
+        dense, graph = self.checkpoint, self.graph.digest
+        return [dense.digest, *images, graph, *files, dense.name, given]
 
     def __call__(self) -> Shared:
         """Make both, for a worker."""

@@ -14,7 +14,7 @@ from gnnrl.agents.ddpg import DDPGSettings
 from gnnrl.agents.evolution import EvolutionSettings
 from gnnrl.agents.ppo import PPOSettings
 from gnnrl.agents.ranking import RankingSettings
-from gnnrl.agents.registry import AGENTS, SUBSET, Builders, section_of, sections
+from gnnrl.agents.registry import AGENTS, SUBSET, Builders, section_of
 from gnnrl.agents.reinforce import ReinforceSettings
 from gnnrl.agents.reinforce_subset import PlackettLuceSettings
 from gnnrl.agents.sensitivity import SensitivitySettings
@@ -44,6 +44,20 @@ ALIASES = {
     for end in ("", "_shuffled")
 }
 """Former names of agents, and what they stand for: the agent `ranking` with an importance."""
+
+SECTIONS: Mapping[str, type[Settings]] = {
+    "a3c": A3CSettings,
+    "ppo": PPOSettings,
+    "ddpg": DDPGSettings,
+    "reinforce": ReinforceSettings,
+    "plackett_luce": PlackettLuceSettings,
+    "annealing": AnnealingSettings,
+    "swaps": SwapSettings,
+    "evolution": EvolutionSettings,
+    "sensitivity": SensitivitySettings,
+    "ranking": RankingSettings,
+}
+"""The settings of agents, by the key that they stand under."""
 
 COSTED = ("channels", "weights")
 """Spaces of ours that meet a budget of cost and no other."""
@@ -239,18 +253,26 @@ class SearchSettings(SpaceSettings, CalibrationSettings):
         """The key that the agent's settings stand under."""
         return "own" if is_own(self.agent) else section_of(self.agent, self.space == "filters")
 
+    def agent_settings(self) -> dict[str, Any]:
+        """Return the settings of the chosen agent, complete."""
+        name = self.agent_section
+        given = getattr(self, name, None)
+        return dict(SECTIONS[name]() if given is None and name in SECTIONS else given or {})
+
     def agent_parameters(self) -> dict[str, Any]:
         """Return the flat settings of the chosen agent, its encoder's included if it has one."""
-        own = getattr(self, self.agent_section, None)
-        parameters = {} if own is None else dict(own)
-        if AGENTS.get(self.agent, Builders()).encoder:
-            parameters |= {"encoder": self.encoder, **dict(self.gnn)}
-        return parameters
+        encoded = AGENTS.get(self.agent, Builders()).encoder
+        encoder = {"encoder": self.encoder, **dict(self.gnn)} if encoded else {}
+        return self.agent_settings() | encoder
 
-    def identity(self) -> dict[str, Any]:
-        """Return what the result depends on, as JSON values.
+    @property
+    def without_effect(self) -> list[str]:
+        """The keys of settings that are given for agents that are not chosen."""
+        given = [name for name in (*SECTIONS, "own") if getattr(self, name) is not None]
+        return [name for name in given if name != self.agent_section]
 
-        Where it runs and the settings of agents that are not chosen are left out.
-        """
-        unused = {*sections(), "own"} - {self.agent_section}
-        return self.model_dump(mode="json", exclude={"ray", "latency_table", "agent_from", *unused})
+    def resolved(self) -> dict[str, Any]:
+        """Return everything that the result depends on as JSON values, defaults included."""
+        values = self.model_dump(mode="json", exclude={*SECTIONS, "own", "ray"})
+        settings = self.agent_settings()
+        return values | ({self.agent_section: settings} if settings else {})
