@@ -1,4 +1,4 @@
-"""What is known to be wrong, as claims of what would be right; a mended one loses its mark."""
+"""What once was wrong, as claims of what is right."""
 
 from __future__ import annotations
 
