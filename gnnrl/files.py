@@ -8,14 +8,11 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
 from gnnrl.errors import UserError
-
-if TYPE_CHECKING:
-    pass
 
 
 def atomic_write(path: str | Path, data: bytes) -> None:
@@ -48,6 +45,15 @@ def write_json(path: str | Path, value: object) -> None:
     """Write JSON; the same value gives the same bytes."""
     text = json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False)
     atomic_write(path, f"{text}\n".encode())
+
+
+def write_torch(path: str | Path, value: object) -> None:
+    """Write what `torch.load` reads; the same value gives the same bytes, whatever the name."""
+    import torch
+
+    buffer = io.BytesIO()  # torch.save would write the name of a file into it
+    torch.save(value, buffer)
+    atomic_write(path, buffer.getvalue())
 
 
 def write_csv(path: str | Path, rows: Iterable[Mapping[str, object]]) -> None:

@@ -12,8 +12,9 @@ import yaml
 from gnnrl.agents.ppo import PPOSettings
 from gnnrl.errors import UserError
 from gnnrl.files import read_yaml
+from gnnrl.graph.resources import RESOURCES
 from gnnrl.params import STAGE_SECTIONS, check, load_params
-from gnnrl.search.settings import SearchSettings
+from gnnrl.search.settings import BudgetSettings, SearchSettings
 
 ROOT = Path(__file__).parents[1]
 FILES = [ROOT / "params.yaml", *sorted((ROOT / "experiments").glob("*.yaml"))]
@@ -185,6 +186,10 @@ def test_reward_images_must_be_new_to_a_network_that_comes_trained(values):
         check(foreign)
     check(put(foreign, "data.reward_from", "test"))
     check(put(values, "pretrain.weights", "artifacts/train/subnet.safetensors"))
+
+
+def test_a_search_can_name_every_budget():
+    assert set(BudgetSettings.model_fields) == set(RESOURCES)
 
 
 def test_a_stage_is_handed_its_own_sections_only():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from gnnrl.errors import UserError
 from gnnrl.evaluation.base import Evaluation
@@ -14,9 +14,6 @@ PUNISHED = -1.0
 
 OVER = "over budget"
 """Status of a student that costs more than allowed."""
-
-COUNTED = ("parameters", "flops")
-"""What a constraint can limit: what is counted on the graph alone."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +29,7 @@ class Constraint:
     teacher_accuracy: float
 
     def __post_init__(self) -> None:
-        if self.budget.resource not in COUNTED:
+        if self.budget.resource not in asdict(self.dense):
             raise UserError(
                 "a constrained reward needs a budget of parameters or flops for students to keep "
                 f"to, got one of {self.budget.resource}: give search.budget.parameters"

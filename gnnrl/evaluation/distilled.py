@@ -98,7 +98,7 @@ class Students(Evaluator):
             return self.failed(plan, _reason("cannot be trained", error))
         if not torch.isfinite(logits).all():
             return self.failed(plan, "not finite")
-        return self._scored(plan, student, logits)
+        return self.scored(plan, student, logits)
 
     def taught(self, plan: PruningPlan) -> nn.Module:
         """Return the student of a plan, trained."""
@@ -132,7 +132,7 @@ class Students(Evaluator):
         )
         student.eval()
 
-    def _scored(self, plan: PruningPlan, student: nn.Module, logits: Tensor) -> Evaluation:
+    def scored(self, plan: PruningPlan, student: nn.Module, logits: Tensor) -> Evaluation:
         """Return the evaluation of a student with these logits `[N, K]` on the reward images."""
         teacher, size = self._taught_by(), self._cost(plan)
         found = measured(logits, teacher.logits, teacher.labels, size, self._dense)

@@ -22,7 +22,7 @@ from gnnrl.evaluation.rewards import CONSTRAINED, RewardSettings
 from gnnrl.evaluation.training_settings import StudentSettings
 from gnnrl.graph.budget import Budget
 from gnnrl.pruning.bottleneck import BottleneckSettings
-from gnnrl.pruning.saliency import CRITERIA, FROM_INITIAL
+from gnnrl.pruning.saliency import FROM_INITIAL
 from gnnrl.registry import is_own
 from gnnrl.rl.gnn import GnnSettings
 from gnnrl.search.parallel.workers import RaySettings
@@ -40,7 +40,7 @@ from gnnrl.settings import (
 
 ALIASES = {
     f"{criterion}{end}": {"importance": criterion, "ranking": {"shuffled": bool(end)}}
-    for criterion in CRITERIA
+    for criterion in ("magnitude", "magnitude_sign", "snip", "grasp", "synflow")
     for end in ("", "_shuffled")
 }
 """Former names of agents, and what they stand for: the agent `ranking` with an importance."""

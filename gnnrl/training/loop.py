@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import io
 import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 
 from gnnrl.data.images import Labelled, batch_count
 from gnnrl.errors import UserError
-from gnnrl.files import atomic_write
+from gnnrl.files import write_torch
 from gnnrl.progress import progress
 from gnnrl.runtime import device, generator
 from gnnrl.training.distillation import Distillation
@@ -130,7 +129,5 @@ class _Keeper:
         """Save, if there is a place for it and the last time is some seconds ago."""
         if self.path is None or time.monotonic() - self.saved < SECONDS_BETWEEN_STATES:
             return
-        content = io.BytesIO()
-        torch.save(self.course.state_dict(), content)
-        atomic_write(self.path, content.getvalue())
+        write_torch(self.path, self.course.state_dict())
         self.saved = time.monotonic()

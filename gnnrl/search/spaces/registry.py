@@ -29,11 +29,6 @@ def build_space(name: str, **offered: Any) -> Space:
     offered: graph, importance, budget, network, table, curves, prior, min_channels, min_fraction,
     multiple, project, view.
     """
-    if name in ("channels", "weights") and getattr(offered["budget"], "resource", "") == "sparsity":
-        raise UserError(
-            f"budget.sparsity counts filters, which space {name} does not: take space filters, or "
-            "give budget.flops or budget.parameters"
-        )
     space = call(named(name, SPACES, "space"), name, **offered)
     missing = [part for part in ("size", "plan", "observation") if not hasattr(space, part)]
     if missing:
