@@ -42,7 +42,6 @@ def test_no_two_classes_declare_the_same_settings():
     assert len(set(fields)) == len(fields)
 
 
-@pytest.mark.xfail(strict=True, reason="short training and Ray await the new search settings")
 def test_only_settings_declare_what_a_user_can_set():
     """No dataclass and no other model of the library repeats the fields of a settings class."""
     settings = {frozenset(kind.model_fields) for kind in DECLARED}
