@@ -42,8 +42,8 @@ class Lines(Progress):
         self.close()
 
     def close(self) -> None:
-        """Write how far it came."""
-        if not self.disable:
+        """Write how far it came, unless it failed before its first step."""
+        if not self.disable and (self.n > self.initial or self.n >= self.total):
             self.display()
         self.disable = True
 
