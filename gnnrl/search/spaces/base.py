@@ -1,0 +1,35 @@
+"""What the search spaces share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+import torch
+
+from gnnrl.graph.cost import Cost, cost
+from gnnrl.graph.graph import ComputationalGraph
+from gnnrl.pruning.plan import PruningPlan
+
+
+class PlanSpace(ABC):
+    """A search space over the plans of one graph; an action has `size` entries."""
+
+    graph: ComputationalGraph
+    size: int
+
+    @abstractmethod
+    def plan(self, action: np.ndarray) -> PruningPlan:
+        """Return the plan of an action `[size]`, on budget."""
+
+    def random(self, generator: torch.Generator) -> np.ndarray:
+        """Return a random action `[size]`: independent numbers in [0, 1)."""
+        return torch.rand(self.size, generator=generator, dtype=torch.float64).numpy()
+
+    def sample(self, generator: torch.Generator) -> PruningPlan:
+        """Return a random plan on budget."""
+        return self.plan(self.random(generator))
+
+    def cost(self, plan: PruningPlan) -> Cost:
+        """Return the cost of a plan, counted on the graph."""
+        return cost(self.graph, plan)
