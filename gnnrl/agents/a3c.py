@@ -4,13 +4,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.data import Data
 
 from gnnrl.agents.actor import Actor
 from gnnrl.agents.buffers import Scale
@@ -45,13 +45,15 @@ class A3CSettings:
             raise UserError(f"max_staleness {self.max_staleness}: expected at least 0")
 
 
-class A3C:
+class A3C(Actor):
     """One gradient per worker's episodes, applied to a policy that may have moved on meanwhile.
 
     A worker acts with a copy of the policy and computes the gradient with the same copy; the mean
     of the gradients that have come is one step of the shared optimiser. Where there are no workers
     `learn` does both, one after the other.
     """
+
+    STATE = ("policy", "optimizer", "scale")
 
     def __init__(
         self,
@@ -60,21 +62,9 @@ class A3C:
         encoder: EncoderSettings | None = None,
         seed: int = 0,
     ) -> None:
-        self.settings = settings or A3CSettings()
+        super().__init__(spec, settings or A3CSettings(), encoder, seed)
         self.max_staleness = self.settings.max_staleness
-        start = self.settings.initial_action, self.settings.initial_std
-        self.actor = Actor(spec, encoder or EncoderSettings(), *start, seed)
-        self.policy = self.actor.policy
-        self.policy.embed.requires_grad_(not self.settings.freeze_encoder)
-        self.learned = [p for p in self.policy.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.Adam(self.learned, lr=self.settings.learning_rate)
         self.scale = Scale()
-
-    def act(
-        self, observations: Sequence[Data], generator: torch.Generator, greedy: bool = False
-    ) -> list[Decision]:
-        """Decide on each observation; the value is in units of the returns so far."""
-        return self.actor.act(observations, generator, greedy)
 
     def learn(self, rollout: Rollout) -> dict[str, float]:
         """Take one step by the gradient of these episodes."""
@@ -92,13 +82,12 @@ class A3C:
 
     def gradient(self, rollout: Rollout) -> dict[str, Any]:
         """Return `gradients [P]`, clipped, and the `returns` they come from; change nothing."""
-        scale = Scale()
-        scale.load_state_dict(self.scale.state_dict())
+        scale = copy.deepcopy(self.scale)
         gamma = self.settings.gamma
         returns = [r for e in rollout.episodes for r in discounted_returns(e, gamma)]
         scale.update(returns)
         outlook = self.policy([step.observation for step in rollout.transitions])
-        how = self.actor.distribution
+        how = self.distribution
         raw = torch.cat([_raw(step.decision) for step in rollout.transitions])
         advantages = self._advantages(rollout, outlook.values.detach(), scale)
         policy_loss = -(advantages * how.log_prob(outlook, raw)).mean()
@@ -123,9 +112,9 @@ class A3C:
         """Take one step by the mean of these gradients; return their mean figures."""
         for given in gradients:
             self.scale.update(given["returns"])
-        parts = zip(*(given["gradients"] for given in gradients), strict=True)
-        for parameter, part in zip(self.learned, parts, strict=True):
-            parameter.grad = torch.stack(list(part)).mean(0)
+        by_parameter = zip(*(given["gradients"] for given in gradients), strict=True)
+        for parameter, found in zip(self.learned, by_parameter, strict=True):
+            parameter.grad = torch.stack(list(found)).mean(0)
         self.optimizer.step()
         names = gradients[0]["figures"]
         return {name: sum(g["figures"][name] for g in gradients) / len(gradients) for name in names}
@@ -136,7 +125,7 @@ class A3C:
         found: list[Tensor] = []
         for episode in rollout.episodes:
             steps = tuple(_valued(step, next(expected)) for step in episode.transitions)
-            after = [] if episode.final is None else self.actor.values([episode.final])
+            after = [] if episode.final is None else self.values([episode.final])
             gae = episode_advantages(
                 replace(episode, transitions=steps),
                 scale.restored(after[0]) if after else 0.0,
@@ -145,20 +134,6 @@ class A3C:
             )
             found += [decision_advantages(s, a) for s, a in zip(steps, gae, strict=True)]
         return (torch.cat(found) / scale.std).float()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return policy, optimiser and the scale of returns."""
-        return {
-            "policy": self.policy.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scale": self.scale.state_dict(),
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict()`."""
-        self.policy.load_state_dict(state["policy"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scale.load_state_dict(state["scale"])
 
 
 def _raw(decision: Decision) -> Tensor:

@@ -4,23 +4,25 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
+
+from gnnrl.agents.saved import Saved
 
 SHRINKAGE = tuple(10.0**power for power in range(-7, 3))  # ridge penalties, in shares of the trace
 ENOUGH = 8  # subsets tried before anything is said
 GROWTH = 1.05  # it is fitted anew when so many times as many subsets were tried
 
 
-class Additive:
+class Additive(Saved):
     """reward = mean + sum_i (w_i + w_part(i)) (m_i - centre_i), by ridge regression.
 
     The weight that the decisions of a part share lets few subsets already tell how many of each
     part should stay.  The penalty is the one with the least squared error when every subset is left
     out in turn, exactly.
     """
+
+    STATE = ("chosen", "rewards", "weights", "value", "centre", "fitted")
 
     def __init__(self, decay: float) -> None:
         """decay: weight of a subset for every update since it was tried."""
@@ -59,14 +61,6 @@ class Additive:
         )
         self.value = slopes[: len(part)] + together @ slopes[len(part) :]
         self.centre, self.fitted = self.centre[: len(part)], len(chosen)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what was tried and what it told."""
-        return dict(vars(self))
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict()`."""
-        vars(self).update(state)
 
 
 def ridge(features: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,12 +11,15 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from gnnrl.agents.saved import Saved
 from gnnrl.rl.observation import to_tensors
 from gnnrl.rl.rollout import Episode
 
 
-class Scale:
+class Scale(Saved):
     """Running mean and deviation of the returns, so that no reward needs a unit (Welford)."""
+
+    STATE = ("count", "mean", "squares")
 
     def __init__(self) -> None:
         self.count, self.mean, self.squares = 0, 0.0, 0.0
@@ -42,14 +45,6 @@ class Scale:
     def restored(self, normed: float) -> float:
         """Return what `normed` was made from."""
         return normed * self.std + self.mean
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the three sums."""
-        return {"count": self.count, "mean": self.mean, "squares": self.squares}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict()`."""
-        self.count, self.mean, self.squares = state["count"], state["mean"], state["squares"]
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from gnnrl.agents.saved import Saved
 from gnnrl.rl.observation import digest, distinct
 from gnnrl.rl.rollout import Rollout
 
@@ -19,7 +19,7 @@ GRAPHS = 32  # graphs remembered at most
 ENOUGH = 4  # actions tried on a graph before it says anything about single decisions
 
 
-class Credit:
+class Credit(Saved):
     """A separable model of the reward, r(a) = b + sum_i f_i(a_i), f_i a parabola, per graph.
 
     Decisions are independent given the observation, so the gradient of one needs its own f_i only
@@ -27,6 +27,8 @@ class Credit:
     takes away the noise of the other decisions and adds no bias. It is fitted by ridge regression
     to all actions tried on the same graph; the penalty by leaving one out, exactly.
     """
+
+    STATE = ("tried",)
 
     def __init__(self, decay: float) -> None:
         """decay: weight of an action for every update since it was tried."""
@@ -83,14 +85,6 @@ class Credit:
         centre = torch.einsum("mak,m->ak", features, weights) / weights.sum()
         predicted = mean + ((features[-number:] - centre) * slopes).sum((1, 2))
         return own + (rewards[-number:] - predicted).unsqueeze(1)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what was tried."""
-        return {graph: list(known) for graph, known in self.tried.items()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict()`."""
-        self.tried = {graph: tuple(known) for graph, known in state.items()}
 
 
 def ridge(features: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:

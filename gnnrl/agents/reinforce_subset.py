@@ -12,14 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from gnnrl.agents.actor import seeded
+from gnnrl.agents.actor import PolicyAgent
 from gnnrl.agents.additive import Additive
 from gnnrl.agents.settings import split
 from gnnrl.errors import UserError
 from gnnrl.rl import subsets
 from gnnrl.rl.gnn import EncoderSettings
 from gnnrl.rl.observation import ObservationSpec, digest, distinct
-from gnnrl.rl.policy import Policy
 from gnnrl.rl.rollout import Decision, Rollout, Transition, require_single_steps
 
 
@@ -46,7 +45,7 @@ class PlackettLuceSettings:
             raise UserError(f"credit_decay {self.credit_decay}: expected (0, 1]")
 
 
-class PlackettLuce:
+class PlackettLuce(PolicyAgent):
     """One gradient step per batch; no critic.
 
     A decision's score is what the network makes of its node (a perceptron, or a graph neural
@@ -59,6 +58,8 @@ class PlackettLuce:
     the same gradient and far less noise: one number no longer has to be shared by all decisions.
     """
 
+    STATE = ("policy", "table", "table_of", "optimizer", "credit")
+
     def __init__(
         self,
         spec: ObservationSpec,
@@ -66,14 +67,9 @@ class PlackettLuce:
         encoder: EncoderSettings | None = None,
         seed: int = 0,
     ) -> None:
-        self.settings = settings or PlackettLuceSettings()
-        shape = encoder or EncoderSettings()
-        self.policy = seeded(lambda: Policy(spec, shape, torch.zeros(1)), seed)
-        self.policy.embed.requires_grad_(not self.settings.freeze_encoder)
-        self.policy.critic.requires_grad_(False)
-        self.learned = [p for p in self.policy.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.Adam(self.learned, lr=self.settings.learning_rate)
-        self.table: Tensor | None = None  # [A] of the graph first learned from
+        chosen = settings or PlackettLuceSettings()
+        super().__init__(spec, chosen, encoder, seed, torch.zeros(1))
+        self.table: nn.Parameter | None = None  # [A] of the graph first learned from
         self.table_of = ""
         self.credit: dict[str, Additive] = {}
 
@@ -110,10 +106,7 @@ class PlackettLuce:
             loss, entropy = self._loss(graph, own)
             losses.append(loss * len(own) / len(steps))
             entropies.append(entropy.detach() * len(own) / len(steps))
-        self.optimizer.zero_grad()
-        torch.stack(losses).sum().backward()
-        nn.utils.clip_grad_norm_(self.learned, self.settings.max_grad_norm)
-        self.optimizer.step()
+        self.descend(torch.stack(losses).sum())
         return {"entropy": float(torch.stack(entropies).sum())}
 
     def _loss(self, graph: Data, steps: Sequence[Transition]) -> tuple[Tensor, Tensor]:
@@ -144,34 +137,16 @@ class PlackettLuce:
             size = graph.decision_index.numel()
             self.table, self.table_of = self._new_table(size), digest(graph)
 
-    def _new_table(self, size: int) -> Tensor:
-        table = torch.zeros(size, dtype=torch.float64, requires_grad=True)
+    def _new_table(self, size: int) -> nn.Parameter:
+        table = nn.Parameter(torch.zeros(size, dtype=torch.float64))
         self.optimizer.add_param_group({"params": [table], "lr": self.settings.table_learning_rate})
         return table
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return policy, table, optimiser and what was tried."""
-        return {
-            "policy": self.policy.state_dict(),
-            "table": None if self.table is None else self.table.detach().clone(),
-            "table_of": self.table_of,
-            "optimizer": self.optimizer.state_dict(),
-            "credit": {graph: model.state_dict() for graph, model in self.credit.items()},
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict()`."""
-        self.policy.load_state_dict(state["policy"])
-        if state["table"] is not None:
-            if self.table is None:
-                self.table = self._new_table(len(state["table"]))
-            with torch.no_grad():
-                self.table.copy_(state["table"])
-        self.table_of = state["table_of"]
-        self.optimizer.load_state_dict(state["optimizer"])
+    def _load(self, state: dict[str, Any]) -> None:
+        if state["table"] is not None and self.table is None:
+            self.table = self._new_table(len(state["table"]))
         self.credit = {graph: Additive(self.settings.credit_decay) for graph in state["credit"]}
-        for graph, model in self.credit.items():
-            model.load_state_dict(state["credit"][graph])
+        super()._load(state)
 
 
 def _order(step: Transition) -> Tensor:
