@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
+from torch_geometric.utils import scatter
 
 from gnnrl.errors import UserError
 from gnnrl.registry import named
@@ -35,13 +36,6 @@ class EncoderSettings:
 def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
     """Return a perceptron with one hidden layer."""
     return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
-
-
-def pooled_mean(values: Tensor, index: Tensor, size: int) -> Tensor:
-    """Mean of the rows of `values [M, H]` by `index [M]`, [size, H]; zero where there are none."""
-    total = values.new_zeros(size, values.shape[1]).index_add(0, index, values)
-    count = values.new_zeros(size).index_add(0, index, values.new_ones(len(index)))
-    return total / count.clamp(min=1).unsqueeze(1)
 
 
 class GatedConv(nn.Module):
@@ -88,9 +82,9 @@ class ChannelEncoder(nn.Module):
     def forward(self, channel_x: Tensor, channel_index: Tensor, nodes: int) -> Tensor:
         """Return one embedding per node, [N, H]; nodes without channels get that of none."""
         leaf = self.leaf(channel_x)  # [C, H]
-        centre = self.centre(pooled_mean(leaf, channel_index, nodes))  # [N, H]
+        centre = self.centre(scatter(leaf, channel_index, dim_size=nodes, reduce="mean"))  # [N, H]
         leaf = torch.relu(self.update(leaf) + centre.index_select(0, channel_index))
-        return self.out(pooled_mean(leaf, channel_index, nodes))
+        return self.out(scatter(leaf, channel_index, dim_size=nodes, reduce="mean"))
 
 
 class Encoder(nn.Module):

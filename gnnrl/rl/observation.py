@@ -12,7 +12,7 @@ from typing import Any, Literal
 import gymnasium
 import torch
 from torch import Tensor
-from torch_geometric.data import Data
+from torch_geometric.data import Batch, Data
 
 ActionKind = Literal["continuous", "binary", "categorical", "subset"]
 ACTION_KINDS = ("continuous", "binary", "categorical", "subset")
@@ -137,27 +137,18 @@ def distinct(observations: Sequence[Data]) -> tuple[list[Data], Tensor]:
     return graphs, torch.tensor([known[id(observation)] for observation in observations])
 
 
-def collate(graphs: Sequence[Data]) -> Data:
-    """Join graphs into one with `batch [N]` and `decision_batch [A]`, the graph of each of them."""
-    nodes = torch.tensor([graph.x.shape[0] for graph in graphs])
-    decisions = torch.tensor([graph.decision_index.shape[0] for graph in graphs])
-    starts = torch.cumsum(nodes, 0) - nodes
-    places = torch.arange(len(graphs))
-    joined = Data(
-        batch=torch.repeat_interleave(places, nodes),
-        decision_batch=torch.repeat_interleave(places, decisions),
-        num_graphs=len(graphs),
-    )
-    for key in (*REQUIRED, *OPTIONAL):
-        values = [graph.get(key) for graph in graphs]
-        if all(value is None for value in values):
-            continue
-        if any(value is None for value in values):
+def collate(graphs: Sequence[Data]) -> Batch:
+    """Join graphs into one; `decision_index_batch [A]` is the graph of each decision.
+
+    `ValueError` if some have a field, such as the channels, and others have not.
+    """
+    for key in OPTIONAL:
+        if len({graph.get(key) is None for graph in graphs}) > 1:
             raise ValueError(f"{key} is in some observations of a batch and missing in others")
-        if key in POINTERS:
-            values = [value + start for value, start in zip(values, starts, strict=True)]
-        joined[key] = torch.cat(values, dim=1 if key == "edge_index" else 0)
-    return joined
+    other = set().union(*(graph.keys() for graph in graphs)) - {*REQUIRED, *OPTIONAL}
+    return Batch.from_data_list(
+        list(graphs), follow_batch=["decision_index"], exclude_keys=list(other)
+    )
 
 
 def to_tensors(observation: Data) -> dict[str, Tensor]:

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.data import Data
+from torch_geometric.data import Batch, Data
+from torch_geometric.nn import global_mean_pool
 
 from gnnrl.errors import UserError
-from gnnrl.rl.gnn import EncoderSettings, build_encoder, mlp, pooled_mean
+from gnnrl.rl.gnn import EncoderSettings, build_encoder, mlp
 from gnnrl.rl.observation import ObservationSpec, collate, distinct
 
 
@@ -36,12 +37,12 @@ class Outlook:
         return torch.bincount(self.owner, minlength=len(self.values)).tolist()
 
 
-def repeat_decisions(graphs: Data, place: Tensor) -> tuple[Tensor, Tensor]:
+def repeat_decisions(graphs: Batch, place: Tensor) -> tuple[Tensor, Tensor]:
     """Spread the decisions of G graphs over B observations, `place [B]` the graph of each.
 
     Returns which decision of the graphs each of the T is, and its observation: [T], [T].
     """
-    sizes = torch.bincount(graphs.decision_batch, minlength=graphs.num_graphs)
+    sizes = torch.bincount(graphs.decision_index_batch, minlength=graphs.num_graphs)
     starts = torch.cumsum(sizes, 0) - sizes
     wanted = sizes[place]  # [B]
     owner = torch.repeat_interleave(torch.arange(len(place)), wanted)
@@ -57,7 +58,7 @@ class Embeddings(nn.Module):
         self.encoder = build_encoder(spec, settings)
         self.settings = settings
 
-    def forward(self, graphs: Data) -> tuple[Tensor, Tensor]:
+    def forward(self, graphs: Batch) -> tuple[Tensor, Tensor]:
         """Return the decided nodes [A, 2H] and the graphs [G, H]."""
         h = self.encoder(graphs)  # [N, H]
         if h.shape != (len(graphs.x), self.settings.hidden):
@@ -65,8 +66,8 @@ class Embeddings(nn.Module):
                 f"encoder {self.settings.encoder} gave embeddings {tuple(h.shape)}, expected "
                 f"{(len(graphs.x), self.settings.hidden)}: one of width hidden per node"
             )
-        pooled = pooled_mean(h, graphs.batch, graphs.num_graphs)
-        around = pooled[graphs.decision_batch]
+        pooled = global_mean_pool(h, graphs.batch, graphs.num_graphs)
+        around = pooled[graphs.decision_index_batch]
         if not self.settings.message_passing:  # then a node knows nothing of its graph
             around = torch.zeros_like(around)
         return torch.cat([h[graphs.decision_index], around], dim=1), pooled
@@ -93,7 +94,7 @@ class Policy(nn.Module):
         graphs, place = distinct(observations)
         return self.outlook(collate(graphs), place)
 
-    def outlook(self, graphs: Data, place: Tensor) -> Outlook:
+    def outlook(self, graphs: Batch, place: Tensor) -> Outlook:
         """Look at B observations, each one of the joined graphs: `place [B]`."""
         decided, pooled = self.embed(graphs)
         which, owner = repeat_decisions(graphs, place)
