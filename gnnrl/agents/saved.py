@@ -32,10 +32,9 @@ class Saved:
         try:
             self._load(state)
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
-            reason = str(error).splitlines()[-1].strip()
             raise UserError(
-                f"the saved state of {type(self).__name__} does not fit ({reason}): it is from "
-                "another version or other settings; remove it to start the search anew"
+                f"the saved state of the agent ({type(self).__name__}) is from another version or "
+                "other settings: remove the search's journal to start anew"
             ) from error
 
     def _load(self, state: dict[str, Any]) -> None:

@@ -76,7 +76,6 @@ def test_an_environment_without_probes_is_refused():
 
 
 def test_other_actions_are_refused():
-    with pytest.raises(
-        UserError, match=r"sensitivity decides how much to keep, got binary actions"
-    ):
+    message = r"sensitivity decides how much to keep, got binary actions"
+    with pytest.raises(UserError, match=message):
         build_agent("sensitivity", Target("binary"))
