@@ -73,12 +73,12 @@ class A3C(Actor):
         return self.apply([self.gradient(rollout)])
 
     def weights(self) -> dict[str, Any]:
-        """Return a copy of what acts and what gradients are computed with."""
+        """Return a copy of the policy's weights and the scale of returns."""
         policy = {name: value.clone() for name, value in self.policy.state_dict().items()}
         return {"policy": policy, "scale": self.scale.state_dict()}
 
     def load_weights(self, weights: Mapping[str, Any]) -> None:
-        """Take the weights of another."""
+        """Use the weights of another A3C."""
         self.policy.load_state_dict(weights["policy"])
         self.scale.load_state_dict(weights["scale"])
 
@@ -88,14 +88,14 @@ class A3C(Actor):
         gamma = self.settings.gamma
         returns = [r for e in rollout.episodes for r in discounted_returns(e, gamma)]
         scale.update(returns)
-        outlook = self.policy([step.observation for step in rollout.transitions])
+        output = self.policy([step.observation for step in rollout.transitions])
         how = self.distribution
         raw = torch.cat([_raw(step.decision) for step in rollout.transitions])
-        advantages = self._advantages(rollout, outlook.values.detach(), scale)
-        policy_loss = -(advantages * how.log_prob(outlook, raw)).mean()
+        advantages = self._advantages(rollout, output.values.detach(), scale)
+        policy_loss = -(advantages * how.log_prob(output, raw)).mean()
         normed = torch.tensor([scale.normed(value) for value in returns])
-        value_loss = (outlook.values - normed).square().mean()
-        entropy = how.entropy(outlook).mean()
+        value_loss = (output.values - normed).square().mean()
+        entropy = how.entropy(output).mean()
         loss = policy_loss + self.settings.vf_coef * value_loss - self.settings.ent_coef * entropy
         figures = {"value_loss": value_loss.item(), "entropy": entropy.item()}
         return {"gradients": self._clipped(loss), "returns": returns, "figures": figures}
@@ -144,7 +144,7 @@ def _raw(decision: Decision) -> Tensor:
 
 
 def _valued(step: Transition, value: float) -> Transition:
-    """Return the step with what the critic expects now."""
+    """Return the step with the present value estimate."""
     return replace(step, decision=replace(step.decision, value=value))
 
 

@@ -84,13 +84,13 @@ class Actor(PolicyAgent):
         self, observations: Sequence[Data], generator: torch.Generator, greedy: bool = False
     ) -> list[Decision]:
         """Decide on each observation; `value` as the critic gives it."""
-        outlook = self.policy(observations)
+        output = self.policy(observations)
         how = self.distribution
-        raw = how.mode(outlook) if greedy else how.sample(outlook, generator)
+        raw = how.mode(output) if greedy else how.sample(output, generator)
         drawn = zip(
-            how.split(outlook, raw),
-            how.split(outlook, how.log_prob(outlook, raw)),
-            outlook.values.tolist(),
+            how.split(output, raw),
+            how.split(output, how.log_prob(output, raw)),
+            output.values.tolist(),
             strict=True,
         )
         return [Decision(how.action(r), r.clone(), p.clone(), value) for r, p, value in drawn]
@@ -102,5 +102,5 @@ class Actor(PolicyAgent):
 
     def expected(self, observations: Sequence[Data]) -> list[Tensor]:
         """Return the mean action and mean square of every decision, [A, 2] per observation."""
-        outlook = self.policy(observations)
-        return list(self.distribution.expected(outlook).split(outlook.sizes))
+        output = self.policy(observations)
+        return list(self.distribution.expected(output).split(output.sizes))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -16,7 +17,7 @@ from gnnrl.rl.observation import ActionKind
 from gnnrl.rl.rollout import Decision, Rollout, require_single_steps
 
 
-class BlackBox(Saved):
+class BlackBox(Saved, ABC):
     """Keeps the best vector; a subclass says which are tried (`ask`) and learns from each (`tell`).
 
     A vector [A] stands for one action on the graph that is searched: see `as_action`.
@@ -29,17 +30,17 @@ class BlackBox(Saved):
         self.best: Tensor | None = None
         self.best_reward = -math.inf
 
+    @abstractmethod
     def start(self, observation: Data) -> Tensor:
         """Return the vector of the greedy decision before anything is known."""
-        raise NotImplementedError
 
+    @abstractmethod
     def ask(self, observations: Sequence[Data], generator: torch.Generator) -> list[Tensor]:
         """Return the next vector to try for each observation."""
-        raise NotImplementedError
 
+    @abstractmethod
     def tell(self, vector: Tensor, reward: float) -> None:
         """Learn the reward of a vector; `best` does not count it yet."""
-        raise NotImplementedError
 
     def figures(self) -> dict[str, float]:
         """Return figures for the history."""

@@ -1,4 +1,4 @@
-"""What a learning agent keeps between updates: the scale of returns, the best it has done."""
+"""What a learning agent keeps between updates: the scale of returns and the best episodes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Scale(Saved):
         self.count, self.mean, self.squares = 0, 0.0, 0.0
 
     def update(self, returns: Sequence[float]) -> None:
-        """Take more returns into account."""
+        """Add returns."""
         for value in returns:
             self.count += 1
             delta = value - self.mean
@@ -43,13 +43,13 @@ class Scale(Saved):
         return (value - self.mean) / self.std
 
     def restored(self, normed: float) -> float:
-        """Return what `normed` was made from."""
+        """Return the return that `normed` stands for."""
         return normed * self.std + self.mean
 
 
 @dataclass(frozen=True)
 class Remembered:
-    """One step of an episode worth repeating: what was seen, what was drawn, what it returned."""
+    """One step of an episode to imitate: observation, raw values drawn, return."""
 
     observation: Data
     raw: Tensor
@@ -88,7 +88,7 @@ class Elites:
         ]
 
     def load_state_dict(self, state: list[Any]) -> None:
-        """Go on from `state_dict()`."""
+        """Continue from `state_dict()`."""
         self.episodes = [
             (reward, [Remembered(Data(**seen), raw, value) for seen, raw, value in steps])
             for reward, steps in state

@@ -61,7 +61,7 @@ class DDPGSettings(Settings):
 
 
 class Critic(nn.Module):
-    """Q: reads the decided nodes with their actions, pools them, and values the whole."""
+    """Q: reads the decided nodes with their actions, pools them, and estimates the return."""
 
     def __init__(self, spec: ObservationSpec, encoder: EncoderSettings) -> None:
         super().__init__()
@@ -165,7 +165,7 @@ class DDPG(Saved):
         return [Decision(action.clone().numpy()) for action in mean.split(sizes)]
 
     def learn(self, rollout: Rollout) -> dict[str, float]:
-        """Remember the episodes, then take gradient steps on what is remembered."""
+        """Store the episodes, then take gradient steps on samples of the buffer."""
         settings = self.settings
         self.replay.add(rollout.episodes)
         self.scale.update([episode.reward for episode in rollout.episodes])

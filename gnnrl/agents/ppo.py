@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,11 +15,10 @@ from torch_geometric.data import Data
 from gnnrl.agents.actor import Actor
 from gnnrl.agents.buffers import Elites, Remembered, Scale
 from gnnrl.agents.credit import Credit
-from gnnrl.agents.minibatches import Sample, clipped_surrogate, normalised
 from gnnrl.agents.settings import split
 from gnnrl.rl.gnn import EncoderSettings
 from gnnrl.rl.observation import ObservationSpec, distinct
-from gnnrl.rl.policy import Outlook
+from gnnrl.rl.policy import PolicyOutput
 from gnnrl.rl.rollout import Decision, Episode, Rollout, decision_advantages, episode_advantages
 from gnnrl.settings import Count, CountOrNone, NotNegative, Positive, Probability, Settings, Switch
 
@@ -61,6 +60,17 @@ class PPOSettings(Settings):
     """Weight of an action that was tried, for every update since."""
     freeze_encoder: Switch = False
     """Train the heads only, for an agent from another network."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One transition to learn from: its choices [n], their old densities and advantages."""
+
+    observation: Data
+    raw: Tensor
+    log_prob: Tensor
+    advantages: Tensor
+    return_: float
 
 
 class PPO(Actor):
@@ -149,19 +159,19 @@ class PPO(Actor):
     ) -> dict[str, float]:
         """One gradient step. seen: the observations of the samples, then those of the elites."""
         settings = self.settings
-        outlook = self.policy(seen)
+        output = self.policy(seen)
         how = self.distribution
         raw = torch.cat([s.raw for s in [*samples, *elites]])
-        log_prob, owner = how.log_prob(outlook, raw), how.owner(outlook)
+        log_prob, owner = how.log_prob(output, raw), how.owner(output)
         fresh = owner < len(samples)  # [n + choices of the elites]
 
         log_ratio = log_prob[fresh] - torch.cat([s.log_prob for s in samples])
         advantages = torch.cat([s.advantages for s in samples])
         surrogate = clipped_surrogate(log_ratio.exp(), advantages, settings.clip_range)
         returns = torch.tensor([self.scale.normed(s.return_) for s in samples])
-        value_loss = (outlook.values[: len(samples)] - returns).square().mean()
-        entropy = how.entropy(outlook)[fresh].mean()
-        imitation = self._imitation(outlook, log_prob[~fresh], owner[~fresh], elites)
+        value_loss = (output.values[: len(samples)] - returns).square().mean()
+        entropy = how.entropy(output)[fresh].mean()
+        imitation = self._imitation(output, log_prob[~fresh], owner[~fresh], elites)
         loss = settings.vf_coef * value_loss - surrogate.mean() - settings.ent_coef * entropy
         loss = loss + settings.imitation_coef * imitation
         self.descend(loss)
@@ -173,15 +183,31 @@ class PPO(Actor):
         }
 
     def _imitation(
-        self, outlook: Outlook, log_prob: Tensor, owner: Tensor, elites: Sequence[Remembered]
+        self, output: PolicyOutput, log_prob: Tensor, owner: Tensor, elites: Sequence[Remembered]
     ) -> Tensor:
         """Negative log-density of the elites, each weighed by how far it beats the critic."""
         if not elites:
             return log_prob.new_zeros(())
         returns = torch.tensor([self.scale.normed(step.return_) for step in elites])
-        values = outlook.values[-len(elites) :].detach()
-        weights = (returns - values).clamp(min=0)[owner - (len(outlook.values) - len(elites))]
+        values = output.values[-len(elites) :].detach()
+        weights = (returns - values).clamp(min=0)[owner - (len(output.values) - len(elites))]
         return -(weights * log_prob).mean()
+
+
+def normalised(samples: Sequence[Sample], scale: Scale | None = None) -> list[Sample]:
+    """Bring the advantages of all choices to mean 0 and deviation 1; or only to the scale given."""
+    every = torch.cat([sample.advantages for sample in samples])
+    mean = every.mean() if scale is None else every.new_zeros(())
+    std = every.std(correction=0) + 1e-8 if scale is None else scale.std
+    return [
+        replace(sample, advantages=((sample.advantages - mean) / std).float()) for sample in samples
+    ]
+
+
+def clipped_surrogate(ratio: Tensor, advantages: Tensor, clip_range: float) -> Tensor:
+    """Return the surrogate objective of each choice (Schulman et al. 2017, Eq. 7)."""
+    clipped = ratio.clamp(1 - clip_range, 1 + clip_range)
+    return torch.minimum(ratio * advantages, clipped * advantages)
 
 
 def build(spec: ObservationSpec, seed: int, **parameters: Any) -> PPO:

@@ -56,12 +56,12 @@ class Reinforce(Actor):
         """Take one step up the gradient of the expected return."""
         advantages = leave_one_out(rollout.episodes, self.settings.gamma)
         scale = advantages.std(correction=0) + 1e-8
-        outlook = self.policy([step.observation for step in rollout.transitions])
+        output = self.policy([step.observation for step in rollout.transitions])
         how = self.distribution
         raw = torch.cat([step.decision.raw for step in rollout.transitions])  # type: ignore[misc]
-        log_prob = how.log_prob(outlook, raw)
-        entropy = how.entropy(outlook).mean()
-        gain = (advantages / scale)[how.owner(outlook)] * log_prob
+        log_prob = how.log_prob(output, raw)
+        entropy = how.entropy(output).mean()
+        gain = (advantages / scale)[how.owner(output)] * log_prob
         loss = -gain.mean() - self.settings.ent_coef * entropy
         self.descend(loss)
         return {"entropy": entropy.item(), "advantage_std": scale.item()}

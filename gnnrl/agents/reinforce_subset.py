@@ -1,4 +1,4 @@
-"""REINFORCE on subsets: scores of decisions, drawn from by Gumbel-top-k."""
+"""REINFORCE (Williams 1992) on subsets, drawn by the scores of decisions (Gumbel-top-k)."""
 
 # A: decisions   B: episodes on one graph   K: chosen in all
 
@@ -43,9 +43,8 @@ class PlackettLuceSettings(Settings):
 class PlackettLuce(PolicyAgent):
     """One gradient step per batch; no critic.
 
-    A decision's score is what the network makes of its node (a perceptron, or a graph neural
-    network with messages) plus a number of its own.  What is executed is what was drawn, and its
-    log-probability is that of the draws in their order.
+    A decision's score is the network's output for its node plus an entry of a table of its own.
+    The log-probability of an action is that of the draws in their order.
 
     Baseline: the mean of the other episodes of the batch (leave one out).  With `credit`, a linear
     model of the reward takes the part of the reward that it explains, and its expectation under the
@@ -69,7 +68,7 @@ class PlackettLuce(PolicyAgent):
         self.credit: dict[str, Additive] = {}
 
     def scores(self, graph: Data) -> Tensor:
-        """The score of each decision [A], float64."""
+        """Return the score of each decision, float64 [A]."""
         found = self.policy([graph]).params[:, 0].double()
         known = self.table is not None and digest(graph) == self.table_of
         return found + self.table if known else found
@@ -81,13 +80,16 @@ class PlackettLuce(PolicyAgent):
         """Draw a subset for each observation; greedy: the highest scores."""
         graphs, place = distinct(observations)
         scores = [self.scores(graph) for graph in graphs]
-        asked = [subsets.Choice.of(graph) for graph in graphs]
+        choices = [subsets.Choice.of(graph) for graph in graphs]
         decisions = []
         for which in place.tolist():
-            ask, score = asked[which], scores[which]
-            order = subsets.best(score, ask) if greedy else subsets.draw(score, ask, generator)
-            log_prob = subsets.log_prob(score, order, ask).sum().reshape(1)
-            decisions.append(Decision(subsets.as_mask(order, ask.size), order, log_prob))
+            choice, score = choices[which], scores[which]
+            if greedy:
+                order = subsets.best(score, choice)
+            else:
+                order = subsets.draw(score, choice, generator)
+            log_prob = subsets.log_prob(score, order, choice).sum().reshape(1)
+            decisions.append(Decision(subsets.as_mask(order, choice.size), order, log_prob))
         return decisions
 
     def learn(self, rollout: Rollout) -> dict[str, float]:
@@ -105,29 +107,29 @@ class PlackettLuce(PolicyAgent):
         return {"entropy": float(torch.stack(entropies).sum())}
 
     def _loss(self, graph: Data, steps: Sequence[Transition]) -> tuple[Tensor, Tensor]:
-        """What descends as the expected reward on one graph rises; the entropy of the chances."""
-        ask, scores = subsets.Choice.of(graph), self.scores(graph)
+        """Return the loss of the episodes on one graph, and the mean entropy of its decisions."""
+        choice, scores = subsets.Choice.of(graph), self.scores(graph)
         orders = torch.stack([_order(step) for step in steps])  # [B, K]
         rewards = torch.tensor([step.reward for step in steps], dtype=torch.float64)
         scale = rewards.std(correction=0).clamp(min=1e-8)
-        chances = subsets.inclusion(scores, ask)
+        chances = subsets.inclusion(scores, choice)
         gain = scores.new_zeros(())
         left = rewards
         if self.settings.credit:
             model = self.credit.setdefault(digest(graph), Additive(self.settings.credit_decay))
-            chosen = torch.zeros(len(orders), ask.size, dtype=torch.bool).scatter(1, orders, True)
-            model.add(chosen, rewards, ask.part)
+            chosen = torch.zeros(len(orders), choice.size).bool().scatter(1, orders, True)
+            model.add(chosen, rewards, choice.part)
             left = rewards - model.predicted(chosen)
             if model.value is not None:
                 gain = (chances * model.value).sum() / scale
         others = (left.sum() - left) / max(len(left) - 1, 1)
-        log_prob = subsets.log_prob(scores.expand(len(orders), -1), orders, ask).sum(1)
+        log_prob = subsets.log_prob(scores.expand(len(orders), -1), orders, choice).sum(1)
         gain = gain + ((left - others) / scale * log_prob).mean()
         entropy = torch.special.entr(chances) + torch.special.entr(1 - chances)
         return -gain - self.settings.ent_coef * entropy.sum(), entropy.mean()
 
     def _prepare(self, graph: Data) -> None:
-        """Give every decision of the first graph a number of its own."""
+        """Create the table of scores for the first graph."""
         if self.table is None and self.settings.table_learning_rate > 0:
             size = graph.decision_index.numel()
             self.table, self.table_of = self._new_table(size), digest(graph)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -42,7 +43,7 @@ class Saved:
             setattr(self, name, _loaded(getattr(self, name), state[name]))
 
 
-class Fixed(Saved):
+class Fixed(Saved, ABC):
     """An agent that learns nothing. A subclass says in `action` what it decides."""
 
     def act(
@@ -51,9 +52,9 @@ class Fixed(Saved):
         """Decide on each observation, one after the other."""
         return [Decision(self.action(seen, generator)) for seen in observations]
 
+    @abstractmethod
     def action(self, observation: Data, generator: torch.Generator) -> Any:
         """Return the action on one observation."""
-        raise NotImplementedError
 
     def learn(self, rollout: Rollout) -> dict[str, float]:
         """Learn nothing."""

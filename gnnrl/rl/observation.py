@@ -1,4 +1,4 @@
-"""The observation of a graph environment: what it must hold, and how many become one batch."""
+"""The observation of a graph environment: its fields, and how several become one batch."""
 
 # N: nodes   E: edges   A: decisions   C: channels   G: different graphs   B: observations
 
@@ -23,7 +23,7 @@ POINTERS = ("edge_index", "decision_index", "channel_index")
 
 
 def fault(observation: object) -> str | None:
-    """Say in one clause what is wrong with an observation; None where nothing is."""
+    """Return in one clause what is wrong with an observation; None: nothing."""
     if not isinstance(observation, Data):
         return f"is a {type(observation).__name__}, expected torch_geometric.data.Data"
     missing = [key for key in REQUIRED if not isinstance(observation.get(key), Tensor)]
@@ -83,7 +83,7 @@ class GraphSpace(gymnasium.Space[Data]):
 
 @dataclass(frozen=True)
 class ObservationSpec:
-    """What a policy must know of an environment before it can be built.
+    """The sizes and the action kind that a policy is built for.
 
     channel_features is 0 where the observations have no level of channels.
     """
@@ -111,7 +111,7 @@ class ObservationSpec:
 
 
 def digest(observation: Data) -> str:
-    """Return a digest of what the contract names: equal content, equal digest."""
+    """Return a digest of the fields of the contract: equal content, equal digest."""
     hasher = hashlib.sha1(usedforsecurity=False)
     for key in (*REQUIRED, *OPTIONAL, *SUBSET):
         value = observation.get(key)
@@ -122,7 +122,7 @@ def digest(observation: Data) -> str:
 
 
 def distinct(observations: Sequence[Data]) -> tuple[list[Data], Tensor]:
-    """Return the G different observations and for each of the B its place among them, [B].
+    """Return the G distinct observations and the index of each of the B among them, [B].
 
     They are compared by content, so that a resumed search computes what an unbroken one does.
     """
@@ -152,6 +152,6 @@ def collate(graphs: Sequence[Data]) -> Batch:
 
 
 def to_tensors(observation: Data) -> dict[str, Tensor]:
-    """Return what the contract names as a plain dict, for saving without pickled classes."""
+    """Return the fields of the contract as a plain dict, for saving without pickled classes."""
     keys = [k for k in (*REQUIRED, *OPTIONAL, *SUBSET) if observation.get(k) is not None]
     return {key: observation[key] for key in keys}

@@ -64,7 +64,7 @@ def best_of(
 
 @pytest.mark.parametrize("name", ["reinforce", "annealing"])
 def test_the_best_20_of_40_are_found(name):
-    assert best_of(name, 150, Chosen(40)) >= 0.985
+    assert np.mean([best_of(name, 150, Chosen(40), seed) for seed in range(3)]) >= 0.985
     assert best_of("random", 150, Chosen(40)) < 0.95
 
 
