@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -94,17 +95,17 @@ def match(subnet: nn.Module, moments: Mapping[str, NormMoments], keep: np.ndarra
     stays, index = np.append(keep, True), dict[int, Tensor]()
     for name, found in moments.items():
         try:
-            norm = subnet.get_submodule(name)
+            place: dict[str, Any] = subnet.get_submodule(name)._parameters
         except AttributeError:  # removed with its layer
             continue
         chosen = index.get(id(found.units))  # norms of the same channels share one array
         if chosen is None:
             chosen = torch.from_numpy(np.flatnonzero(stays[found.units])).to(found.mean.device)
             index[id(found.units)] = chosen
-        weight = norm.get_parameter("weight").detach()
+        weight = place["weight"].detach()
         scale = torch.copysign(found.std.index_select(0, chosen).to(weight), weight)
-        norm._parameters["weight"] = nn.Parameter(scale)
-        norm._parameters["bias"] = nn.Parameter(found.mean.index_select(0, chosen).to(weight))
+        place["weight"] = nn.Parameter(scale)
+        place["bias"] = nn.Parameter(found.mean.index_select(0, chosen).to(weight))
 
 
 def recalibrate_matched(
