@@ -17,6 +17,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from gnnrl.report.sweep import markdown
+
 CLEAR = 2.0  # standard errors
 THESIS = {
     ("magnitude", "late"): (80.41, 78.68, 71.10, None),
@@ -62,22 +64,16 @@ def table(rows: pd.DataFrame, thesis: bool) -> str:
     control = rows[rows["line"] == "random, initial"]
     head = ["method, weights searched", *(f"{100 * s:.0f} %" for s in sparsities)]
     head += ["against random", "verdict"]
-    lines = [_line(head), _line(["---"] * len(head))]
+    lines = []
     for line in rows["line"].unique():
         part = rows[rows["line"] == line]
         cells = [_cell(part[part["sparsity"] == s], s, thesis) for s in sparsities]
         if line == "random, initial":
-            lines.append(_line([line, *cells, "", "the control"]))
+            lines.append([line, *cells, "", "the control"])
             continue
         mean, error, pairs = gain(part, control)
-        lines.append(
-            _line([line, *cells, f"{mean:+.2f} ± {error:.2f} ({pairs})", told(mean, error)])
-        )
-    return "\n".join(lines)
-
-
-def _line(cells: list[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
+        lines.append([line, *cells, f"{mean:+.2f} ± {error:.2f} ({pairs})", told(mean, error)])
+    return markdown(head, lines)
 
 
 def _cell(part: pd.DataFrame, sparsity: float, thesis: bool) -> str:

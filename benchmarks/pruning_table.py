@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from gnnrl.report.sweep import markdown
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -69,27 +71,24 @@ def of_kind(rows: pd.DataFrame, kind: str | None) -> pd.DataFrame:
 
 def table(rows: pd.DataFrame, our: str = "ppo") -> str:
     """Markdown: a line per method, and what `our` method is ahead of it."""
-    lines = [
-        "| network | flops | compensation | reward | method | equivalents | seeds | accuracy "
-        f"| {our}: gain | p over seeds | p over seeds and images |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
+    head = ["network", "flops", "compensation", "reward", "method", "equivalents", "seeds"]
+    head += ["accuracy", f"{our}: gain", "p over seeds", "p over seeds and images"]
+    lines = []
     for key, part in rows.groupby(KEYS, sort=False):
         ours = part[part["method"] == our]
-        for method in part["method"].unique():
-            own = part[part["method"] == method]
+        for method, own in part.groupby("method", sort=False):
             scores = 100 * own["accuracy"]
             spread = f" ± {scores.std():.2f}" if len(own) > 1 else ""
             spent = f"{own['spent'].mean():.0f}" if own["spent"].notna().all() else ""
-            line = f"| {' | '.join(map(str, key))} | {method} | {spent} "
-            line += f"| {len(own)} | {scores.mean():.2f}{spread} "
+            line = [*map(str, key), str(method), spent, str(len(own))]
+            line += [f"{scores.mean():.2f}{spread}"]
             if method != our and len(ours):
                 difference, seeds, both, pairs = gain(ours, own)
-                line += f"| {difference:+.2f} ({pairs} pairs) | {seeds:.4f} | {both:.4f} |"
+                line += [f"{difference:+.2f} ({pairs} pairs)", f"{seeds:.4f}", f"{both:.4f}"]
             else:
-                line += "| | | |"
+                line += ["", "", ""]
             lines.append(line)
-    return "\n".join(lines)
+    return markdown(head, lines)
 
 
 def draw(curves: pd.DataFrame, path: Path) -> None:
