@@ -36,7 +36,7 @@ HEIGHTS = {
     "scratch": 5,
     "files": 4,
     "registry": 4,
-    "settings": 4,
+    "settings": 5,
     "errors": 0,
 }
 HEAVY = {"torch", "torchvision", "torch_geometric", "numpy", "pandas", "matplotlib", "ray"}

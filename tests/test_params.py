@@ -14,7 +14,6 @@ import yaml
 from gnnrl.errors import UserError
 from gnnrl.files import read_yaml
 from gnnrl.params import STAGE_SECTIONS, Params, check, load_params
-from gnnrl.params.sections import Search
 
 ROOT = Path(__file__).parents[1]
 FILES = [ROOT / "params.yaml", *sorted((ROOT / "experiments").glob("*.yaml"))]
@@ -167,20 +166,6 @@ def test_reward_images_must_be_new_to_a_network_that_comes_trained(values):
     check(put(values, "pretrain.weights", "artifacts/train/subnet.safetensors"))
 
 
-AGENTS = {"a3c": "A3C", "ppo": "PPO", "ddpg": "DDPG", "reinforce": "Reinforce"}
-AGENTS |= {"annealing": "Annealing", "evolution": "Evolution", "sensitivity": "Sensitivity"}
-AGENTS |= {"plackett_luce": "PlackettLuce", "swaps": "Swap"}
-
-
-@pytest.mark.parametrize(("name", "title"), AGENTS.items())
-def test_the_settings_of_an_agent_are_those_in_params(name, title):
-    file = {"plackett_luce": "reinforce_subset", "swaps": "annealing_subset"}.get(name, name)
-    module = importlib.import_module(f"gnnrl.agents.{file}")
-    settings = getattr(module, f"{title}Settings")
-    section = Search.model_fields[name].annotation.__args__[0]
-    assert set(section.model_fields) == {field.name for field in dataclasses.fields(settings)}
-
-
 @pytest.mark.parametrize(
     ("section", "where", "name", "given"),
     [
@@ -188,7 +173,6 @@ def test_the_settings_of_an_agent_are_those_in_params(name, title):
         ("pretrain.recipe", "gnnrl.training.recipe", "TrainingRecipe", set()),
         ("train.recipe", "gnnrl.training.recipe", "TrainingRecipe", set()),
         ("train.distillation", "gnnrl.training.distillation", "Distillation", {"teacher"}),
-        ("search.gnn", "gnnrl.rl.gnn", "EncoderSettings", {"encoder"}),
         ("search.budget", "gnnrl.graph.budget", "Budget", set()),
         ("search.bottleneck", "gnnrl.pruning.bottleneck", "BottleneckSettings", set()),
         ("search.ray", "gnnrl.search.parallel.workers", "RaySettings", set()),

@@ -11,6 +11,7 @@ from typing import TypeAlias
 from gnnrl.data.arrays import CIFAR10, CIFAR100, cifar, digits, fashion_mnist
 from gnnrl.data.folders import image_folder, imagenet
 from gnnrl.data.images import Shape
+from gnnrl.data.settings import DataRecipe
 from gnnrl.data.splits import Source, Splits
 from gnnrl.data.transform import AUGMENTATIONS, Transform
 from gnnrl.errors import UserError
@@ -48,28 +49,6 @@ KINDS: Mapping[str, Kind] = {
     "fashion_mnist": Kind(fashion_mnist, (0.286,), (0.353,), "crop_flip"),
     "imagenet": Kind(imagenet, IMAGENET_MEAN, IMAGENET_STD, "resized_crop_flip"),
 }
-
-
-@dataclass(frozen=True)
-class DataRecipe:
-    """Which images, and how they are split and prepared.
-
-    name: a key of KINDS, or `package.module:function` of your own, an `Opener`.
-    root: the folder of the data set (all but digits); ~, variables and DVC's checkout are known.
-    reward_images: how many images score a search.
-    reward_from: "train", or "test" for a network which has been trained on all training images.
-    augmentation: a key of AUGMENTATIONS; None: as is customary for the data set.
-    mean, std: one number per channel, of pixels in [0, 1]; None: as is customary.
-    """
-
-    name: str
-    root: str | None = None
-    reward_images: int = 1000
-    reward_from: str = "train"
-    seed: int = 0
-    augmentation: str | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
 
 
 def load_data(recipe: DataRecipe, input_shape: Shape = (3, 32, 32)) -> Splits:

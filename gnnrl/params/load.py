@@ -114,7 +114,9 @@ def check(values: Mapping[str, Any], source: str = "params.yaml") -> Params:
         return Params.model_validate(values)
     except ValidationError as error:
         # a misspelt key is also a missing one: say what was typed, not what follows from it
-        found = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")[0]
+        found = sorted(
+            error.errors(), key=lambda e: e["type"] not in ("unknown", "extra_forbidden")
+        )[0]
         raise UserError(f"{source}: {_sentence(found)}") from None
 
 
@@ -133,6 +135,9 @@ def _override(values: dict[str, Any], override: str) -> None:
 def _sentence(error: ErrorDetails) -> str:
     path = ".".join(str(part) for part in error["loc"])
     kind, got, context = error["type"], error["input"], error.get("ctx", {})
+    if kind == "unknown":
+        where = (*error["loc"], context["key"])
+        return f"unknown key '{'.'.join(map(str, where))}'{_hint(where)}"
     if kind == "extra_forbidden":
         return f"unknown key '{path}'{_hint(error['loc'])}"
     if kind == "missing" and isinstance(error["loc"][-1], int):

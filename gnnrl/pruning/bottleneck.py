@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from gnnrl.errors import UserError
 from gnnrl.graph.extract import Analysis
 from gnnrl.graph.rules.base import tensors_read
 from gnnrl.graph.rules.flow import Layout
@@ -24,6 +23,7 @@ from gnnrl.pruning.batch_norm import batch_statistics
 from gnnrl.pruning.compensation.stepper import out_of_place
 from gnnrl.pruning.expected_cost import ExpectedCost
 from gnnrl.pruning.importance import Importance
+from gnnrl.settings import Count, Positive, Settings
 
 OPEN = 4.0
 """Logit of the gates at the start: nearly all passes."""
@@ -36,20 +36,15 @@ TEMPERATURE = 0.5
 """How far draws are from zero and one; the smaller, the nearer."""
 
 
-@dataclass(frozen=True)
-class BottleneckSettings:
-    """How long the gates are trained."""
+class BottleneckSettings(Settings):
+    """How long the gates are trained, for the importance and the prior `bottleneck`."""
 
-    batches: int = 100
-    batch_size: int = 64
-    learning_rate: float = 0.2  # of the gates' logits, by Adam
-
-    def __post_init__(self) -> None:
-        if min(self.batches, self.batch_size) < 1 or self.learning_rate <= 0:
-            raise UserError(
-                f"batches {self.batches}, batch_size {self.batch_size}, learning_rate "
-                f"{self.learning_rate}: expected at least one batch of one image and a rate above 0"
-            )
+    batches: Count = 100
+    """Steps of training; 100 batches of 64 cost 40 evaluations."""
+    batch_size: Count = 64
+    """Images of a batch."""
+    learning_rate: Positive = 0.2
+    """Of the gates' logits, by Adam."""
 
 
 @dataclass(frozen=True)
