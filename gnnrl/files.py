@@ -8,14 +8,13 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
 from gnnrl.errors import UserError
 
-if TYPE_CHECKING:
-    pass
+LARGEST_JSON = 64 * 2**20  # bytes; the graph of a network of a thousand layers takes about one
 
 
 def atomic_write(path: str | Path, data: bytes) -> None:
@@ -48,6 +47,45 @@ def write_json(path: str | Path, value: object) -> None:
     """Write JSON; the same value gives the same bytes."""
     text = json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False)
     atomic_write(path, f"{text}\n".encode())
+
+
+def read_json(path: str | Path) -> Any:
+    """Return what a JSON file holds.
+
+    Raises FileNotFoundError where there is none, and `UserError` for a file of more than 64 MB,
+    a key that stands twice, NaN, infinity, and lists in lists without end.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    if path.stat().st_size > LARGEST_JSON:
+        raise UserError(f"it has more than {LARGEST_JSON // 2**20} MB")
+    try:
+        return parse_json(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise UserError(f"it is no text ({error})") from error
+
+
+def parse_json(text: str) -> Any:
+    """Return what JSON text holds, under the same conditions as `read_json`."""
+    try:
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_number)
+    except RecursionError as error:
+        raise UserError("it is nested too deeply") from error
+    except json.JSONDecodeError as error:
+        raise UserError(f"it is not JSON ({error})") from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
+        raise UserError(f"its key {twice!r} stands twice")
+    return found
+
+
+def _no_number(name: str) -> Any:
+    raise UserError(f"it holds {name}, which is no finite number")
 
 
 def write_csv(path: str | Path, rows: Iterable[Mapping[str, object]]) -> None:

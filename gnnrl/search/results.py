@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
-import torch
-
 from gnnrl.evaluation.student_store import refuse_failure
-from gnnrl.files import atomic_write, write_csv, write_json
+from gnnrl.files import write_csv, write_json
 from gnnrl.graph.cost import cost
+from gnnrl.sealed import write_state
 from gnnrl.search.env import PruningEnv
 from gnnrl.search.journal import EVALUATIONS
 from gnnrl.search.loop import SearchResult
@@ -26,7 +24,7 @@ def save(folder: Path, env: PruningEnv, result: SearchResult) -> None:
     the best students, where some were trained."""
     rows = [row for row in result.evaluations if not row["cached"]]
     refuse_failure(rows)
-    result.plan.save(folder / "plan.json")
+    result.plan.save(folder / "plan.json", env.evaluate.graph.digest)
     gallery = getattr(env.evaluate, "gallery", None)
     write_csv(folder / "evaluations.csv", rows if gallery is None else gallery.consolidated(rows))
     if gallery is not None:
@@ -34,9 +32,7 @@ def save(folder: Path, env: PruningEnv, result: SearchResult) -> None:
     write_csv(folder / "history.csv", result.history)
     if result.rescored:
         write_csv(folder / "rescored.csv", result.rescored)
-    state = io.BytesIO()  # a file's name would stand in its bytes
-    torch.save(result.agent.state_dict(), state)
-    atomic_write(folder / "agent.pt", state.getvalue())
+    write_state(folder / "agent.pt", result.agent.state_dict())
     write_json(folder / "metrics.json", {"search": summary(env, result)})
 
 

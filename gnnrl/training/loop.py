@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import io
 import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -15,9 +14,9 @@ from torch import Tensor, nn
 
 from gnnrl.data.images import Labelled, batch_count
 from gnnrl.errors import UserError
-from gnnrl.files import atomic_write
 from gnnrl.progress import progress
 from gnnrl.runtime import device, generator
+from gnnrl.sealed import read_or_set_aside, write_state
 from gnnrl.training.distillation import Distillation
 from gnnrl.training.distributed import Alone, Team, launch
 from gnnrl.training.recipe import TrainingRecipe
@@ -116,9 +115,7 @@ class _Keeper:
         team = course.team
         self.path = None if scratch is None or team.rank > 0 else scratch / STATE_FILE
         self.course, self.saved = course, time.monotonic()
-        written = None
-        if self.path is not None and self.path.exists():
-            written = torch.load(self.path, map_location="cpu", weights_only=True)
+        written = None if self.path is None else read_or_set_aside(self.path)
         if (written := team.agreed(written)) is not None:
             course.load_state_dict(written)
         if self.path is not None and written is not None:
@@ -130,7 +127,5 @@ class _Keeper:
         """Save, if there is a place for it and the last time is some seconds ago."""
         if self.path is None or time.monotonic() - self.saved < SECONDS_BETWEEN_STATES:
             return
-        content = io.BytesIO()
-        torch.save(self.course.state_dict(), content)
-        atomic_write(self.path, content.getvalue())
+        write_state(self.path, self.course.state_dict())
         self.saved = time.monotonic()
