@@ -26,10 +26,11 @@ def search(
     overrides: _cli.Overrides = None,
 ) -> None:
     """Search the graph for the best plan within the budget; a killed search goes on."""
-    with _cli.stage("search", params, overrides) as sections:
+    with _cli.stage("search", params, overrides, out) as sections:
         from gnnrl.checkpoint import Checkpoint
         from gnnrl.data.calibration import labelled_images
         from gnnrl.data.load import DataRecipe, load_data
+        from gnnrl.errors import UserError
         from gnnrl.files import user_path
         from gnnrl.graph.graph import ComputationalGraph
         from gnnrl.runtime import device, seed_everything
@@ -42,30 +43,33 @@ def search(
 
         options = sections.search
         seed_everything(options.seed)
-        checkpoint = Checkpoint.load(_cli.weights_file(pretrain, options.weights))
+        trust, weights = sections.network.name, _cli.weights_file(pretrain, options.weights)
+        checkpoint, read = Checkpoint.load(weights, trust), ComputationalGraph.load(graph)
+        checkpoint.refuse_graph(read)
         initial = None
         if options.criterion == "magnitude_sign":
-            initial = Checkpoint.load(pretrain / "initial.safetensors")
+            initial = Checkpoint.load(pretrain / "initial.safetensors", trust)
+        named = {"latency_table": options.latency_table, "agent_from": options.agent_from}
+        files = {key: user_path(name) for key, name in named.items() if name}
+        for name, path in files.items():
+            if not path.is_file():
+                raise UserError(f"search.{name}: there is no file {path}; name one or set null")
         splits = load_data(DataRecipe(**dict(sections.data)), checkpoint.input_shape)
         recipe = SearchRecipe(
             checkpoint,
-            ComputationalGraph.load(graph),
+            read,
             splits.reward,
             splits.train,
             options.seed,
             options.task_parameters(),
             options.agent,
             options.agent_parameters(),
-            agent_from=user_path(options.agent_from) if options.agent_from else None,
+            agent_from=files.get("agent_from"),
             initial=initial,
         )
         images = splits.reward.fingerprint(), splits.train.fingerprint()
-        files = [
-            graph,
-            *(user_path(name) for name in (options.latency_table, options.agent_from) if name),
-        ]
         given = checkpoint.name, options.model_dump(mode="json", exclude={"ray"})
-        key = _cli.run_key(checkpoint.digest, *images, *files, *given)
+        key = _cli.run_key(checkpoint.digest, *images, graph, *files.values(), *given)
         with claim("search", key) as journal:
             if before := results.evaluated_before(journal):
                 print(f"search goes on after {before} evaluated plans", flush=True)

@@ -34,11 +34,11 @@ from gnnrl.settings import Section
 
 STAGE_SECTIONS: Mapping[str, tuple[str, ...]] = {
     "pretrain": ("data", "network", "pretrain"),
-    "extract": ("extract",),
-    "search": ("data", "search"),
-    "prune": ("data", "prune"),
-    "train": ("data", "train"),
-    "evaluate": ("data", "evaluate"),
+    "extract": ("network", "extract"),
+    "search": ("data", "network", "search"),
+    "prune": ("data", "network", "prune"),
+    "train": ("data", "network", "train"),
+    "evaluate": ("data", "network", "evaluate"),
     "report": ("report",),
 }
 
@@ -71,7 +71,8 @@ class Params(Section):
     @model_validator(mode="after")
     def _reward_images_are_new_to_the_network(self) -> Params:
         weights = self.pretrain.weights
-        # a checkpoint of ours never saw the reward images of its own run
+        # a checkpoint of ours never saw the reward images of its own run; `starting_point` tells
+        # it from other files of that name
         foreign = weights is not None and not weights.endswith(".safetensors")
         if foreign and self.data.reward_from == "train":
             raise ValueError(
