@@ -16,6 +16,7 @@ from gnnrl.errors import UserError
 from gnnrl.files import atomic_write, parse_json
 from gnnrl.registry import is_own
 from gnnrl.sealed import CHANGED, opened, sealed, tensors_digest
+from gnnrl.shapes import Shape, as_shape
 
 if TYPE_CHECKING:
     from gnnrl.graph.graph import ComputationalGraph
@@ -38,7 +39,7 @@ class Checkpoint:
 
     name: str
     num_classes: int
-    input_shape: tuple[int, int, int]
+    input_shape: Shape
     state: Mapping[str, Tensor]
     plans: tuple[Mapping[str, Any], ...] = ()
     protected: tuple[tuple[str, ...], ...] = ()
@@ -51,12 +52,12 @@ class Checkpoint:
         network: nn.Module,
         name: str,
         num_classes: int,
-        input_shape: tuple[int, int, int],
+        input_shape: Shape,
         epoch: int | None = None,
     ) -> Checkpoint:
         """Return a checkpoint of the uncut network as it is now."""
         state = _copied(network.state_dict())
-        return cls(name, num_classes, tuple(input_shape), state, epoch=epoch)
+        return cls(name, num_classes, as_shape(input_shape), state, epoch=epoch)
 
     def following(
         self,

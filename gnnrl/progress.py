@@ -13,13 +13,21 @@ SECONDS_BETWEEN_LINES = 30.0
 class Progress(tqdm):
     """A bar on a terminal that disappears when it is closed."""
 
+    disable: bool
     monitor_interval = 0  # no thread that watches: every step looks at the clock
 
     def advance(self, steps: int = 1, best: float | None = None) -> None:
         """Say that `steps` more are done, and the best figure so far."""
         if best is not None:
             self.set_postfix_str(f"best {best:.4f}", refresh=False)
+        if self.disable:  # tqdm counts only what it shows
+            self.n += steps
         self.update(steps)
+
+    @property
+    def done(self) -> int:
+        """Steps that are done, with those before this run."""
+        return self.n
 
 
 class Lines(Progress):

@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     import torch
 
 
-# --- device and randomness
-
-
 def device() -> torch.device:
     """CUDA where there is one, else the CPU; the environment variable GNNRL_DEVICE overrides."""
     import torch

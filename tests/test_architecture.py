@@ -37,11 +37,13 @@ HEIGHTS = {
     "files": 4,
     "sealed": 5,
     "registry": 4,
-    "settings": 5,
+    "settings": 4,
+    "shapes": 0,
     "errors": 0,
 }
 HEAVY = {"torch", "torchvision", "torch_geometric", "numpy", "pandas", "matplotlib", "ray"}
-HEAVY |= {"sklearn", "gymnasium", "safetensors", "rich", "onnx", "onnxruntime", "dvc", "cma"}
+HEAVY |= {"sklearn", "scipy", "gymnasium", "safetensors", "jinja2", "onnx", "onnxruntime"}
+HEAVY |= {"dvc", "cma"}
 
 
 def room(name: str) -> str:

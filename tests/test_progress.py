@@ -35,7 +35,8 @@ def test_a_log_gets_a_line_now_and_then(capsys, monkeypatch):
 
 def test_what_need_not_be_seen_is_not_shown(capsys):
     with progress("reading images", total=3, visible=False) as bar:
-        bar.advance()
+        bar.advance(2)
+        assert bar.done == 2
     assert not capsys.readouterr().err
 
 
@@ -62,7 +63,7 @@ def test_a_resumed_run_reckons_its_rate_without_the_steps_before(monkeypatch):
         bar.advance()
         bar.refresh()
         figures = bar.format_dict
-        assert bar.n == 10**8 + 1
+        assert bar.done == 10**8 + 1
         assert (figures["n"] - figures["initial"]) / figures["elapsed"] < 10**8
 
 

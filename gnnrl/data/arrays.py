@@ -14,11 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gnnrl.data.images import Images, Shape
+from gnnrl.data.images import Images, Labelled
 from gnnrl.data.splits import Listing, Source, carve
 from gnnrl.data.transform import Transform
 from gnnrl.errors import UserError
 from gnnrl.runtime import generator
+from gnnrl.shapes import Shape
 
 Arrays: TypeAlias = tuple[Tensor, Tensor]  # pixels uint8 [N, C, H, W], labels [N]
 
@@ -58,7 +59,7 @@ def _scaled(pixels: Tensor, height: int, width: int) -> Tensor:
 def _listing(arrays: Arrays, input_shape: Shape, transform: Transform) -> Listing:
     pixels, labels = arrays
 
-    def read(indices: Tensor) -> Images:
+    def read(indices: Tensor) -> Labelled:
         return Images(fitted(pixels[indices], input_shape), labels[indices], transform)
 
     return Listing(labels, read, read)

@@ -10,13 +10,13 @@ from typing import TypeAlias
 
 from gnnrl.data.arrays import CIFAR10, CIFAR100, cifar, digits, fashion_mnist
 from gnnrl.data.folders import image_folder, imagenet
-from gnnrl.data.images import Shape
 from gnnrl.data.settings import DataRecipe
 from gnnrl.data.splits import Source, Splits
 from gnnrl.data.transform import AUGMENTATIONS, Transform
 from gnnrl.errors import UserError
 from gnnrl.files import user_path
 from gnnrl.registry import named
+from gnnrl.shapes import Shape, as_shape
 
 Opener: TypeAlias = Callable[[Path, Shape, Transform], Source]
 
@@ -57,7 +57,7 @@ def load_data(recipe: DataRecipe, input_shape: Shape = (3, 32, 32)) -> Splits:
     if kind.needs_root and not recipe.root:
         raise UserError(f"the data set {recipe.name} needs a root: the folder its images are in")
     root = user_path(recipe.root or ".")
-    source = kind.open(root, tuple(input_shape), _transform(kind, recipe, input_shape[0]))
+    source = kind.open(root, as_shape(input_shape), _transform(kind, recipe, input_shape[0]))
     return Splits(
         replace(source, name=recipe.name),
         reward_images=recipe.reward_images,

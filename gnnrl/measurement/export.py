@@ -13,13 +13,14 @@ import torch
 from torch import nn
 
 from gnnrl.errors import UserError
+from gnnrl.shapes import Shape
 
 TOLERANCE = 1e-4
 """Largest difference between PyTorch and onnxruntime, as a fraction of the largest logit (of 1
 where all are smaller)."""
 
 
-def onnx_bytes(network: nn.Module, input_shape: tuple[int, int, int]) -> bytes:
+def onnx_bytes(network: nn.Module, input_shape: Shape) -> bytes:
     """Return the network as ONNX with a free batch size, the same bytes for the same network.
 
     Raises `UserError` where it cannot be exported, and where onnxruntime does not compute what
@@ -93,6 +94,7 @@ def _exported(network: nn.Module, images: torch.Tensor) -> Any:
             dynamic_shapes=({0: torch.export.Dim("batch")},),
             verbose=False,
         )
+    assert program is not None
     return program.model_proto
 
 

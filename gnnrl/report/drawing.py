@@ -75,7 +75,7 @@ def draw_training(accuracies: Mapping[str, Sequence[float]], dpi: int) -> bytes:
         )
     axes.set_xlabel("epoch")
     axes.set_ylabel("accuracy, %")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis="x", integer=True)
     if accuracies:
         _legend(axes)
     return _png(figure)

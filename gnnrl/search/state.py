@@ -123,8 +123,8 @@ class Run:
         self._show(self.spent, self.best_reward)
 
     def _show(self, spent: float, best: float) -> None:
-        if self.bar is not None and math.floor(spent) > self.bar.n:
-            self.bar.advance(min(math.floor(spent), self.bar.total) - self.bar.n, best=best)
+        if self.bar is not None and math.floor(spent) > self.bar.done:
+            self.bar.advance(min(math.floor(spent), self.bar.total) - self.bar.done, best=best)
 
     def _evaluated(self, episodes: Sequence[Episode]) -> list[Episode]:
         """Return the episodes with the rewards that were left to the caller filled in."""

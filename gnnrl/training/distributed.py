@@ -87,7 +87,9 @@ class Together:
 
     def summed(self, values: Tensor) -> Tensor:
         """Return the sum over all processes."""
-        return self.fabric.all_reduce(values, reduce_op="sum")
+        total = self.fabric.all_reduce(values, reduce_op="sum")
+        assert isinstance(total, Tensor)
+        return total
 
     def agreed(self, value: Any) -> Any:
         """Return what the first process has for it."""
