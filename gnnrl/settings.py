@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
 from pydantic import (
@@ -18,7 +19,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from gnnrl.errors import UserError
-from gnnrl.registry import hint, is_own
+from gnnrl.registry import is_own
 
 
 def _number(value: Any) -> Any:
@@ -116,11 +117,10 @@ class Settings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _keys_are_known(cls, values: Any) -> Any:
-        known = cls.model_fields
         for key in values if isinstance(values, Mapping) else ():
-            if key not in known:
-                near = hint(str(key), known, f"known are {', '.join(known)}")
-                raise PydanticCustomError("unknown", "{key}", {"key": key, "hint": near})
+            if key not in cls.model_fields:
+                context = {"key": str(key), "known": list(cls.model_fields)}
+                raise PydanticCustomError("unknown", "{key}", context)
         return values
 
     def changed(self: Own, **values: Any) -> Own:
@@ -150,7 +150,7 @@ def sentence(error: ValidationError, *where: int | str) -> str:
     path = ".".join(map(str, place))
     kind, got, context = found["type"], found["input"], found.get("ctx", {})
     if kind == "unknown":
-        return f"unknown key '{'.'.join(map(str, [*place, context['key']]))}'; {context['hint']}"
+        return _unknown([str(name) for name in place], context["key"], context["known"])
     if kind == "missing" and isinstance(place[-1], int):
         return f"'{path.rpartition('.')[0]}' has too few entries, got {got!r}"
     if kind == "missing":
@@ -160,6 +160,12 @@ def sentence(error: ValidationError, *where: int | str) -> str:
     if kind == "value_error":
         return f"'{path}' {context['error']}" if path else str(context["error"])
     return f"'{path}' must be {_expected(kind, found['msg'], context)}, got {_shown(got)}"
+
+
+def _unknown(where: Sequence[str], key: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(key, known, 1)
+    meant = f"did you mean '{'.'.join([*where, *near])}'?" if near else ""
+    return f"unknown key '{'.'.join([*where, key])}'; {meant or 'known here: ' + ', '.join(known)}"
 
 
 def _shown(value: Any) -> str:
@@ -185,7 +191,6 @@ def _expected(kind: str, message: str, context: Mapping[str, Any]) -> str:
     return names.get(kind, message.removeprefix("Input should be "))
 
 
-Section = Settings
 Sparsity = BelowOne
 Space = Annotated[str, name_in("gnnrl.search.spaces.registry:SPACES")]
 Encoder = Annotated[str, name_in("gnnrl.rl.gnn:ENCODERS")]

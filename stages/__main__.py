@@ -8,7 +8,7 @@ import typer
 
 STAGES = ("pretrain", "extract", "search", "prune", "train", "evaluate", "report")
 
-COMMANDS = (*STAGES, "latency", "schedule", "table")
+COMMANDS = (*STAGES, "preset", "latency", "schedule", "table")
 """The stages, and what stands beside the pipeline."""
 
 app = typer.Typer(

@@ -42,27 +42,30 @@ def stage(
     name: str, params: Path, overrides: list[str] | None, out: Path
 ) -> Iterator[SimpleNamespace]:
     """Hand out the sections of stage `name`, once it is clear that `out` can be written to."""
-    from gnnrl.params import load_params
-    from gnnrl.scratch import refuse_unwritable
+    with refusals(name):
+        from gnnrl.params import load_params, without_effect
+        from gnnrl.scratch import refuse_unwritable
 
-    # torch_geometric asks torch.jit for what the next PyTorch will not have
-    warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
-    if os.environ.get("DVC_STAGE"):
-        end_with_dvc()
-    # threads that wait must not spin: two runs on the same cores would take many times as long
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    with boundary(name):
+        if os.environ.get("DVC_STAGE"):
+            end_with_dvc()
+        # threads that wait must not spin: two runs on the same cores would take many times as long
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         sections = load_params(name, params, overrides or ())
         refuse_unwritable(out)
+        for line in without_effect(sections):
+            print(f"{name}: {line}", file=sys.stderr)
         yield sections
 
 
 @contextmanager
-def boundary(name: str) -> Iterator[None]:
-    """Let whatever is wrong end in one sentence and exit 1, a signal in a line on how to go on.
+def refusals(name: str) -> Iterator[None]:
+    """End with one sentence and exit code 1 if anything is wrong, with a line on how to go on
+    after a signal.
 
     GNNRL_TRACEBACK=1 shows where it was raised.
     """
+    # torch_geometric asks torch.jit for what the next PyTorch will not have
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
     try:
         with ended_by_signals():
             yield
@@ -99,8 +102,10 @@ def _sentence(error: Exception) -> str:
 
 
 @contextmanager
-def results(out: Path, *own: str) -> Iterator[Path]:
+def results(out: Path, *own: str, settings: SimpleNamespace | None = None) -> Iterator[Path]:
     """Give a folder to write to; when all is written its files take the place of those in `out`.
+
+    settings: the sections that the stage was handed; they are written as `settings.yaml`, complete.
 
     A stage that fails or is killed leaves `out` as it was, but for a folder `.new` inside that the
     next run removes. What else is in `out` stays, but for files of an earlier run that fit a
@@ -108,6 +113,8 @@ def results(out: Path, *own: str) -> Iterator[Path]:
     """
     from filelock import FileLock
 
+    from gnnrl.files import write_yaml
+    from gnnrl.params import resolved
     from gnnrl.scratch import content_key, scratch_root
 
     there, fresh = out.exists(), out / ".new"
@@ -118,6 +125,8 @@ def results(out: Path, *own: str) -> Iterator[Path]:
         fresh.mkdir(parents=True)
         try:
             yield fresh
+            if settings is not None:
+                write_yaml(fresh / "settings.yaml", resolved(vars(settings)))
             written = {path.relative_to(fresh) for path in fresh.rglob("*") if path.is_file()}
             for path in sorted(written):
                 (out / path).parent.mkdir(parents=True, exist_ok=True)

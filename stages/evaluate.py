@@ -27,7 +27,7 @@ def evaluate(
     """Measure accuracy, costs and latency of both, and export the subnet."""
     with _cli.stage("evaluate", params, overrides, out) as sections:
         from gnnrl.checkpoint import Checkpoint
-        from gnnrl.data.load import DataRecipe, load_data
+        from gnnrl.data.load import load_data
         from gnnrl.files import atomic_write, write_json
         from gnnrl.measurement import comparison
         from gnnrl.measurement.export import onnx_bytes
@@ -39,7 +39,7 @@ def evaluate(
         checkpoints = {name: Checkpoint.load(path, trust) for name, path in files.items()}
         checkpoints["subnet"].refuse_other(checkpoints["dense"])
         shape = checkpoints["subnet"].input_shape
-        splits = load_data(DataRecipe(**dict(sections.data)), shape)
+        splits = load_data(sections.data, shape)
         networks = {name: c.restore().to(device()) for name, c in checkpoints.items()}
         opaque = checkpoints["subnet"].opaque
         figures = comparison.figures(
@@ -50,7 +50,7 @@ def evaluate(
         latency = comparison.latency(
             networks, shape, options.latency_batches, options.latency_rounds
         )
-        with _cli.results(out, "subnet.onnx") as folder:
+        with _cli.results(out, "subnet.onnx", settings=sections) as folder:
             write_json(folder / "metrics.json", {"evaluate": figures})
             write_json(folder / "latency.json", latency)
         exported = onnx_bytes(networks["subnet"], shape)  # fails after the figures are written

@@ -22,7 +22,7 @@ def latency(
     rounds: Annotated[int, typer.Option(min=1, help="Of which the median is taken.")] = 7,
 ) -> None:
     """Measure once per machine, keep the file, and name it in search.latency_table."""
-    with _cli.boundary("latency"):
+    with _cli.refusals("latency"):
         import platform
 
         from gnnrl.graph.graph import ComputationalGraph

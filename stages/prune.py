@@ -29,7 +29,7 @@ def prune(
     with _cli.stage("prune", params, overrides, out) as sections:
         from gnnrl.checkpoint import Checkpoint
         from gnnrl.data.calibration import BATCH_SIZE, calibration_images, mirrored
-        from gnnrl.data.load import DataRecipe, load_data
+        from gnnrl.data.load import load_data
         from gnnrl.files import write_json
         from gnnrl.graph.graph import ComputationalGraph
         from gnnrl.pruning.batch_norm import recalibrate_matched
@@ -45,7 +45,7 @@ def prune(
         read = ComputationalGraph.load(graph)
         checkpoint.refuse_graph(read)
         chosen = PruningPlan.load(plan, read.digest)
-        splits = load_data(DataRecipe(**dict(sections.data)), checkpoint.input_shape)
+        splits = load_data(sections.data, checkpoint.input_shape)
         surgeon = Surgeon(checkpoint.restore().to(device()), read)
         if sections.prune.compensation == "sequential":
             amount = sections.prune.calibration_images
@@ -61,7 +61,7 @@ def prune(
             dense = surgeon.analysis.traced
             recalibrate_matched(dense, read, subnet, chosen, images, BATCH_SIZE)
         figures = {"reward_accuracy": accuracy(subnet, splits.reward)}
-        with _cli.results(out) as folder:
+        with _cli.results(out, settings=sections) as folder:
             cut = checkpoint.following(subnet, chosen, read.protected)
             cut.save(folder / "subnet.safetensors")
             write_json(folder / "metrics.json", {"prune": figures})

@@ -29,7 +29,7 @@ def report(
         run = pages.read_run(artifacts)
         pictures = pages.pictures(run, sections.report.dpi)
         text = pages.render(sections.report.title, run, pictures)
-        with _cli.results(out) as folder:
+        with _cli.results(out, settings=sections) as folder:
             for picture in pictures:
                 atomic_write(folder / f"{picture.name}.png", picture.png)
             atomic_write(folder / "report.html", text.encode())

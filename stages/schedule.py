@@ -28,7 +28,7 @@ def schedule(
     ] = None,
 ) -> None:
     """Train the scheduler and compare it with FIFO, critical path, HEFT and the optimum."""
-    with _cli.boundary("schedule"):
+    with _cli.refusals("schedule"):
         _run(params, output, journal)
 
 

@@ -29,7 +29,7 @@ def search(
     with _cli.stage("search", params, overrides, out) as sections:
         from gnnrl.checkpoint import Checkpoint
         from gnnrl.data.calibration import labelled_images
-        from gnnrl.data.load import DataRecipe, load_data
+        from gnnrl.data.load import load_data
         from gnnrl.errors import UserError
         from gnnrl.files import user_path
         from gnnrl.graph.graph import ComputationalGraph
@@ -54,7 +54,7 @@ def search(
         for name, path in files.items():
             if not path.is_file():
                 raise UserError(f"search.{name}: there is no file {path}; name one or set null")
-        splits = load_data(DataRecipe(**dict(sections.data)), checkpoint.input_shape)
+        splits = load_data(sections.data, checkpoint.input_shape)
         recipe = SearchRecipe(
             checkpoint,
             read,
@@ -68,7 +68,7 @@ def search(
             initial=initial,
         )
         images = splits.reward.fingerprint(), splits.train.fingerprint()
-        given = checkpoint.name, options.model_dump(mode="json", exclude={"ray"})
+        given = checkpoint.name, options.resolved()
         key = _cli.run_key(checkpoint.digest, *images, graph, *files.values(), *given)
         with claim("search", key) as journal:
             if before := results.evaluated_before(journal):
@@ -94,7 +94,7 @@ def search(
             if again is not None:
                 more = labelled_images(splits.train, again.images, options.seed, device())
                 found = rescored(found, env.evaluate, *more)
-            with _cli.results(out, "students/*/*.safetensors") as folder:
+            with _cli.results(out, "students/*/*.safetensors", settings=sections) as folder:
                 results.save(folder, env, found)
 
 

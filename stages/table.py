@@ -30,7 +30,7 @@ def table(
 
     dvc exp show --json | python -m stages.table
     """
-    with _cli.boundary("table"):
+    with _cli.refusals("table"):
         import json
         from pathlib import Path
 

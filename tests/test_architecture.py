@@ -17,7 +17,7 @@ FILES = sorted([*(ROOT / "gnnrl").rglob("*.py"), *(ROOT / "stages").rglob("*.py"
 HEIGHTS = {
     "stages": 100,
     "report": 90,
-    "params": 90,
+    "params": 95,
     "measurement": 80,
     "scheduling": 70,
     "search": 70,
@@ -37,7 +37,7 @@ HEIGHTS = {
     "files": 4,
     "sealed": 5,
     "registry": 4,
-    "settings": 4,
+    "settings": 5,
     "shapes": 0,
     "errors": 0,
 }

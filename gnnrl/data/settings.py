@@ -11,17 +11,17 @@ class DataRecipe(Settings):
     """Which images, and which of them score the search."""
 
     name: str = "digits"
-    """A data set of `gnnrl.data.load.KINDS`, or package.module:function of your own."""
+    """digits, image_folder, cifar10, cifar100, fashion_mnist, imagenet."""
     root: str | None = None
     """Folder of the images (not for digits); ~ and $VARIABLES are expanded."""
     reward_images: Count = 300
-    """How many images score what the search finds."""
+    """Images that score what the search finds."""
     reward_from: Literal["train", "test"] = "train"
-    """The split they are taken from; test where the network has seen the training images."""
+    """train; test where pretrain.weights have seen the training images."""
     seed: Seed = 0
     """Of the choice of reward images."""
     augmentation: str | None = None
-    """A key of `gnnrl.data.transform.AUGMENTATIONS`; null: as is customary for the data set."""
+    """none, crop, crop_flip, resized_crop_flip; null: as is customary for the data set."""
     mean: tuple[Float, ...] | None = None
     """Per channel, of pixels in [0, 1]; null: as is customary for the data set."""
     std: tuple[Positive, ...] | None = None

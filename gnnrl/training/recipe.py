@@ -35,7 +35,7 @@ class TrainingRecipe(Settings):
     weight_decay: NotNegative = 5e-4
     """Of all weights."""
     schedule: str = "one_cycle"
-    """How the learning rate changes: constant, cosine, step or one_cycle."""
+    """Of the learning rate: constant, cosine, step, one_cycle."""
     milestones: tuple[Count, ...] = ()
     """Epochs after which the schedule `step` divides the learning rate by ten."""
     warmup_epochs: NotNegative = 0.0
@@ -91,11 +91,11 @@ class DistillationSettings(Settings):
     """What a teacher, the dense network, adds to the labels."""
 
     alpha: Probability = 0.0
-    """Share of the teacher in the loss, the labels have the rest; 0: labels only."""
+    """Share of the teacher in the loss; 0: labels only."""
     temperature: Positive = 4.0
     """By which the logits are divided before they are compared."""
     kind: Literal["kl", "mse"] = "kl"
-    """How outputs are compared: Kullback-Leibler divergence or squared difference."""
+    """kl, mse: how outputs are compared."""
     weight: NotNegative | None = None
     """Instead of alpha: weight of the teacher beside the labels, whose loss counts in full."""
 
