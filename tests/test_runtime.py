@@ -78,14 +78,45 @@ def test_the_content_key_follows_content_not_place(tmp_path):
     assert keys[0] != scratch.content_key(tmp_path / "a", {"seed": 2})
 
 
-def test_a_claim_goes_on_success_and_stays_on_failure(tmp_path, monkeypatch):
+def test_a_claim_keeps_its_folder_until_another_run_of_its_kind_has_ended(tmp_path, monkeypatch):
     monkeypatch.setenv("GNNRL_SCRATCH", str(tmp_path))
     with pytest.raises(RuntimeError), scratch.claim("search", "key") as folder:
         (folder / "state").write_text("half")
         raise RuntimeError
     with scratch.claim("search", "key") as folder:
         assert (folder / "state").read_text() == "half"
-    assert not list((tmp_path / "search").iterdir())
+    assert (folder / "state").exists()  # DVC may be killed before it has written its lock file
+    with scratch.claim("search", "other"):
+        assert folder.exists()
+    with scratch.claim("train", "third"):
+        pass
+    assert {path.name for path in (tmp_path / "search").iterdir()} == {"other"}
+
+
+def test_a_claim_leaves_what_a_killed_run_can_go_on_from_for_a_month(tmp_path, monkeypatch):
+    monkeypatch.setenv("GNNRL_SCRATCH", str(tmp_path))
+    for name, age in (("killed", 1), ("abandoned", 40)):
+        with pytest.raises(RuntimeError), scratch.claim("search", name) as folder:
+            raise RuntimeError
+        then = time.time() - age * 24 * 3600
+        os.utime(folder, (then, then))
+    with scratch.claim("search", "key"):
+        pass
+    folders = {path.name for path in (tmp_path / "search").iterdir() if path.is_dir()}
+    assert folders == {"killed", "key"}
+
+
+def test_a_place_that_cannot_be_written_to_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="is no folder"):
+        scratch.refuse_unwritable(tmp_path / "file" / "out")
+    monkeypatch.setattr(scratch.os, "access", lambda path, mode: False)
+    with pytest.raises(UserError, match="cannot be written to"):
+        scratch.refuse_unwritable(tmp_path / "out")
+    monkeypatch.undo()
+    monkeypatch.setattr(scratch, "ROOM", 2**80)
+    with pytest.raises(UserError, match="make room"):
+        scratch.refuse_unwritable(tmp_path / "out")
 
 
 def test_scratch_stands_in_the_users_checkout_when_dvc_runs_elsewhere(tmp_path, monkeypatch):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import typer
 
 from gnnrl.checkpoint import Checkpoint
 from gnnrl.graph.cost import cost
@@ -268,7 +269,7 @@ def test_a_corrupted_artifact_is_one_sentence(artifacts, tmp_path, name, stage):
 
 def test_overrides_are_refused_within_dvc(monkeypatch, tmp_path):
     monkeypatch.setenv("DVC_STAGE", "extract")
-    monkeypatch.setattr(_cli, "die_with_parent", lambda: None)
+    monkeypatch.setattr(_cli, "end_with_dvc", lambda: None)
     code, said = outcome("extract", "--out", tmp_path / "out")
     assert code == 1
     assert "dvc exp run -S" in said
@@ -298,9 +299,16 @@ def test_results_remove_nothing_but_what_the_stage_wrote_itself(tmp_path):
     assert left == {"theirs", ".gitignore", "snapshots", "snapshots/1.safetensors"}
 
 
-def test_a_defect_keeps_its_traceback(tmp_path):
-    with pytest.raises(ZeroDivisionError), _cli.stage("report", ROOT / "params.yaml", None):
-        _ = 1 / 0
+def test_a_defect_is_one_sentence_and_its_traceback_is_shown_when_asked_for(
+    tmp_path, monkeypatch, capsys
+):
+    for asked in ("", "1"):
+        monkeypatch.setenv("GNNRL_TRACEBACK", asked)
+        with pytest.raises(typer.Exit), _cli.stage("report", ROOT / "params.yaml", None, tmp_path):
+            _ = 1 / 0
+        said = capsys.readouterr().err
+        assert said.splitlines()[-1].startswith("report: ZeroDivisionError: division by zero")
+        assert ("Traceback" in said) == bool(asked)
 
 
 def test_all_commands_are_listed():

@@ -85,7 +85,7 @@ def _csv(path: Path, *columns: str) -> pd.DataFrame:
     if not text.strip():  # of a run without epochs
         return pd.DataFrame()
     try:
-        table = pd.read_csv(io.StringIO(text), float_precision="round_trip")
+        table = pd.read_csv(io.StringIO(text))
     except ValueError as error:
         raise _unusable(path, str(error)) from None
     for name in columns:
