@@ -7,6 +7,7 @@ import io
 import json
 import struct
 import sys
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -98,7 +99,9 @@ def read_state(path: str | Path) -> Any:
         raise UserError(CHANGED)
     try:
         refuse_compressed(io.BytesIO(data))
-        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # of pickles that torch did not write
+            warnings.simplefilter("ignore", UserWarning)
+            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # torch, pickle and zip have their own exceptions for damage
         reason = (str(error).splitlines() or [""])[0][:120]
         raise UserError(f"it cannot be read ({type(error).__name__}: {reason})") from error
