@@ -2,8 +2,9 @@
 
     python -m benchmarks.soak --minutes 20 --seed 0
 
-An undisturbed run comes first; the minutes begin after it.  Everything runs in a temporary folder on ResNet-20 and the digits of scikit-learn. The exit code
-is 1 if anything was silently wrong, ended in another exception than a sentence, or hung.
+An undisturbed run comes first; the minutes begin after it. Everything runs in a temporary folder
+on ResNet-20 and the digits of scikit-learn. The exit code is 1 if anything was silently wrong,
+ended in another exception than a sentence, or hung.
 """
 
 from __future__ import annotations

@@ -162,3 +162,56 @@ def _alive(pid: int) -> bool:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     except FileNotFoundError:
         return False
+
+
+def _gone(pid: int) -> bool:
+    deadline = time.monotonic() + 30
+    while _alive(pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not _alive(pid)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="pidfd is Linux's")
+@pytest.mark.parametrize("after", ["", "; true"], ids=["exec", "a shell between"])
+def test_a_stage_ends_with_dvc_under_any_shell(after):
+    stage = (
+        "import os, time, gnnrl.runtime as r; r.end_with_dvc(); print(os.getpid(), flush=True); "
+        "time.sleep(60)"
+    )
+    dvc = f"import subprocess; subprocess.run(['sh', '-c', '{{}} -c \"{stage}\"{after}'])"
+    parent = subprocess.Popen(
+        [sys.executable, "-c", dvc.format(sys.executable)], stdout=subprocess.PIPE, text=True
+    )
+    child = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    assert _gone(child)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_stage_with_a_line_on_how_to_go_on(number):
+    code = (
+        "import sys, time, typer\nfrom stages import _cli\n"
+        "try:\n    with _cli.refusals('search'):\n        print(1, flush=True)\n"
+        "        time.sleep(60)\nexcept typer.Exit as end:\n    sys.exit(end.exit_code)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    process.stdout.readline()
+    process.send_signal(number)
+    _, said = process.communicate(timeout=30)
+    assert said == "search: ended by a signal; run the same command again to go on where it was\n"
+    assert process.returncode == 128 + number
+
+
+def test_a_process_that_does_not_end_on_a_signal_is_ended():
+    code = (
+        "import time, gnnrl.runtime as r\nr.SECONDS_TO_END = 0.2\n"
+        "with r.ended_by_signals():\n"
+        "    try:\n        print(1, flush=True)\n        time.sleep(60)\n    except r.Ended:\n        time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    process.stdout.readline()
+    process.terminate()
+    assert process.wait(timeout=30) == 128 + signal.SIGTERM

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import html
 import json
 import re
@@ -297,6 +298,35 @@ def test_results_remove_nothing_but_what_the_stage_wrote_itself(tmp_path):
         (folder / "snapshots" / "1.safetensors").write_text("now")
     left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")}
     assert left == {"theirs", ".gitignore", "snapshots", "snapshots/1.safetensors"}
+
+
+def test_what_a_killed_run_left_is_removed_by_the_next(tmp_path, monkeypatch):
+    monkeypatch.setenv("GNNRL_SCRATCH", str(tmp_path / "scratch"))
+    out = tmp_path / "out"
+    (out / ".new").mkdir(parents=True)
+    (out / ".new" / "half").write_text("1")
+    with _cli.results(out) as folder:
+        (folder / "whole").write_text("2")
+    assert [path.name for path in out.iterdir()] == ["whole"]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (RecursionError("maximum"), "nested too deeply"),
+        (MemoryError(), "not enough memory"),
+        (OSError(errno.ENOSPC, "No space left"), "the disk is full"),
+        (RuntimeError("a\nb"), "RuntimeError: a b"),
+        (EOFError(), "EOFError"),
+        (IndexError("19"), "IndexError: 19"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_every_exception_is_one_sentence(error, said, tmp_path, capsys):
+    with pytest.raises(typer.Exit), _cli.refusals("train"):
+        raise error
+    printed = capsys.readouterr().err
+    assert printed.startswith("train: ") and said in printed and printed.count("\n") == 1
 
 
 def test_a_defect_is_one_sentence_and_its_traceback_is_shown_when_asked_for(

@@ -23,8 +23,8 @@ from gnnrl.evaluation.base import Evaluation
 from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.graph.latency import POINTS, LatencyTable
 from gnnrl.pruning.plan import PruningPlan
-from gnnrl.search.journal import EVALUATIONS, STATE, Journal
 from gnnrl.sealed import read_state, write_state
+from gnnrl.search.journal import EVALUATIONS, STATE, Journal
 from stages.__main__ import STAGES
 from tests import stage_runs, tiny
 

@@ -227,8 +227,11 @@ def _cache() -> Path:
 
 
 def _sha256(path: Path) -> str:
+    found = hashlib.sha256()
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while chunk := file.read(2**20):
+            found.update(chunk)
+    return found.hexdigest()
 
 
 def _download(address: str, path: Path, sha256: str) -> None:
