@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Method:
-    """A line of the table.  criterion, prior: as in params.yaml.  agent: its name; settings."""
+    """A line of the table.  importance, prior: as in params.yaml.  agent: its name; settings."""
 
     agent: str
-    criterion: str = "reconstruction"
+    importance: str = "reconstruction"
     prior: str = "none"
     settings: tuple[tuple[str, object], ...] = ()
     evaluations: int | None = None  # None: as many as the others
-    blocks: bool = False  # cut within blocks only; what the shortcuts carry stays whole
+    blocks: bool = False  # prune inside residual blocks only
 
 
 def _around(**settings: object) -> tuple[tuple[str, object], ...]:

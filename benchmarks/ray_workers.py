@@ -1,12 +1,12 @@
-"""What workers on Ray gain and cost, with evaluations that sleep; and 64 of them, simulated.
+"""The gain and overhead of Ray workers, with evaluations that sleep; and 64 workers, simulated.
 
     python -m benchmarks.ray_workers
     python -m benchmarks.ray_workers --simulate 64
 
 The first needs the extra `ray`. It prints evaluations per second of one and of two workers after
 both have started, and the time per evaluation beyond what it takes in this process. The second
-draws the times of evaluations (log-normal) and lets them go by on paper: nothing runs but the
-schedule of `a3c`.
+simulates: it draws the times of evaluations (log-normal) and runs only the update schedule of
+`a3c`.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def measured(workers: int, evaluations: int, seconds: float) -> float:
     """Return the seconds that sleeping evaluations take on so many workers that have started."""
     from gnnrl.search.env import PruningEnv
     from gnnrl.search.parallel.ray import ray_workers
-    from gnnrl.search.parallel.workers import RaySettings, Shared, evaluate_on, evaluate_plans
+    from gnnrl.search.parallel.workers import RaySettings, Shared, evaluate_plans, evaluations_of
 
     env = PruningEnv.__new__(PruningEnv)
     env.evaluate = Sleeping(seconds)  # of an environment only this is called
@@ -102,7 +102,7 @@ def measured(workers: int, evaluations: int, seconds: float) -> float:
             pool.submit(worker, evaluate_plans, [])
         assert [pool.completed()[1] for _ in range(workers)] == [[]] * workers
         began = time.perf_counter()
-        found = dict(evaluate_on(pool, env.evaluate, range(evaluations)))
+        found = dict(evaluations_of(env.evaluate, range(evaluations), pool))
         taken = time.perf_counter() - began
     assert [found[i].reward for i in range(evaluations)] == list(range(evaluations))
     return taken

@@ -42,6 +42,8 @@ def _content(part: object) -> Iterator[bytes]:
             yield path.relative_to(part).as_posix().encode()
             yield path.read_bytes()
     elif isinstance(part, Path):
+        if not part.is_file():
+            raise UserError(f"there is no file {part}: correct the setting that names it")
         yield part.read_bytes()
     else:
         yield json.dumps(part, sort_keys=True).encode()

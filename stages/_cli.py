@@ -103,12 +103,12 @@ def _sentence(error: Exception) -> str:
 
 @contextmanager
 def results(out: Path, *own: str, settings: SimpleNamespace | None = None) -> Iterator[Path]:
-    """Give a folder to write to; when all is written its files take the place of those in `out`.
+    """Give a folder to write to; when all is written its files replace those in `out`.
 
     settings: the sections that the stage was handed; they are written as `settings.yaml`, complete.
 
-    A stage that fails or is killed leaves `out` as it was, but for a folder `.new` inside that the
-    next run removes. What else is in `out` stays, but for files of an earlier run that fit a
+    If a stage fails or is killed, `out` does not change, but for a folder `.new` in it that the
+    next run removes. Other files in `out` are kept, except those of an earlier run that match a
     pattern of `own` and were not written again.
     """
     from filelock import FileLock

@@ -1,4 +1,4 @@
-"""Dense network against subnet, on images that nothing has looked at before."""
+"""Dense network against subnet, on test images that no other stage reads."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def report(
     params: _cli.ParamsFile = _cli.PARAMS,
     overrides: _cli.Overrides = None,
 ) -> None:
-    """Write one self-contained page, and its pictures beside it."""
+    """Write one self-contained page, and its pictures as files."""
     with _cli.stage("report", params, overrides, out) as sections:
         from gnnrl.files import atomic_write
         from gnnrl.report import run as pages

@@ -18,8 +18,10 @@ import torch
 import typer
 
 from gnnrl.checkpoint import Checkpoint
+from gnnrl.files import read_yaml
 from gnnrl.graph.cost import cost
 from gnnrl.graph.graph import ComputationalGraph
+from gnnrl.params import STAGE_SECTIONS
 from gnnrl.pruning.plan import PruningPlan
 from stages import _cli
 from stages.__main__ import COMMANDS, STAGES
@@ -214,7 +216,7 @@ def search_arguments(artifacts: Path, out: Path) -> list[object]:
         ("search.agent=pppo", "there is no agent 'pppo'"),
         ("search.space=chanels", "'search.space' must be one of channels, "),
         ("search.importance=l3", "there is no importance 'l3'"),
-        ("search.sead=1", "did you mean 'search.seed'?"),
+        ("search.sead=1", "did you mean seed"),
         ("search.budget.flops=1e-4", "cannot be met"),
         ("search.weights=7", "'search.weights' is 7, but no snapshot of epoch 7 is kept"),
         ("data.name=digts", "there is no data set 'digts'; did you mean digits?"),
@@ -233,6 +235,15 @@ def test_bad_input_is_one_sentence_and_leaves_earlier_results(artifacts, tmp_pat
     assert message.count("\n") == 1 and "Traceback" not in message
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["plan.json"]
     assert kept.read_text() == "earlier"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_writes_all_settings_that_it_ran_with(artifacts, stage):
+    written = read_yaml(artifacts / stage / "settings.yaml")
+    assert set(written) == set(STAGE_SECTIONS[stage])
+    if stage == "search":
+        assert written["search"]["evaluations"] == 2
+        assert written["search"]["ppo"]["clip_range"] == 0.3
 
 
 def test_an_unknown_network_is_refused(tmp_path):

@@ -50,10 +50,6 @@ def _convolution(node: Node, x: Tensor, outputs: int) -> nn.Module:
     return nn.Conv2d(inputs, inputs if depthwise else outputs, kernel, groups=groups, **settings)
 
 
-def _linear(node: Node, x: Tensor, outputs: int) -> nn.Module:
-    return nn.Linear(x.shape[1], outputs)
-
-
 def _norm(node: Node, x: Tensor, outputs: int) -> Callable[[Tensor], Tensor]:
     return nn.BatchNorm2d(x.shape[1]).eval() if x.ndim == 4 else F.relu
 
@@ -63,11 +59,7 @@ def _pool(node: Node, x: Tensor, outputs: int) -> Callable[[Tensor], Tensor]:
     return nn.AdaptiveAvgPool2d(1) if to_one else F.relu
 
 
-def _relu(node: Node, x: Tensor, outputs: int) -> Callable[[Tensor], Tensor]:
-    return F.relu
-
-
-def _sum(node: Node, x: Tensor, outputs: int) -> Callable[[Tensor], Tensor]:
+def _twice(node: Node, x: Tensor, outputs: int) -> Callable[[Tensor], Tensor]:
     return lambda x: x + x
 
 
@@ -79,7 +71,7 @@ _ALL = (
     ),
     Operation(
         "linear", is_layer=True, mixes_channels=True, has_column=True, has_layer_column=True,
-        layer_type=2, timed=_linear,
+        layer_type=2, timed=lambda node, x, outputs: nn.Linear(x.shape[1], outputs),
     ),
     Operation(
         "norm", is_layer=True, has_column=True, has_layer_column=True, layer_type=4,
@@ -87,28 +79,21 @@ _ALL = (
     ),
     Operation(
         "activation", is_layer=True, has_column=True, has_layer_column=True, layer_type=3,
-        is_drawn=False, timed=_relu,
+        is_drawn=False, timed=lambda node, x, outputs: F.relu,
     ),
     Operation(
         "pool", is_layer=True, has_column=True, has_layer_column=True, layer_type=5, timed=_pool
     ),
-    Operation("add", has_column=True, has_layer_column=True, timed=_sum),
-    Operation("mul", has_column=True, timed=_sum),
+    Operation("add", has_column=True, has_layer_column=True, timed=_twice),
+    Operation("mul", has_column=True, timed=_twice),
     Operation("cat", has_column=True, has_layer_column=True),
     Operation("reshape", has_column=True),
     Operation("pad", has_column=True),
     Operation("slice", has_column=True),
     Operation("identity", is_drawn=False),
     Operation("arithmetic", is_drawn=False),
-    Operation("attention"),
-    Operation("constant"),
-    Operation("lrn"),
-    Operation("matmul"),
-    Operation("opaque"),
-    Operation("output"),
-    Operation("parameter"),
-    Operation("resize"),
-    Operation("softmax"),
+    *map(Operation, ("attention", "constant", "lrn", "matmul", "opaque", "output", "parameter")),
+    *map(Operation, ("resize", "softmax")),
 )  # fmt: skip
 
 OPERATIONS: dict[str, Operation] = {operation.name: operation for operation in _ALL}

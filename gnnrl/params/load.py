@@ -47,7 +47,7 @@ class Params(Settings):
     """Where the dense network's weights come from."""
     extract: ExtractSettings = ExtractSettings()
     """How the network is read."""
-    search: Annotated[Any, part("gnnrl.params.sections:Search")]
+    search: Annotated[Any, part("gnnrl.search.settings:SearchSettings")]
     """What is searched for, by whom, at what cost."""
     prune: PruneSettings = PruneSettings()
     """How the plan is applied."""
@@ -117,4 +117,8 @@ def put(values: dict[str, Any], override: str) -> None:
         values = values.setdefault(section, {})
         if not isinstance(values, dict):
             raise UserError(f"--set {override}: '{'.'.join(sections[:depth])}' holds no keys")
-    values[name] = yaml.safe_load(text)
+    try:
+        values[name] = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"--set {override}: the value is not YAML ({reason}): quote it") from error

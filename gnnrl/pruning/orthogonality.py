@@ -9,14 +9,10 @@ A layer preserves the norm of signals when its weights are orthonormal; pruning 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gnnrl.errors import UserError
-from gnnrl.graph.graph import ComputationalGraph
-from gnnrl.graph.tracing.fx_utils import attribute
 
 
 def orthogonality_score(weight: Tensor, mask: Tensor | None = None) -> float:
@@ -38,17 +34,6 @@ def rise_without_each_row(matrix: Tensor) -> Tensor:
     norms = products.diagonal()
     rise = norms.square() + 2 * norms - 2 * products.square().sum(1)
     return rise / matrix.shape[1] ** 2
-
-
-def network_orthogonality(
-    network: nn.Module, graph: ComputationalGraph, masks: Mapping[str, Tensor] | None = None
-) -> dict[str, float]:
-    """The score of every layer that makes channels, by name; masks by layer."""
-    masks = masks or {}
-    return {
-        name: orthogonality_score(attribute(network, node.parameters[0]), masks.get(name))
-        for name, node in graph.layers.items()
-    }
 
 
 def orthogonality_repair(

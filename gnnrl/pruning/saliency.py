@@ -26,6 +26,7 @@ from gnnrl.pruning.importance import Importance, filters, over_layers, rows
 Examples = Callable[[], tuple[Tensor, Tensor]]
 
 CRITERIA = ("magnitude", "magnitude_sign", "snip", "grasp", "synflow", "taylor")
+FROM_INITIAL = ("magnitude_sign",)  # those that need the network as it was before training
 TEMPERATURE = 200.0  # of the logits (Wang et al. 2020, GraSP, published code)
 ROUNDS = 100  # of SynFlow (Tanaka et al. 2020, section 6)
 

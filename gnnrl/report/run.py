@@ -141,7 +141,7 @@ def pictures(run: Run, dpi: int) -> list[Picture]:
         Picture(
             "channels",
             "Kept channels",
-            "Each bar is a layer, in the order of the network; blue is what stays of it.",
+            "Each bar is a layer, in the order of the network; blue is what is kept of it.",
             draw_widths(layer_widths(run.graph, run.plan), dpi),
         ),
         Picture(
@@ -183,7 +183,7 @@ def comparison(run: Run) -> list[Row]:
 def notes(run: Run) -> list[str]:
     """Say what the figures were taken on."""
     said = [
-        f"Accuracy on {run.figures['test_images']} test images which nothing else has looked at. "
+        f"Accuracy on {run.figures['test_images']} test images that nothing else has used. "
         "Flops are multiply-accumulates of convolution and linear layers for one image.",
     ]
     if run.figures["reward_images_from"] == "test":

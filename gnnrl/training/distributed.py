@@ -96,7 +96,7 @@ class Together:
         return self.fabric.broadcast(value)
 
 
-Team = Alone | Together
+ProcessGroup = Alone | Together
 
 
 class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
@@ -149,7 +149,7 @@ def _moments(x: Tensor, axes: list[int]) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def launch(processes: int, machines: int, work: Callable[..., Any], *arguments: Any) -> Any:
-    """Call `work(team, *arguments)` in so many processes on each machine; return the result.
+    """Call `work(group, *arguments)` in so many processes on each machine; return the result.
 
     The arguments are sent by pickle, and all processes share the memory of their tensors; the
     result of the first is saved by `torch.save`. All of them end with this process.

@@ -107,19 +107,19 @@ def nothing(epoch: int, network: nn.Module) -> dict[str, float]:
     return {}
 
 
-def resumed(team, folder, images):
+def resumed(group, folder, images):
     """Train in a process of two until it is cut short, then to the end."""
     loop.SECONDS_BETWEEN_STATES = 0.0
     recipe = RECIPE.changed(epochs=3)
     asked = loop.Asked(recipe, 0, None, (), None, {}, folder)
-    course = loop.Course(network(), images, asked, team)
-    keeper = loop._Keeper(folder, course)
+    training = loop.TrainingState(network(), images, asked, group)
+    keeper = loop._Keeper(folder, training)
     with loop.progress("training", 1, visible=False) as bar:
-        while course.epoch < 2:
-            course.run_epoch(bar)
+        while training.epoch < 2:
+            training.run_epoch(bar)
         keeper.save_now_and_then()
     fresh = network(seed=3)
-    loop._train(team, fresh, images, asked, visible=False)
+    loop._train(group, fresh, images, asked, visible=False)
     return dict(fresh.state_dict())
 
 

@@ -29,25 +29,9 @@ KINDS = (*(name for name, operation in OPERATIONS.items() if operation.has_colum
 
 EDGES = ("reads", "read by", "made by", "makes", "wanted by", "wants")
 STATIC = Columns(
-    (
-        "width",
-        "input width",
-        "resolution",
-        "kernel",
-        "stride",
-        "groups",
-        "depthwise",
-        "flops share",
-        "parameter share",
-        "depth",
-        "importance spread",
-        "importance tail",
-        "weight scale",
-        "prior",
-        "residual at 3/4",
-        "residual at 1/2",
-        "residual at 1/4",
-    )
+    "width; input width; resolution; kernel; stride; groups; depthwise; flops share; "
+    "parameter share; depth; importance spread; importance tail; weight scale; prior; "
+    "residual at 3/4; residual at 1/2; residual at 1/4".split("; ")
 )
 """Columns that follow the kinds.  Of a group, "input width" is the number of its layers."""
 
