@@ -6,7 +6,9 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 
+from gnnrl.errors import UserError
 from gnnrl.graph.cost import Cost, cost
 from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.pruning.plan import PruningPlan
@@ -21,6 +23,18 @@ class PlanSpace(ABC):
     @abstractmethod
     def plan(self, action: np.ndarray) -> PruningPlan:
         """Return the plan of an action `[size]`, on budget."""
+
+    def numbers(self, action: ArrayLike, what: str) -> np.ndarray:
+        """Return an action as float64 `[size]`; raise `UserError` for another shape, NaN, infinity.
+
+        what: what its entries are called, such as "keep ratios".
+        """
+        values = np.asarray(action, dtype=np.float64)
+        if values.shape != (self.size,):
+            raise UserError(f"an action has {self.size} {what}, got shape {values.shape}")
+        if not np.isfinite(values).all():
+            raise UserError(f"an action has {self.size} finite {what}, got NaN or infinity")
+        return values
 
     def random(self, generator: torch.Generator) -> np.ndarray:
         """Return a random action `[size]`: independent numbers in [0, 1)."""

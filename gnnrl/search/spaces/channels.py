@@ -111,9 +111,7 @@ class ChannelSpace(PlanSpace):
 
     def counts(self, action: np.ndarray) -> np.ndarray:
         """Return the channels to keep of each group `[G]`: the action scaled onto the budget."""
-        ratios = np.clip(np.asarray(action, dtype=np.float64), SMALLEST_RATIO, 1.0)
-        if ratios.shape != (self.size,):
-            raise UserError(f"an action has {self.size} keep ratios, got shape {ratios.shape}")
+        ratios = np.clip(self.numbers(action, "keep ratios"), SMALLEST_RATIO, 1.0)
         if self._prior is not None:
             ratios = np.maximum(self._prior * REACH ** (2.0 * ratios - 1.0), SMALLEST_RATIO)
         if self.costs.cost(self._sizes) <= self.limit:

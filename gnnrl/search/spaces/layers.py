@@ -75,10 +75,7 @@ class LayerSpace(PlanSpace):
 
     def removed(self, action: np.ndarray) -> list[str]:
         """Return the parts removed, without those inside others: equal subnets are equal plans."""
-        chosen = np.asarray(action)
-        if chosen.shape != (self.size,):
-            raise UserError(f"an action has {self.size} entries, got shape {chosen.shape}")
-        removed = self._outermost(self._named(chosen))
+        removed = self._outermost(self._named(self.numbers(action, "entries")))
         while self._project and self._cost_without(removed) > self._limit:
             removed = self._outermost([*removed, self._next(removed)])
         return removed

@@ -72,9 +72,7 @@ class WeightSpace(PlanSpace):
 
     def density(self, action: np.ndarray) -> np.ndarray:
         """Return densities `[L]`: the action scaled onto the budget."""
-        wanted = np.clip(np.asarray(action, dtype=np.float64), LEAST_DENSITY, 1.0)
-        if wanted.shape != (self.size,):
-            raise UserError(f"an action has {self.size} densities, got shape {wanted.shape}")
+        wanted = np.clip(self.numbers(action, "densities"), LEAST_DENSITY, 1.0)
 
         def scaled(factor: float) -> np.ndarray:
             return np.clip(factor * wanted, LEAST_DENSITY, 1.0)
