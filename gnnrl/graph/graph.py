@@ -24,7 +24,7 @@ from gnnrl.files import atomic_write, read_json
 from gnnrl.sealed import FORMAT, refuse_newer
 
 FIXED = -1
-"""In place of a unit: a channel that always stays (an input colour, a class score)."""
+"""In place of a unit: a channel that is always kept (an input colour, a class score)."""
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,7 @@ class SchedulingEnv(GraphEnv):
 
 
 def completed_by_heft(partial: PartialSchedule, order: tuple[int, ...]) -> float:
-    """The makespan if HEFT placed the tasks that are left; the partial schedule stays as it is."""
+    """Return the makespan if HEFT placed the tasks that are left; `partial` is not changed."""
     rest = partial.copy()
     for task in order:
         if rest.machine[task] < 0:
