@@ -18,6 +18,12 @@ from gnnrl.pruning.importance import Importance, l1_normalised
 PLACES = 32
 """Places of an image at which a layer is sampled."""
 
+PROJECTIONS = 2
+"""Random directions of the logits whose gradients make the metric."""
+
+BATCH_SIZE = 256
+"""Images that pass the network at once."""
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -31,39 +37,29 @@ class Calibration:
 
 
 def collect(
-    analysis: Analysis,
-    images: Tensor,
-    *,
-    generator: torch.Generator,
-    places: int = PLACES,
-    projections: int = 2,
-    batch_size: int = 256,
+    analysis: Analysis, images: Tensor, *, generator: torch.Generator, places: int = PLACES
 ) -> Calibration:
     """Collect moments on calibration images `[n, C, H, W]`, which need no labels.
 
-    projections: random directions of the logits whose gradients make the metric; 0: no metric.
-    Costs n forward images, and for each projection a backward pass over them.
+    places: of an image, at which a layer is sampled at most.
+    Costs two forward passes over the images, and a backward pass for each projection.
     """
     found = tuple(readers(analysis))
     traced = out_of_place(analysis.traced)
     sums: dict[str, Tensor] = {}
     metric: dict[str, Tensor] = {}
-    for part in images.split(batch_size):
+    for part in images.split(BATCH_SIZE):
         _moments_of(traced, found, part, places, generator, sums)
-        if projections:
-            _metrics_of(traced, found, part, projections, generator, metric)
-    return Calibration(
-        found,
-        {
-            r.layer: Moments(
-                (sums[r.layer] / sums[r.layer][-1, -1]).cpu(),
-                folded(analysis.traced, r).cpu(),
-                (metric[r.layer] / (len(images) * projections)).cpu() if projections else None,
-            )
-            for r in found
-        },
-        len(images) * (1 + (1 + 2 * projections if projections else 0)),
-    )
+        _metrics_of(traced, found, part, generator, metric)
+    moments = {
+        r.layer: Moments(
+            (sums[r.layer] / sums[r.layer][-1, -1]).cpu(),
+            folded(analysis.traced, r).cpu(),
+            (metric[r.layer] / (len(images) * PROJECTIONS)).cpu(),
+        )
+        for r in found
+    }
+    return Calibration(found, moments, len(images) * (2 + 2 * PROJECTIONS))
 
 
 def _moments_of(
@@ -88,7 +84,6 @@ def _metrics_of(
     traced: fx.GraphModule,
     found: tuple[Reader, ...],
     part: Tensor,
-    projections: int,
     generator: torch.Generator,
     metric: dict[str, Tensor],
 ) -> None:
@@ -106,10 +101,10 @@ def _metrics_of(
     with torch.enable_grad():
         answer = Remember(traced).run(part.clone().requires_grad_())
         ends = [kept[reader.end] for reader in found]
-        for i in range(projections):
+        for i in range(PROJECTIONS):
             direction = torch.randn(answer.shape, generator=generator).to(answer.device)
             direction = direction - direction.mean(1, keepdim=True)
-            last = i == projections - 1
+            last = i == PROJECTIONS - 1
             gradients = torch.autograd.grad(answer, ends, direction, retain_graph=not last)
             for reader, gradient in zip(found, gradients, strict=True):
                 flat = gradient.transpose(0, 1).flatten(1)
