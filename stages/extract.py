@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from stages import _cli
 
@@ -14,10 +11,8 @@ app = _cli.app(__doc__)
 
 @app.command()
 def extract(
-    network: Annotated[Path, typer.Option(help="Checkpoint of the dense network.")] = Path(
-        "artifacts/pretrain/final.safetensors"
-    ),
-    out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("artifacts/extract"),
+    network: _cli.Dense = Path("artifacts/pretrain/final.safetensors"),
+    out: _cli.Out = Path("artifacts/extract"),
     params: _cli.ParamsFile = _cli.PARAMS,
     overrides: _cli.Overrides = None,
 ) -> None:

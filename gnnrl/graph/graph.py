@@ -1,9 +1,9 @@
 """The computational graph of a network: what it computes, what it costs, what goes together.
 
-Channels are counted in **units**: the sets of channels that must stay or go together, across all
+Channels are counted in **units**: sets of channels that are kept or removed together, across all
 layers that an addition, a depthwise convolution or a reshape ties to each other.  A unit is the
-smallest thing that can be cut.  Units that are produced by the same layers form a channel group;
-a group's units are numbered consecutively, so that "which unit is index i of this axis" is a
+smallest thing that can be removed.  Units that are produced by the same layers form a channel
+group; they are numbered consecutively, so that "which unit is index i of this axis" is a
 short list of runs.
 """
 
@@ -24,7 +24,7 @@ from gnnrl.files import atomic_write, read_json
 from gnnrl.sealed import FORMAT, refuse_newer
 
 FIXED = -1
-"""In place of a unit: a channel that always stays (an input colour, a class score)."""
+"""In place of a unit: a channel that is always kept (an input colour, a class score)."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,12 @@ class Node:
         """Number of channels; where none is known, the length of the first axis."""
         axis = 0 if self.channels is None else self.channels.axis - 1  # without the batch axis
         return self.shape[axis] if self.shape else 1
+
+    @property
+    def filter_units(self) -> np.ndarray:
+        """Unit of each filter of a layer that makes channels `[filters]`, -1: fixed."""
+        assert self.filters is not None
+        return self.filters.units
 
 
 @dataclass(frozen=True)
