@@ -90,7 +90,9 @@ def cost_of_units(graph: ComputationalGraph, keep: np.ndarray) -> Cost:
     sizes = {name: kept_size(p, length) for name, p in graph.parameters.items()}
     return Cost(
         flops=sum(
-            n.flops + (n.positions * sizes[n.parameters[0]] if n.positions else 0)
+            n.flops
+            + (n.positions * sizes[n.parameters[0]] if n.positions else 0)
+            + sum(each * length(channels) for each, channels in n.products)
             for n in graph.nodes
         ),
         parameters=sum(sizes[name] for name, p in graph.parameters.items() if not p.buffer),

@@ -17,7 +17,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor, fx
 
-from gnnrl.graph.tracing.fx_utils import attribute
+from gnnrl.graph.tracing.fx_utils import attribute, on_images
 
 TRIALS = 3
 
@@ -127,8 +127,8 @@ def run(
             return values[n]
         if n.op == "get_attr":
             return attribute(node.graph.owning_module, str(n.target))
-        if not isinstance(n.meta["example"], Tensor) and n.all_input_nodes:
-            return run(n, values)
+        if n.all_input_nodes and not (isinstance(n.meta["example"], Tensor) and on_images(n)):
+            return run(n, values)  # a number, or what follows from parameters alone
         return n.meta["example"]
 
     args = fx.node.map_arg(node.args if args is None else args, concrete)

@@ -28,3 +28,8 @@ def attribute(module: nn.Module, path: str) -> Any:
     """What stands at a dotted path below a module."""
     *parents, name = path.split(".")
     return getattr(module.get_submodule(".".join(parents)), name)
+
+
+def on_images(node: fx.Node) -> bool:
+    """Whether a node depends on what the network reads, not on parameters and numbers alone."""
+    return bool(node.meta["on_images"])
