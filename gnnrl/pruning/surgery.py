@@ -159,6 +159,7 @@ def _gather(
     subnet.add_submodule(name, ChannelGather(gather.axis, dims, picked))
     with subnet.graph.inserting_before(node):
         new = subnet.graph.call_module(name, (source,))
+    new.meta = dict(node.meta)
     node.replace_all_uses_with(new)
     copies[original] = new
 

@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor, fx
 
 from gnnrl.graph.rules.flow import Flow, Folded, Layer, Layout, Weights, is_tensor, shape_of
+from gnnrl.graph.tracing.fx_utils import on_images
 
 Rule = Callable[[Flow, fx.Node], None]
 
@@ -86,7 +87,7 @@ class Refused:
 
     def __call__(self, flow: Flow, node: fx.Node) -> None:
         reads = [flow.layouts.get(n) for n in tensors_read(node)]
-        if any(isinstance(r, Layout | Folded | tuple) for r in reads):
+        if on_images(node) and any(isinstance(r, Layout | Folded | tuple) for r in reads):
             flow.refuse(node, self.why)
         left_whole(flow, node)
 

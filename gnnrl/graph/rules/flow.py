@@ -16,7 +16,7 @@ import numpy as np
 from torch import Tensor, fx, nn
 
 from gnnrl.graph.coupling import Couplings
-from gnnrl.graph.tracing.fx_utils import attribute, on_images, operation_name, scope_of
+from gnnrl.graph.tracing.fx_utils import attribute, on_batch, operation_name, scope_of
 
 EXAMPLE_BATCH = 2
 """Images of the example: an axis of length one would be taken for something it is not."""
@@ -178,7 +178,7 @@ class Flow:
     @staticmethod
     def per_image(node: fx.Node, count: int) -> int:
         """What an operation does for one image, of what it does for the example's two."""
-        return count // EXAMPLE_BATCH if on_images(node) else count
+        return count // EXAMPLE_BATCH if on_batch(node) else count
 
     def is_protected(self, layer: str) -> bool:
         return any(layer == name or layer.startswith(f"{name}.") for name in self.protected)

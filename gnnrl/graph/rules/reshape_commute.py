@@ -127,9 +127,12 @@ def run(
             return values[n]
         if n.op == "get_attr":
             return attribute(node.graph.owning_module, str(n.target))
-        if n.all_input_nodes and not (isinstance(n.meta["example"], Tensor) and on_images(n)):
+        example = n.meta["example"]
+        if isinstance(example, torch.device):
+            return torch.device("cpu")
+        if n.all_input_nodes and not (isinstance(example, Tensor) and on_images(n)):
             return run(n, values)  # a number, or what follows from parameters alone
-        return n.meta["example"]
+        return example
 
     args = fx.node.map_arg(node.args if args is None else args, concrete)
     kwargs = fx.node.map_arg(node.kwargs if kwargs is None else kwargs, concrete)

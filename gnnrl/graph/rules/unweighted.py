@@ -146,7 +146,7 @@ def like(flow: Flow, node: fx.Node) -> None:
 def copying(flow: Flow, node: fx.Node) -> None:
     """The same elements in the same places."""
     read = tensors_read(node)[0]
-    if isinstance(flow.layouts.get(read), Folded):
+    if isinstance(flow.layouts.get(read), Folded | Weights):
         move(flow, node, read)
     else:
         flow.layouts[node] = flow.layouts.get(read)
@@ -163,8 +163,10 @@ def pick(flow: Flow, node: fx.Node) -> None:
 
 
 def named_part(flow: Flow, node: fx.Node) -> None:
-    """`x.max(1).values`: a part of what an operation gave."""
+    """`x.max(1).values`: a part of what an operation gave; `x.mT`: its elements, moved."""
     source, name = node.args[:2]
+    if is_tensor(source) and name in ("T", "mT"):
+        return move(flow, node, source)
     parts = flow.layouts.get(source)
     if parts is not None and not (isinstance(parts, tuple) and name in ("values", "indices")):
         flow.refuse(node, f"there is no rule for .{name}")

@@ -17,7 +17,7 @@ from gnnrl.graph.tracing.fx_utils import attribute, operation_name, scope_of
 from gnnrl.graph.tracing.meta import NEEDS_DATA, is_about_data, run_part, without_data
 
 _FACTORIES = (torch.zeros, torch.ones, torch.full, torch.arange)
-_OPERATIONS = ("torch", "_operator", "math", "torchvision.ops")
+_OPERATIONS = ("torch.", "torchvision.ops.")
 """Where functions come from that are operations; other functions are read like the network."""
 
 
@@ -120,10 +120,10 @@ class Recorder(fx.Tracer):
 
     def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, **rest: Any) -> Any:
         """Record an operation; a function that its author marked as one is read if it can be."""
-        module = getattr(target, "__module__", None) or ""
-        if kind == "call_function" and isinstance(target, FunctionType) and not (
-            module.startswith(_OPERATIONS)
-        ):  # fmt: skip
+        own = isinstance(target, FunctionType) and not f"{target.__module__}.".startswith(
+            _OPERATIONS
+        )
+        if kind == "call_function" and own:
             last = next(reversed(self.graph.nodes))
             try:
                 found = target(*args, **kwargs)

@@ -18,7 +18,7 @@ import torch
 from torch import fx, nn
 
 from gnnrl.errors import UserError
-from gnnrl.graph.tracing.fx_utils import attribute, on_images, scope_of
+from gnnrl.graph.tracing.fx_utils import attribute, followed, scope_of
 from gnnrl.graph.tracing.meta import NEEDS_DATA, is_about_data, run_part, skeleton_of, without_data
 from gnnrl.graph.tracing.recorder import Recorder, Unreadable, depends_on_data, first_line
 
@@ -37,8 +37,11 @@ def trace(network: nn.Module, example: Any, opaque: frozenset[str] = frozenset()
     whole: dict[str, str] = {}
     while True:
         graph = _recorded_for_both_modes(network, skeleton, inputs, opaque, whole)
-        for node in graph.nodes:
+        for node in reversed(graph.nodes):
             _write_sizes_here(network, node)
+            part = network.get_submodule(scope_of(node))
+            if isinstance(part, nn.MultiheadAttention) and not node.users:
+                graph.erase_node(node)  # weights of attention that nobody asked for
         graph._tracer_cls = None  # a copy by pickle would want to make a Recorder from nothing
         traced = fx.GraphModule(network, graph, class_name=type(network).__name__)
         try:
@@ -160,7 +163,7 @@ def _write_sizes_one_by_one(graph: fx.Graph) -> None:
                 parts = [graph.call_function(operator.getitem, (size, k))
                          for k in range(len(size.meta["example"]))]  # fmt: skip
             for part, value in zip(parts, size.meta["example"], strict=True):
-                part.meta |= {"example": value, "on_images": on_images(size)}
+                part.meta |= {"example": value, "follows": size.meta["follows"]}
             node.update_arg(1, tuple(parts))
 
 
@@ -191,7 +194,7 @@ class _Examples(fx.Interpreter):
                 raise depends_on_data(n, scope_of(n), type(self._traced).__name__) from error
             raise
         n.meta["example"] = value
-        n.meta["on_images"] = n.op == "placeholder" or any(map(on_images, n.all_input_nodes))
+        n.meta["follows"] = followed(n)
         return value
 
     def run_once(self, inputs: Mapping[str, Any]) -> None:
