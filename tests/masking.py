@@ -8,7 +8,7 @@ taken over the channels that are there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,11 +62,12 @@ class Masked:
 class Oracle:
     """A dense network that can be denied the channels which a plan removes."""
 
-    def __init__(self, network: nn.Module, image: Tensor) -> None:
-        self.traced = trace(network, image)
+    def __init__(self, network: nn.Module, image: Any, whole: Collection[str] = ()) -> None:
+        parts = {name for name, _ in network.named_modules()} & set(whole)
+        self.traced = trace(network, image, frozenset(parts))
 
-    def says(self, plan: PruningPlan, image: Tensor) -> Tensor:
-        return _Interpreter(self.traced, plan.kept).run(image).value
+    def says(self, plan: PruningPlan, *inputs: Tensor) -> Any:
+        return values(_Interpreter(self.traced, plan.kept).run(*inputs))
 
 
 class _Interpreter(fx.Interpreter):
@@ -143,6 +144,10 @@ class _Interpreter(fx.Interpreter):
         if name in MOVES and isinstance(value, Tensor | tuple | list):
             masks = function(*pick(args, whole_number), **pick(kwargs, whole_number))
             return _paired(value, masks)
+        if all(m.mask.all() for m in read):
+            return fx.node.map_aggregate(
+                value, lambda v: all_there(v) if isinstance(v, Tensor) else v
+            )
         if not isinstance(value, Tensor):
             return value
         if name in SPATIAL:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, fx, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from gnnrl.errors import UserError
 from gnnrl.graph.coupling import Units, resolve
@@ -31,8 +30,7 @@ from gnnrl.graph.rules.table import look_up
 from gnnrl.graph.rules.width_constants import settle_numbers
 from gnnrl.graph.tracing.check import check
 from gnnrl.graph.tracing.fx_utils import attribute, operation_name, scope_of
-from gnnrl.graph.tracing.meta import run_part, skeleton_of
-from gnnrl.graph.tracing.trace import named_inputs, trace
+from gnnrl.graph.tracing.trace import flops_of, named_inputs, trace
 
 
 @dataclass(frozen=True)
@@ -89,11 +87,14 @@ def analyse(
         raise UserError(f"extract.attention must be one of {', '.join(ATTENTION)}, got {attention}")
     opaque = frozenset(n for n in protected if _is_compound(modules[n]))
     inputs = named_inputs(network, example_input)
-    example = {k: fx.node.map_aggregate(v, _two_images) for k, v in inputs.items()}
+    one, example = (
+        {k: fx.node.map_aggregate(v, partial(_images, n)) for k, v in inputs.items()}
+        for n in (1, EXAMPLE_BATCH)
+    )
     settings = frozenset(protected), embedding, attention
     flow, kinds, whole = _flow(network, example, opaque, settings)
     units = resolve(flow.couplings, _filters(flow))
-    nodes = _nodes(flow, units, kinds)
+    nodes = _nodes(flow, units, kinds, one)
     first, *others = inputs.values()
     graph = ComputationalGraph(
         input_shape=tuple(first.shape[1:]),
@@ -114,10 +115,10 @@ def analyse(
 ATTENTION = ("heads", "width")
 
 
-def _two_images(value: Any) -> Any:
+def _images(count: int, value: Any) -> Any:
     if not isinstance(value, Tensor):
         return value
-    return value.new_empty((EXAMPLE_BATCH, *value.shape[1:]), device="meta")
+    return value.new_empty((count, *value.shape[1:]), device="meta")
 
 
 def _flow(
@@ -192,9 +193,13 @@ def _filters(flow: Flow) -> dict[str, np.ndarray]:
     return found
 
 
-def _nodes(flow: Flow, units: Units, kinds: Mapping[fx.Node, str]) -> tuple[Node, ...]:
+def _nodes(
+    flow: Flow, units: Units, kinds: Mapping[fx.Node, str], one: Mapping[str, Any]
+) -> tuple[Node, ...]:
+    """one: the example, of one image, on which what is left whole is counted."""
     shown = [n for n in flow.traced.graph.nodes if n.op != "get_attr" and _shown(n)]
-    return tuple(_node(flow, units, kinds[n], n) for n in shown)
+    flops = flops_of(flow.traced, one, [n for n in shown if kinds[n] == "opaque"])
+    return tuple(_node(flow, units, kinds[n], n, flops.get(n, 0)) for n in shown)
 
 
 def _shown(node: fx.Node) -> bool:
@@ -202,12 +207,10 @@ def _shown(node: fx.Node) -> bool:
     return node.op != "output" and (is_tensor(node) or node.op == "call_module")
 
 
-def _node(flow: Flow, units: Units, kind: str, node: fx.Node) -> Node:
+def _node(flow: Flow, units: Units, kind: str, node: fx.Node, flops: int) -> Node:
     layer, layout = flow.layers.get(node), flow.layouts.get(node)
     filters = layer.filters if layer is not None else None
     counted = [(p.each, p.labels) for p in flow.products.get(node, ())]
-    if kind == "opaque":
-        counted.append((_flops_inside(flow, node), None))
     return Node(
         name=node.name,
         layer=layer.name if layer is not None else scope_of(node),
@@ -221,7 +224,7 @@ def _node(flow: Flow, units: Units, kind: str, node: fx.Node) -> Node:
         if isinstance(layout, Layout)
         else None,
         filters=None if filters is None else Channels.of(0, units.of(filters)),
-        flops=sum(each for each, labels in counted if labels is None),
+        flops=flops + sum(each for each, labels in counted if labels is None),
         products=tuple((n, Channels.of(0, units.of(x))) for n, x in counted if x is not None),
     )
 
@@ -249,19 +252,6 @@ def _attributes(flow: Flow, node: fx.Node) -> dict[str, Any]:
             elif isinstance(value, tuple) and all(isinstance(v, int) for v in value):
                 found[name] = list(value)
     return found
-
-
-def _flops_inside(flow: Flow, node: fx.Node) -> int:
-    """Multiply-accumulates of what is left whole, counted by PyTorch."""
-    args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: n.meta["example"])
-    with FlopCounterMode(display=False) as counter, torch.no_grad(), torch.device("meta"):
-        if node.op == "call_module":
-            run_part(skeleton_of(module_of(node)), module_of(node), args, kwargs)
-        elif node.op == "call_method":
-            getattr(args[0], str(node.target))(*args[1:], **kwargs)
-        else:
-            node.target(*args, **kwargs)
-    return flow.per_image(node, counter.get_total_flops() // 2)
 
 
 def _parameters(flow: Flow, units: Units, nodes: tuple[Node, ...]) -> dict[str, Parameter]:

@@ -11,11 +11,12 @@ from __future__ import annotations
 import copy
 import inspect
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from gnnrl.errors import UserError
 from gnnrl.graph.tracing.fx_utils import attribute, followed, scope_of
@@ -209,6 +210,33 @@ class _Examples(fx.Interpreter):
                 f"the network does not run on an input of shape {shapes}: "
                 f"{first_line(error)}; give an input it accepts"
             ) from error
+
+
+class _Counting(_Examples):
+    """Counts what some of the operations take."""
+
+    def __init__(self, traced: fx.GraphModule, nodes: Collection[fx.Node]) -> None:
+        opaque = {str(n.target) for n in nodes if n.op == "call_module"}
+        super().__init__(skeleton_of(traced), traced, opaque)
+        self.flops = dict.fromkeys(nodes, 0)
+
+    def run_node(self, n: fx.Node) -> Any:
+        with FlopCounterMode(display=False) as counter:
+            value = without_data(fx.Interpreter.run_node(self, n))
+        if n in self.flops:
+            self.flops[n] = counter.get_total_flops() // 2
+        return value
+
+
+def flops_of(
+    traced: fx.GraphModule, inputs: Mapping[str, Any], nodes: Collection[fx.Node]
+) -> dict[fx.Node, int]:
+    """Multiply-accumulates of operations for these inputs, counted by PyTorch."""
+    if not nodes:
+        return {}
+    counting = _Counting(traced, nodes)
+    counting.run_once(inputs)
+    return counting.flops
 
 
 def _restore_training_flags(graph: fx.Graph, training: fx.Graph) -> None:
