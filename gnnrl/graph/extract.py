@@ -221,7 +221,7 @@ def _node(flow: Flow, units: Units, kind: str, node: fx.Node, flops: int) -> Nod
         parameters=layer.parameters if layer is not None else (),
         positions=layer.positions if layer is not None else 0,
         channels=Channels.of(layout.axis, units.of(layout.labels))
-        if isinstance(layout, Layout)
+        if isinstance(layout, Layout) and layout.axis > 0
         else None,
         filters=None if filters is None else Channels.of(0, units.of(filters)),
         flops=flops + sum(each for each, labels in counted if labels is None),

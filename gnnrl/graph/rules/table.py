@@ -6,7 +6,7 @@ second column is the word that stands for it in the graph.
 
 from __future__ import annotations
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from gnnrl.graph.rules import base, product, unweighted, weighted
 from gnnrl.graph.rules.base import Rule
@@ -153,6 +153,11 @@ def look_up(node: fx.Node) -> tuple[str, Rule]:
 
 def _module(node: fx.Node) -> tuple[str, Rule]:
     module = module_of(node)
+    weight = getattr(module, "weight", None)
+    if isinstance(weight, Tensor) and not any(
+        "weight" in held for held in (module._parameters, module._buffers)
+    ):
+        return type(module).__name__, base.Refused("its weight is computed, not a parameter")
     for classes, kind, rule in _MODULES:
         if isinstance(module, classes):
             return kind, rule

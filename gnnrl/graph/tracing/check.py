@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from gnnrl.errors import UserError
+from gnnrl.graph.tracing.meta import copy_of, evaluating
 from gnnrl.graph.tracing.trace import named_inputs
 
 BATCHES = (1, 3)
@@ -28,9 +28,7 @@ def check(network: nn.Module, traced: nn.Module, example: Any) -> None:
         return
     inputs = named_inputs(network, example)
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
-    ours, theirs = copy.deepcopy(network), copy.deepcopy(traced)
-    nn.Module.train(ours, False)
-    nn.Module.train(theirs, False)
+    ours, theirs = evaluating(copy_of(network)), evaluating(copy_of(traced))
     generator = torch.Generator().manual_seed(0)
     for batch in BATCHES:
         given = fx.node.map_aggregate(inputs, lambda v, n=batch: _numbers(v, n, device, generator))

@@ -8,7 +8,6 @@ refused.  A flag that follows `network.training` stays a flag of the traced netw
 
 from __future__ import annotations
 
-import copy
 import inspect
 import operator
 from collections.abc import Collection, Iterator, Mapping
@@ -20,7 +19,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gnnrl.errors import UserError
 from gnnrl.graph.tracing.fx_utils import attribute, followed, scope_of
-from gnnrl.graph.tracing.meta import NEEDS_DATA, is_about_data, run_part, skeleton_of, without_data
+from gnnrl.graph.tracing.meta import (
+    NEEDS_DATA,
+    copy_of,
+    is_about_data,
+    run_part,
+    skeleton_of,
+    without_data,
+)
 from gnnrl.graph.tracing.recorder import Recorder, Unreadable, depends_on_data, first_line
 
 
@@ -33,8 +39,8 @@ def trace(network: nn.Module, example: Any, opaque: frozenset[str] = frozenset()
     `meta["whole"]` stand the modules that could not be looked into, and why.
     """
     inputs = without_data(named_inputs(network, example))
-    skeleton, network = skeleton_of(network), copy.deepcopy(network)
     mode = {name: module.training for name, module in network.named_modules()}
+    skeleton, network = skeleton_of(network), copy_of(network)
     whole: dict[str, str] = {}
     while True:
         graph = _recorded_for_both_modes(network, skeleton, inputs, opaque, whole)
@@ -131,7 +137,8 @@ def _switched_off(network: nn.Module, graph: fx.Graph, training: fx.Graph) -> fr
 
 def _recorded(network: nn.Module, training: bool, tracer: Recorder) -> fx.Graph:
     try:
-        return tracer.trace(network.train(training))
+        network.train(training)
+        return tracer.trace(network)
     except UserError:
         raise
     except Exception as error:  # whatever the network's own Python raises under the tracer
