@@ -1,12 +1,12 @@
-"""Which networks can be cut: here, and by Torch-Pruning, on the same list.
+"""Which networks can be pruned: by `gnnrl`, and by Torch-Pruning, on the same list.
 
 `python -m benchmarks.any_network` builds every convolutional classifier of torchvision and every
 network of `gnnrl.networks` and writes `benchmarks/results/any_network.csv`, one row for each.
 
-Here a network passes when it is read, half of its channels drawn at random go, the subnet says
-what the network says with those channels masked (1e-4), and a gradient reaches every weight.
-There it passes when `MagnitudePruner` cuts half of every layer, the result runs forward and
-backward, keeps its output shape and costs less.  Torch-Pruning is optional:
+Half of the channels, drawn at random, are removed.  A network passes if the pruned network's output
+equals that of the masked dense network (1e-4) and every remaining parameter receives a gradient.
+Torch-Pruning passes if the result of its `MagnitudePruner` at one half runs forward and backward,
+keeps its output shape and costs less.  It is optional:
 `pip install --no-deps torch-pruning==1.6.1`.
 """
 

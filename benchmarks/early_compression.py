@@ -1,22 +1,21 @@
 """Early compression: does searching for filters before training beat chance and the criteria?
 
     python -m benchmarks.early_compression
-    python -m benchmarks.early_compression --images ../shared/data/cifar10-fragment
+    python -m benchmarks.early_compression --images benchmarks/data/cifar10-fragment
     python -m benchmarks.early_compression_table benchmarks/results/early_compression.csv
 
-As the thesis has it: a network is trained, its weights are kept at some epochs (snapshots; 0: as
+As in the thesis, a network is trained, its weights are kept at some epochs (snapshots; 0: as
 initialised), a plan that keeps a fixed number of filters is found on a snapshot, the network as it
 was *initialised* is cut to the plan, and the subnet is trained. The searchers score subnets without
 any training, by accuracy on reward images, `--evaluations` of them each; criteria rank filters
-once. Test images are looked at once, after the last epoch. A row per run, appended: a second call
-with the same `--out` goes on.
+once. Test images are read once, after the last epoch. Each run appends a row; a second call with
+the same `--out` continues.
 """
 
 from __future__ import annotations
 
-import argparse
 import copy
-import csv
+import itertools
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarks.harness import append, done, existing, options
 from gnnrl.agents.registry import build_agent
 from gnnrl.data.load import DataRecipe, load_data
 from gnnrl.data.splits import Splits
@@ -53,10 +53,9 @@ SEARCHERS: Mapping[str, dict[str, Any]] = {
         "credit_decay": 0.9,
     },
 }
-TRAINED = ("magnitude", "magnitude_sign")  # criteria that look at the weights after training
+TRAINED = ("magnitude", "magnitude_sign")  # criteria on the weights after training
 CRITERIA = (*TRAINED, "snip", "grasp", "synflow")
 METHODS = (*SEARCHERS, *(f"{c}{end}" for c in CRITERIA for end in ("", "_shuffled")))
-OUT = Path("benchmarks/results/early_compression.csv")
 KEYS = ("data", "network", "sparsity", "method", "snapshot", "seed")
 
 
@@ -175,32 +174,14 @@ def run(
 
 
 def snapshot_of(method: str, searched: int, last: int) -> int:
-    """Which weights a method looks at: magnitudes are those after training."""
+    """Return the snapshot that a method uses; magnitudes need the weights after training."""
     if method in SEARCHERS:
         return searched
     return last if method.removesuffix("_shuffled") in TRAINED else 0
 
 
-def append(path: Path, row: Mapping[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, list(row))
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
-
-
-def done(path: Path) -> set[tuple[str, ...]]:
-    """The runs whose rows are there."""
-    if not path.exists():
-        return set()
-    with path.open() as file:
-        return {tuple(row[key] for key in KEYS) for row in csv.DictReader(file)}
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = options(__doc__, "early_compression.csv", data=False)
     parser.add_argument("--images", type=Path, help="CIFAR-10 as an image folder; else digits")
     parser.add_argument("--sparsities", type=float, nargs="+", default=[0.5, 0.6, 0.7, 0.8])
     parser.add_argument("--methods", nargs="+", default=list(METHODS))
@@ -209,31 +190,25 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--evaluations", type=int, default=160, help="of each searcher")
-    parser.add_argument(
-        "--out", type=Path, default=Path("benchmarks/results/early_compression.csv")
-    )
-    options = parser.parse_args()
-    if options.images and not options.images.exists():
-        raise SystemExit(f"{options.images} is not there; name CIFAR-10 as an image folder")
-    setting = cifar10(options.images, options.epochs) if options.images else digits(options.epochs)
+    given = parser.parse_args()
+    setting = digits(given.epochs)
+    if given.images:
+        setting = cifar10(existing(given.images, "--images"), given.epochs)
     splits = load_data(setting.data, setting.shape)
-    last, before = setting.recipe.epochs, done(options.out)
-    for seed in range(options.first_seed, options.first_seed + options.seeds):
+    for seed in range(given.first_seed, given.first_seed + given.seeds):
         dense = None
-        for sparsity in options.sparsities:
-            for method in options.methods:
-                looked = {snapshot_of(method, searched, last) for searched in options.snapshots}
-                for snapshot in sorted(looked):
-                    key = (setting.data.name, setting.network, sparsity, method, snapshot, seed)
-                    if tuple(map(str, key)) in before:
-                        continue
-                    dense = dense or pretrained(setting, splits, tuple(options.snapshots), seed)
-                    row = run(
-                        setting, splits, dense, method, sparsity, snapshot, seed,
-                        options.evaluations,
-                    )  # fmt: skip
-                    append(options.out, row)
-                    print(row, flush=True)
+        for sparsity, method in itertools.product(given.sparsities, given.methods):
+            last = setting.recipe.epochs
+            for snapshot in sorted({snapshot_of(method, s, last) for s in given.snapshots}):
+                key = (setting.data.name, setting.network, sparsity, method, snapshot, seed)
+                if done(given.out, dict(zip(KEYS, key, strict=True))):
+                    continue
+                dense = dense or pretrained(setting, splits, tuple(given.snapshots), seed)
+                row = run(
+                    setting, splits, dense, method, sparsity, snapshot, seed, given.evaluations
+                )
+                append(given.out, row)
+                print(row, flush=True)
 
 
 if __name__ == "__main__":

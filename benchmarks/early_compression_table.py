@@ -4,9 +4,10 @@
     python -m benchmarks.early_compression_table benchmarks/results/early_compression_cifar10.csv \
         --thesis
 
-Test accuracy in %, mean and standard deviation over seeds. Beside it the difference to the best of
-as many random plans, paired by seed and sparsity, in points and in standard errors: two and more
-are told as better or worse. `--thesis` puts the thesis's numbers (table 5.8) in brackets.
+Test accuracy in %, mean and standard deviation over seeds. "against random" is the difference from
+the best of equally many random plans, paired by seed and sparsity, in points ± its standard error;
+two standard errors or more count as significant. `--thesis` adds the thesis's numbers (table 5.8)
+in brackets.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
+from gnnrl.report.sweep import markdown
 
 CLEAR = 2.0  # standard errors
 THESIS = {
@@ -29,14 +32,14 @@ SPARSITIES = (0.5, 0.6, 0.7, 0.8)
 
 
 def named(rows: pd.DataFrame) -> pd.DataFrame:
-    """With a line of the table for each row: the method, and the weights it looked at."""
+    """Return the rows with the name of their line: the method and the weights it searched."""
     late = rows["snapshot"] > 0
     when = np.where(late, "late", "initial")
     return rows.assign(when=when, line=rows["method"] + ", " + when)
 
 
 def gain(ours: pd.DataFrame, other: pd.DataFrame) -> tuple[float, float, int]:
-    """Mean difference in points, its standard error, pairs of (sparsity, seed)."""
+    """Return the mean difference in points, its standard error, and the number of pairs."""
     both = ours.merge(other, on=["sparsity", "seed"], suffixes=("", "_other"))
     difference = 100 * (both["accuracy"] - both["accuracy_other"]).to_numpy()
     if len(difference) < 2:
@@ -45,39 +48,33 @@ def gain(ours: pd.DataFrame, other: pd.DataFrame) -> tuple[float, float, int]:
     return float(difference.mean()), error, len(difference)
 
 
-def told(mean: float, error: float) -> str:
-    """In words, by how many standard errors."""
+def verdict(mean: float, error: float) -> str:
+    """Return in words whether a difference is significant, with its standard errors."""
     if not error > 0:
         return "the same" if mean == 0 else "too few runs"
     ratio = mean / error
     if abs(ratio) < CLEAR:
-        return f"not told apart ({ratio:+.1f} s.e.)"
+        return f"not significant ({ratio:+.1f} s.e.)"
     return f"{'better' if ratio > 0 else 'worse'} ({ratio:+.1f} s.e.)"
 
 
 def table(rows: pd.DataFrame, thesis: bool) -> str:
-    """Markdown: a line for each method."""
+    """Return the table in Markdown, a line for each method."""
     rows = named(rows)
     sparsities = sorted(rows["sparsity"].unique())
     control = rows[rows["line"] == "random, initial"]
     head = ["method, weights searched", *(f"{100 * s:.0f} %" for s in sparsities)]
     head += ["against random", "verdict"]
-    lines = [_line(head), _line(["---"] * len(head))]
+    lines = []
     for line in rows["line"].unique():
         part = rows[rows["line"] == line]
         cells = [_cell(part[part["sparsity"] == s], s, thesis) for s in sparsities]
         if line == "random, initial":
-            lines.append(_line([line, *cells, "", "the control"]))
+            lines.append([line, *cells, "", "the control"])
             continue
         mean, error, pairs = gain(part, control)
-        lines.append(
-            _line([line, *cells, f"{mean:+.2f} ± {error:.2f} ({pairs})", told(mean, error)])
-        )
-    return "\n".join(lines)
-
-
-def _line(cells: list[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
+        lines.append([line, *cells, f"{mean:+.2f} ± {error:.2f} ({pairs})", verdict(mean, error)])
+    return markdown(head, lines)
 
 
 def _cell(part: pd.DataFrame, sparsity: float, thesis: bool) -> str:
@@ -92,14 +89,14 @@ def _cell(part: pd.DataFrame, sparsity: float, thesis: bool) -> str:
 
 
 def shuffles(rows: pd.DataFrame) -> str:
-    """What is lost when the filters that a criterion keeps change places within their layers."""
+    """Compare each criterion with its control that keeps as many filters per layer, but any."""
     lines = []
     for method in rows["method"].unique():
         control = rows[rows["method"] == f"{method}_shuffled"]
         if len(control):
             mean, error, pairs = gain(rows[rows["method"] == method], control)
             lines.append(f"{method} against its shuffle: {mean:+.2f} ± {error:.2f} points "
-                         f"({pairs} pairs): {told(mean, error)}")  # fmt: skip
+                         f"({pairs} pairs): {verdict(mean, error)}")  # fmt: skip
     return "\n".join(lines)
 
 

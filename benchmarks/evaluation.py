@@ -1,32 +1,31 @@
-"""What one evaluation and one update of the agent cost, beside what they would cost plainly.
+"""The time of one evaluation and of one update of the agent, against a straightforward version.
 
-    python -m benchmarks.evaluation --images ../shared/data/cifar10-fragment
+    python -m benchmarks.data
+    python -m benchmarks.evaluation
 
-Plans that halve the flops are evaluated on 500 images on one thread: by a plain evaluator (a deep
-copy is cut, float32, batch norm measured anew in a second pass) and by ours, in float32, in
-bfloat16, and with norms folded into convolutions, by the statistics of the first 100 images.
-Processor seconds, which other processes disturb less than the clock does; the fastest of the plans
-and their median.  Every way goes through all plans by itself, as in a search: oneDNN keeps what it
-compiled for the shapes it saw last.  Then the rank correlation of the rewards of 48 plans (a third
-random, a third around one half, a third close to uniform) with those in float32 and unfolded.
-A row per figure.
+Plans that halve the flops are evaluated on 500 images on one thread: by a straightforward
+evaluator (it prunes a deep copy in float32 and re-estimates batch norm in a second pass) and by
+ours in float32, in bfloat16, and with batch norm folded into the convolutions by the statistics of
+the first 100 images.  The figures are processor seconds, which other processes disturb less than
+wall-clock time: the fastest plan and the median.  Each evaluator runs all plans in turn, as in a
+search, because oneDNN caches what it compiled for recent shapes.  Then follows the rank correlation
+of the rewards of 48 plans (a third random, a third around one half, a third close to uniform) with
+the rewards in float32 without folding.  Each figure is one row.
 """
 
 from __future__ import annotations
 
-import argparse
 import copy
 import platform
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
-from benchmarks.pruning_search import WEIGHTS, Setting, append, load
+from benchmarks.harness import PUBLISHED, Setting, append, load, options
 from gnnrl.agents.registry import build_agent
 from gnnrl.evaluation.base import Evaluation
 from gnnrl.evaluation.fused_batch_norm import FoldedSubnet
@@ -44,7 +43,7 @@ from gnnrl.search.spaces.channels import ChannelSpace
 
 IMAGES, FIRST, PLANS = 500, 100, 48
 SPREADS = (1.0, 0.4, 0.1)
-"""How far the keep ratios of the plans whose ranks are compared are apart."""
+"""Range of the keep ratios, around one half, of the plans whose ranks are compared."""
 
 
 def timed(function: Callable[[], object]) -> float:
@@ -55,7 +54,7 @@ def timed(function: Callable[[], object]) -> float:
 
 
 def plainly(setting: Setting, images: Tensor, plan: PruningPlan) -> Tensor:
-    """An evaluation as it is usually written."""
+    """Evaluate a plan in the straightforward way; return the predicted classes."""
     subnet: nn.Module = prune(copy.deepcopy(setting.network), setting.graph, plan).eval()
     with torch.no_grad():
         recalibrate(subnet, [images])
@@ -63,14 +62,14 @@ def plainly(setting: Setting, images: Tensor, plan: PruningPlan) -> Tensor:
 
 
 def around_the_network(evaluator: Evaluator, plan: PruningPlan, logits: Tensor) -> None:
-    """Everything in an evaluation but running the network."""
+    """Do everything in an evaluation except the forward pass."""
     with torch.inference_mode():
         evaluator.cut(plan)
     evaluator.rated(plan, logits)
 
 
 def around_the_folded(evaluator: Evaluator, plan: PruningPlan, images: Tensor) -> float:
-    """Processor seconds of everything in such an evaluation but running the network."""
+    """Return the processor seconds of a folded evaluation except its forward passes."""
     with torch.inference_mode():
         folded = FoldedSubnet(evaluator.cut(plan))
         logits = folded.first(images.to(torch.bfloat16)).float()
@@ -80,7 +79,7 @@ def around_the_folded(evaluator: Evaluator, plan: PruningPlan, images: Tensor) -
 
 
 def evaluators(setting: Setting) -> tuple[dict[str, Evaluator], Tensor]:
-    """Ours, by name, and the images they look at."""
+    """Return our evaluators by name, and the images that they use."""
     images, labels = (values[:IMAGES] for values in mixed(setting.reward, 0))
     how = {"statistics": "matched", "reward": "divergence"}
     fast = how | {"precision": torch.bfloat16}
@@ -93,7 +92,7 @@ def evaluators(setting: Setting) -> tuple[dict[str, Evaluator], Tensor]:
 
 
 def evaluations(setting: Setting, rounds: int) -> dict[str, list[float]]:
-    """Seconds of evaluations, way by way."""
+    """Return the processor seconds of evaluations by evaluator."""
     ours, images = evaluators(setting)
     space = ChannelSpace(setting.graph, l1(setting.network, setting.graph), 0.5)
     random = torch.Generator().manual_seed(0)
@@ -112,7 +111,7 @@ def evaluations(setting: Setting, rounds: int) -> dict[str, list[float]]:
 
 
 def agreements(setting: Setting) -> dict[str, float]:
-    """Rank correlation of rewards with those in float32 and unfolded, way by way."""
+    """Return the rank correlation of rewards with those in float32 without folding."""
     ours, _ = evaluators(setting)
     space = ChannelSpace(setting.graph, l1(setting.network, setting.graph), 0.5)
     random = torch.Generator().manual_seed(1)
@@ -127,7 +126,7 @@ def agreements(setting: Setting) -> dict[str, float]:
 
 
 def updates(setting: Setting, rounds: int, batch: int = 8) -> list[float]:
-    """Seconds of an update of ppo, from a batch of plans with made-up rewards."""
+    """Return the processor seconds of updates of ppo on batches with random rewards."""
     space = ChannelSpace(setting.graph, l1(setting.network, setting.graph), 0.5)
     env = PruningEnv(space, lambda plans: [])
     agent = build_agent("ppo", env)
@@ -141,32 +140,29 @@ def updates(setting: Setting, rounds: int, batch: int = 8) -> list[float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--network", choices=WEIGHTS, default="resnet56")
+    parser = options(__doc__, "evaluation.csv")
+    parser.add_argument("--network", choices=PUBLISHED, default="resnet56")
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--images", type=Path, default=Path("../shared/data/cifar10-fragment"))
-    parser.add_argument("--weights", type=Path, default=Path("../shared/data/weights"))
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/evaluation.csv"))
-    options = parser.parse_args()
+    given = parser.parse_args()
     torch.set_num_threads(1)
-    setting = load(options.network, options.images, options.weights)
-    found = {f"evaluation, {k}": v for k, v in evaluations(setting, options.rounds).items()}
-    found["update of ppo"] = updates(setting, options.rounds)
+    setting = load(given.network, given.images, given.weights)
+    found = {f"evaluation, {k}": v for k, v in evaluations(setting, given.rounds).items()}
+    found["update of ppo"] = updates(setting, given.rounds)
     versions = {"torch": torch.__version__, "machine": platform.machine()}
     plain = min(found["evaluation, plain"])
     for name, seconds in found.items():
         best, middle = min(seconds), float(np.median(seconds))
-        row = {"network": options.network, "figure": name, "rounds": len(seconds)}
+        row = {"network": given.network, "figure": name, "rounds": len(seconds)}
         row |= {"fastest": round(best, 4), "median": round(middle, 4)}
         whole = name.startswith("evaluation") and "around" not in name
         row["plain_over_this"] = round(plain / best, 2) if whole else ""
-        append(options.out, {**row, "rank_correlation": "", **versions})
+        append(given.out, {**row, "rank_correlation": "", **versions})
         print(f"{name:32} fastest {best:.4f} s  median {middle:.4f} s", flush=True)
-    for network in WEIGHTS:
-        for way, rank in agreements(load(network, options.images, options.weights)).items():
+    for network in PUBLISHED:
+        for way, rank in agreements(load(network, given.images, given.weights)).items():
             row = {"network": network, "figure": f"rewards, {way}", "rounds": PLANS}
             row |= {"fastest": "", "median": "", "plain_over_this": ""}
-            append(options.out, {**row, "rank_correlation": round(rank, 4), **versions})
+            append(given.out, {**row, "rank_correlation": round(rank, 4), **versions})
             print(f"{network} rewards, {way:10} rank correlation {rank:.4f}", flush=True)
 
 

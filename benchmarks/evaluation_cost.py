@@ -1,11 +1,11 @@
-"""What one evaluation of BasicCNN on 1,024 images costs, beside masking the dense network.
+"""The time of one evaluation of BasicCNN on 1,024 images, against masking the dense network.
 
     python -m benchmarks.evaluation_cost
 
 A search of early compression is 8,219 evaluations in the thesis, which took 3.2 to 3.7 seconds each
-on two cores. Here every plan is evaluated in turn by masks on the dense network (float32, as the
-thesis does it, without its reloading of files) and by ours: the subnet cut out of weights in
-memory, channels last, float32 and bfloat16. Times are processor seconds of this process, which are
+on two cores. Each plan is evaluated by masks on the dense network (float32, as in the thesis, but
+without reloading files) and by ours: the subnet is sliced from weights in memory, channels last, in
+float32 and bfloat16. Times are processor seconds of this process, which are
 at least the time that passes on an idle machine; ranks are compared by Spearman's correlation.
 """
 
@@ -44,11 +44,11 @@ def masked(network: nn.Module, images: Tensor) -> Callable[[PruningPlan], Tensor
     def logits(plan: PruningPlan) -> Tensor:
         x = images
         for i in range(1, 5):
-            stays = torch.zeros(network.get_submodule(f"conv{i}").out_channels)
-            stays[list(plan.kept[f"conv{i}"])] = 1
+            kept = torch.zeros(network.get_submodule(f"conv{i}").out_channels)
+            kept[list(plan.kept[f"conv{i}"])] = 1
             for part in ("conv", "relu", "bn"):
                 x = network.get_submodule(f"{part}{i}")(x)
-            x = x * stays[:, None, None]
+            x = x * kept[:, None, None]
         return network.get_submodule("fc1")(x.flatten(1))
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Which agents find the best 480 of 960 filters when each is worth what it is worth.
+"""Which agents find the best 480 of 960 filters if each filter has a fixed value.
 
     python -m benchmarks.filter_sums
 
@@ -96,27 +96,27 @@ class OldLoss:
 
 
 class Sums:
-    """Evaluates plans: the worth of the filters kept, over that of the best ones."""
+    """Evaluate plans: the value of the kept filters as a fraction of the optimum."""
 
-    def __init__(self, space: FilterSpace, worth: np.ndarray) -> None:
-        self.space, self.worth = space, worth
-        self.optimum = float(np.sort(worth)[-space.keep :].sum())
+    def __init__(self, space: FilterSpace, values: np.ndarray) -> None:
+        self.space, self.values = space, values
+        self.optimum = float(np.sort(values)[-space.keep :].sum())
 
     def __call__(self, plans: Sequence[Any]) -> list[Evaluation]:
         return [
-            Evaluation(float(self.worth[self.space.kept(plan)].sum() / self.optimum))
+            Evaluation(float(self.values[self.space.kept(plan)].sum() / self.optimum))
             for plan in plans
         ]
 
 
 def environment(kind: str, sparsity: float, seed: int) -> PruningEnv:
-    """BasicCNN's 960 filters; kind: how what they are worth is distributed."""
+    """Return BasicCNN with 960 filters; kind: the distribution of their values."""
     network = build_network("basic_cnn")
     graph = extract(network, torch.zeros(1, 3, 32, 32))
     space = FilterSpace(graph, random(network, graph, seed), Budget(sparsity=sparsity))
     drawn = np.random.default_rng(seed)
-    worth = drawn.random(space.size) if kind == "uniform" else drawn.standard_normal(space.size)
-    return PruningEnv(space, Sums(space, worth))
+    values = drawn.random(space.size) if kind == "uniform" else drawn.standard_normal(space.size)
+    return PruningEnv(space, Sums(space, values))
 
 
 def main() -> None:
@@ -143,8 +143,8 @@ def main() -> None:
                     found.append(100 * result.reward)
                 seconds = (time.perf_counter() - start) / options.seeds
                 print(
-                    f"worth {kind}, sparsity {sparsity}, {options.evaluations} evaluations: {name} "
-                    f"{np.mean(found):.2f} % of the optimum (worst of {options.seeds} seeds "
+                    f"{kind} values, sparsity {sparsity}, {options.evaluations} evaluations: "
+                    f"{name} {np.mean(found):.2f} % of the optimum (worst of {options.seeds} seeds "
                     f"{min(found):.2f}), {seconds:.0f} s",
                     flush=True,
                 )

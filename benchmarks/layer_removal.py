@@ -1,17 +1,16 @@
-"""Which layers can go: size against accuracy of students, with an agent and without one.
+"""Which layers can be removed: size against accuracy of students, with and without an agent.
 
     python -m benchmarks.layer_removal --seeds 5
 
-ResNet-20 on scikit-learn's digits (8x8).  Every plan is a student: cut, trained shortly with the
-dense network as teacher, scored by C (2 - C) A / A_teacher on the reward images.  Each method gets
-the same number of students; the seed decides network, agent and students.  For every size, the
+ResNet-20 on scikit-learn's digits (8x8).  Each plan is a student: pruned, trained briefly with the
+dense network as teacher, and scored by C (2 - C) A / A_teacher on the reward images.  Each method
+gets the same number of students; the seed decides network, agent and students.  For every size, the
 student of a run that is best on the reward images is measured on the test images, as it was
 scored: after its short training.  A row per run and size; `--plot` draws the table.
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
 import platform
 import time
@@ -22,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarks.harness import append, options
 from gnnrl.agents.registry import build_agent
 from gnnrl.data.images import Labelled
 from gnnrl.data.load import DataRecipe, load_data
@@ -51,7 +51,7 @@ AGENTS: Mapping[str, Mapping[str, Any]] = {
 
 
 class Watched(Students):
-    """Students whose accuracy on the test images is noted on the side; nobody is told."""
+    """Students whose test accuracy is recorded; no method sees it."""
 
     def __init__(self, *parts: Any, test_images: Labelled, **settings: Any) -> None:
         super().__init__(*parts, **settings)
@@ -80,7 +80,7 @@ def by_agent(name: str, space: LayerSpace, students: Watched, seed: int, count: 
 
 
 def at_random(space: LayerSpace, students: Watched, seed: int, count: int) -> int:
-    """Random removal: of parts that each go with a chance which is random itself."""
+    """Random removal: each part is removed with a probability that is random itself."""
     own, plans = generator(seed, "random removal"), set()
     while len(plans) < count:
         plan = space.sample(own)
@@ -154,16 +154,6 @@ def at_size(seen: list[tuple[Evaluation, float]], size: float) -> dict[str, floa
     }
 
 
-def append(path: Path, rows: list[dict]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        if new:
-            writer.writeheader()
-        writer.writerows(rows)
-
-
 def table(path: Path) -> dict[str, dict[float, list[float]]]:
     """Test accuracy, %, of each run that found a student so small, by method and size."""
     found: dict[str, dict[float, list[float]]] = {}
@@ -213,27 +203,26 @@ def draw(path: Path, out: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = options(__doc__, "layer_removal.csv", data=False)
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--evaluations", type=int, default=40)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/layer_removal.csv"))
     parser.add_argument("--plot", action="store_true", help="Draw the table, run nothing.")
-    options = parser.parse_args()
-    if options.plot:
-        show(options.out)
-        draw(options.out, options.out.with_suffix(".png"))
+    given = parser.parse_args()
+    if given.plot:
+        show(given.out)
+        draw(given.out, given.out.with_suffix(".png"))
         return
     splits = load_data(DataRecipe("digits", reward_images=300, augmentation="none"), SHAPE)
-    for seed in range(options.first_seed, options.first_seed + options.seeds):
+    for seed in range(given.first_seed, given.first_seed + given.seeds):
         network = teacher(splits, seed)
-        for method in options.methods:
-            rows = run(network, splits, method, seed, options.evaluations)
-            append(options.out, rows)
+        for method in given.methods:
+            rows = run(network, splits, method, seed, given.evaluations)
+            append(given.out, *rows)
             shown = ("method", "seed", "students", "failed", "best_reward", "seconds")
             print({key: rows[0][key] for key in shown}, flush=True)
-    show(options.out)
+    show(given.out)
 
 
 if __name__ == "__main__":

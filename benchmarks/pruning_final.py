@@ -1,12 +1,13 @@
-"""What becomes of plans that `benchmarks.pruning_search` found: refit, transfer, training.
+"""Use what `benchmarks.pruning_search` found: refit plans, transfer agents, train subnets.
 
     python -m benchmarks.pruning_final refit --network resnet56 --methods uniform ppo
     python -m benchmarks.pruning_final transfer --target resnet56
     python -m benchmarks.pruning_final recovery --network resnet20 --methods uniform ppo
 
-refit: compensates layer by layer, no labels, no training.  transfer: agents that learned on one
-network plan for another without an evaluation.  recovery: trains refitted subnets.
-All accuracies are of the half of the test images that no search has seen.
+refit: refits the layers in sequence by least squares, without labels and without training.
+transfer: agents that learned on one network plan for another one, by default without an
+evaluation there.  recovery: trains refitted subnets.  All accuracies are measured on the half of
+the test images that no search has seen.
 """
 
 from __future__ import annotations
@@ -18,20 +19,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from benchmarks.harness import KEYS, RESULTS, Setting, append, correct, done, load, options, packed
 from benchmarks.pruning_methods import METHODS
-from benchmarks.pruning_search import (
-    KEYS,
-    KIND,
-    Setting,
-    append,
-    correct,
-    done,
-    load,
-    measure,
-    packed,
-    plan_place,
-    pruning_env,
-)
+from benchmarks.pruning_search import KIND, PLANS, measure, plan_place, pruning_env
 from gnnrl.agents.registry import build_agent
 from gnnrl.agents.transfer import adopt
 from gnnrl.data.calibration import calibration_images, mirrored
@@ -47,63 +37,61 @@ EPOCHS = (1, 5, 10)
 
 
 def refitted(setting: Setting, plan: PruningPlan, images: int, seed: int) -> nn.Module:
-    """The subnet of a plan, compensated on training images, half of them mirrored."""
+    """Return the subnet of a plan, refitted on training images, half of them mirrored."""
     own = generator(seed, "compensation")
     drawn = calibration_images(setting.train, images, seed, torch.device("cpu"))
     return compensate(Surgeon(setting.network, setting.graph), plan, mirrored(drawn, own), own)
 
 
-def refit(setting: Setting, key: tuple, options: argparse.Namespace) -> None:
-    """One plan, compensated: a row."""
-    plan = PruningPlan.load(plan_place(options.plans, key))
-    right = correct(refitted(setting, plan, options.images, key[-1]).eval(), setting.report)
-    row = {**dict(zip(KEYS, key, strict=False)), "images": options.images}
-    append(options.out, {**row, "accuracy": float(right.mean()), "correct": packed(right)})
-    print(*key, options.images, round(float(right.mean()), 4), flush=True)
+def refit(setting: Setting, key: tuple, given: argparse.Namespace) -> None:
+    """Write the row of one refitted plan."""
+    plan = PruningPlan.load(plan_place(given.plans, key))
+    right = correct(refitted(setting, plan, given.number, key[-1]).eval(), setting.report)
+    row = {**dict(zip(KEYS, key, strict=False)), "images": given.number}
+    append(given.out, {**row, "accuracy": float(right.mean()), "correct": packed(right)})
+    print(*key, given.number, round(float(right.mean()), 4), flush=True)
 
 
-def transfer(setting: Setting, key: tuple, options: argparse.Namespace) -> None:
-    """One agent of the other network: what it plans for this one at first sight, or finds."""
+def transfer(setting: Setting, key: tuple, given: argparse.Namespace) -> None:
+    """Write the row of the plan that an agent of another network makes, or finds, for this one."""
     _, budget, compensation, kind, method, seed = key
     seed_everything(seed)
     env = pruning_env(setting, METHODS[method], budget, compensation, seed)
     settings = dict(METHODS[method].settings)
     agent = build_agent(METHODS[method].agent, env, seed=seed, **settings)
-    source = (options.source, budget, options.learned, kind, method, seed)
-    if not options.unlearned:
-        adopt(agent, plan_place(options.plans, source).with_suffix(".pt"))
-    if options.evaluations:
-        plan = search(env, agent, evaluations=options.evaluations, batch=8, seed=seed).plan
+    source = (given.source, budget, given.learned, kind, method, seed)
+    if not given.unlearned:
+        adopt(agent, plan_place(given.plans, source).with_suffix(".pt"))
+    if given.evaluations:
+        plan = search(env, agent, evaluations=given.evaluations, batch=8, seed=seed).plan
     else:
         seen, _ = env.reset(seed=seed)
         (decision,) = agent.act([seen], generator(seed, "transfer"), greedy=True)
         plan = env.space.plan(decision.action)
     found = measure(setting, plan, compensation, seed)
-    learned = "nothing" if options.unlearned else options.source
-    named = {"learned_on": learned, "evaluations": options.evaluations}
-    append(options.out, {**dict(zip(KEYS, key, strict=False)), **named, **found})
-    print(*key, learned, options.evaluations, round(found["accuracy"], 4), flush=True)
+    learned = "nothing" if given.unlearned else given.source
+    named = {"learned_on": learned, "evaluations": given.evaluations}
+    append(given.out, {**dict(zip(KEYS, key, strict=False)), **named, **found})
+    print(*key, learned, given.evaluations, round(found["accuracy"], 4), flush=True)
 
 
-def recovery(setting: Setting, key: tuple, options: argparse.Namespace) -> None:
-    """One plan, refitted, then trained for 1, 5 and 10 epochs, each course from the start."""
-    plan = PruningPlan.load(plan_place(options.plans, key))
+def recovery(setting: Setting, key: tuple, given: argparse.Namespace) -> None:
+    """Write the rows of one refitted plan, trained for 0, 1, 5 and 10 epochs, each from scratch."""
+    plan = PruningPlan.load(plan_place(given.plans, key))
     named = dict(zip(KEYS, key, strict=False))
     for epochs in (0, *EPOCHS):
-        subnet = refitted(setting, plan, options.images, key[-1])
+        subnet = refitted(setting, plan, given.number, key[-1])
         if epochs:
-            recipe = TrainingRecipe(
-                epochs, learning_rate=options.learning_rate, schedule="one_cycle"
-            )
+            recipe = TrainingRecipe(epochs, learning_rate=given.learning_rate, schedule="one_cycle")
             train(subnet, setting.train, recipe, seed=key[-1])
         right = correct(subnet.eval(), setting.report)
         row = {
             **named,
-            "learning_rate": options.learning_rate,
+            "learning_rate": given.learning_rate,
             "epochs": epochs,
             "accuracy": float(right.mean()),
         }
-        append(options.out, {**row, "correct": packed(right)})
+        append(given.out, {**row, "correct": packed(right)})
         print(*key, epochs, round(float(right.mean()), 4), flush=True)
 
 
@@ -115,7 +103,7 @@ MODES: dict[str, Callable[[Setting, tuple, argparse.Namespace], None]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = options(__doc__, "")
     parser.add_argument("mode", choices=MODES)
     parser.add_argument("--network", default="resnet56")
     parser.add_argument("--source", default="resnet20", help="of transfer: learned on this one")
@@ -127,29 +115,27 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=["uniform", "random", "ppo"])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--learning-rate", type=float, default=0.002, help="of recovery")
-    parser.add_argument("--one-look", action="store_true", help="calibration images of seed 0")
-    parser.add_argument("--images", type=int, default=1024)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data/cifar10-fragment"))
-    parser.add_argument("--weights", type=Path, default=Path("../shared/data/weights"))
-    parser.add_argument("--plans", type=Path, default=Path(".gnnrl/pruning_search"))
-    parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
-    options.out = options.out or Path(f"benchmarks/results/pruning_{options.mode}.csv")
-    setting = load(options.network, options.data, options.weights, options.one_look)
-    extra = {
-        "refit": ((("images", options.images),)),
-        "transfer": (
-            ("learned_on", "nothing" if options.unlearned else options.source),
-            ("evaluations", options.evaluations),
-        ),
-        "recovery": (("epochs", EPOCHS[-1]),),
-    }[options.mode]
-    for budget in options.budgets:
-        for seed in range(options.seeds):
-            for name in options.methods:
-                key = (options.network, budget, options.compensation, KIND, name, seed)
-                if not done(options.out, key, extra):
-                    MODES[options.mode](setting, key, options)
+    parser.add_argument(
+        "--shared-calibration", action="store_true", help="calibration images of seed 0 for all"
+    )
+    parser.add_argument("--number", type=int, default=1024, help="of images that refit uses")
+    parser.add_argument("--plans", type=Path, default=PLANS)
+    given = parser.parse_args()
+    if given.out == RESULTS:
+        given.out = RESULTS / f"pruning_{given.mode}.csv"
+    setting = load(given.network, given.images, given.weights, given.shared_calibration)
+    learned = "nothing" if given.unlearned else given.source
+    further = {
+        "refit": {"images": given.number},
+        "transfer": {"learned_on": learned, "evaluations": given.evaluations},
+        "recovery": {"epochs": EPOCHS[-1]},
+    }[given.mode]
+    for budget in given.budgets:
+        for seed in range(given.seeds):
+            for name in given.methods:
+                key = (given.network, budget, given.compensation, KIND, name, seed)
+                if not done(given.out, {**dict(zip(KEYS, key, strict=True)), **further}):
+                    MODES[given.mode](setting, key, given)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ class Method:
     prior: str = "none"
     settings: tuple[tuple[str, object], ...] = ()
     evaluations: int | None = None  # None: as many as the others
-    blocks: bool = False  # cut within blocks only; what the shortcuts carry stays whole
+    blocks: bool = False  # prune inside residual blocks only
 
 
 def _around(**settings: object) -> tuple[tuple[str, object], ...]:

@@ -1,38 +1,42 @@
-"""One-shot pruning of the published CIFAR-10 ResNets: who finds the better plan at equal cost.
+"""One-shot pruning of the published CIFAR-10 ResNets: which method finds the best plan.
 
-    python -m benchmarks.pruning_search --network resnet56 --budgets 0.5 0.33 --seeds 5 \
-        --images ../shared/data/cifar10-fragment --weights ../shared/data/weights
+    python -m benchmarks.data
+    python -m benchmarks.pruning_search --network resnet56 --budgets 0.5 0.33 --seeds 5
 
 Half of the test images is for the reward, the other half for the report; calibration images are
-training images without labels.  Every searcher gets the same evaluation equivalents, the look at
-the calibration images counted in.  A row per run, runs that have one are not repeated; the plans
-are kept for `benchmarks.pruning_final`, and `benchmarks.pruning_table` makes the table.
+training images without labels.  Every method may spend the same number of evaluations, including
+the calibration pass.  Each run is one row; a run that has a row is not repeated.  The plans are
+kept for `benchmarks.pruning_final`, and `benchmarks.pruning_table` makes the table.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import platform
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
+from benchmarks.harness import (
+    KEYS,
+    PUBLISHED,
+    Setting,
+    append,
+    correct,
+    done,
+    load,
+    options,
+    packed,
+)
 from benchmarks.pruning_methods import METHODS, Method
 from gnnrl.agents.registry import build_agent
 from gnnrl.data.calibration import calibration_images
-from gnnrl.data.images import Images
-from gnnrl.data.load import DataRecipe, load_data
 from gnnrl.graph.extract import extract
-from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.graph.unit_mapping import kept_units
-from gnnrl.networks.build import build_network
-from gnnrl.networks.weights import load_weights
 from gnnrl.pruning.batch_norm import recalibrate_matched
 from gnnrl.pruning.compensation.gram import GramSolve
 from gnnrl.pruning.plan import PruningPlan
@@ -42,54 +46,29 @@ from gnnrl.search import build, looking
 from gnnrl.search.env import PruningEnv
 from gnnrl.search.loop import SearchResult, search
 
-WEIGHTS = {"resnet20": "resnet20-12fca82f.th", "resnet56": "resnet56-4bfd9763.th"}
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 RECALIBRATION, CALIBRATION = 512, 1024
-KEYS = ("network", "budget", "compensation", "kind", "method", "seed")
+PLANS = Path(".gnnrl/pruning_search")
 KIND = "jensen_shannon"
-"""Of reward. An earlier series of runs had `divergence`; each row says which one it was."""
-
-
-@dataclass(frozen=True, eq=False)
-class Setting:
-    """A network with its images. one_look: the seeds are those of searches, calibration is one."""
-
-    network: nn.Module
-    graph: ComputationalGraph
-    train: Images
-    reward: Images
-    report: Images
-    one_look: bool = False
-
-
-def load(name: str, images: Path, weights: Path, one_look: bool = False) -> Setting:
-    recipe = DataRecipe(
-        "image_folder", str(images), reward_images=508, reward_from="test", mean=MEAN, std=STD
-    )
-    splits = load_data(recipe, (3, 32, 32))
-    network = build_network(name)
-    load_weights(network, str(weights / WEIGHTS[name]))
-    graph = extract(network.eval(), torch.zeros(1, 3, 32, 32))
-    return Setting(network, graph, splits.train, splits.reward, splits.test, one_look)
+"""The reward. Earlier runs used `divergence`; the column `kind` of a row names its reward."""
 
 
 @cache
 def in_blocks(setting: Setting) -> Setting:
-    """The same network, only the channels between two layers of a block free."""
+    """Return the same network, in which only the channels inside residual blocks can be pruned."""
     graph = setting.graph
     whole = [name for name in graph.layers if not name.startswith("layer") or "conv1" not in name]
     graph = extract(setting.network, torch.zeros(1, 3, 32, 32), protect=whole)
     return replace(setting, graph=graph)
 
 
-def look_of(setting: Setting, seed: int) -> looking.Looked:
-    """What a run of this seed knows of the calibration images."""
-    return looked_at(setting, 0 if setting.one_look else seed)
+def calibration_of(setting: Setting, seed: int) -> looking.Looked:
+    """Return the statistics of the calibration pass for a run of this seed."""
+    return shared_calibration_of(setting, 0 if setting.shared_calibration else seed)
 
 
 @cache
-def looked_at(setting: Setting, seed: int) -> looking.Looked:
-    """The look at the calibration images that all methods of a seed share."""
+def shared_calibration_of(setting: Setting, seed: int) -> looking.Looked:
+    """Return the statistics of the calibration pass that all methods of a seed share."""
     images = calibration_images(setting.train, CALIBRATION, seed, torch.device("cpu"))
     return looking.look(setting.network, setting.graph, images, generator(seed, "calibration"))
 
@@ -97,7 +76,7 @@ def looked_at(setting: Setting, seed: int) -> looking.Looked:
 def pruning_env(
     setting: Setting, method: Method, budget: float, compensation: str, seed: int
 ) -> PruningEnv:
-    """The task of a method."""
+    """Return the environment of a method."""
     setting = in_blocks(setting) if method.blocks else setting
     needed = "reconstruction" in (method.criterion, method.prior) or compensation == "gram"
     return build.pruning_task(
@@ -118,14 +97,14 @@ def pruning_env(
         precision="bfloat16",
         batch_size=512,
         max_steps=1,
-        looked=look_of(setting, seed) if needed else None,
+        looked=calibration_of(setting, seed) if needed else None,
     )
 
 
 def run(
     setting: Setting, method: Method, budget: float, compensation: str, seed: int, spend: int
 ) -> tuple[dict[str, object], SearchResult]:
-    """One search and its figures."""
+    """Search once; return the figures of the run and its result."""
     seed_everything(seed)
     start = time.perf_counter()
     env = pruning_env(setting, method, budget, compensation, seed)
@@ -144,11 +123,11 @@ def run(
 
 
 def measure(setting: Setting, plan: PruningPlan, compensation: str, seed: int) -> dict[str, object]:
-    """Accuracy of a plan on the report half, cut once more for it, norms measured anew."""
+    """Return the accuracy on the report images of the pruned network, batch norm re-estimated."""
     images = calibration_images(setting.train, RECALIBRATION, seed, torch.device("cpu"))
     subnet = Surgeon(setting.network, setting.graph).cut(plan).eval()
     if compensation == "gram":
-        looked = look_of(setting, seed)
+        looked = calibration_of(setting, seed)
         solve = GramSolve(setting.graph, looked.calibration)
         solve(subnet, kept_units(setting.graph, plan.kept))
     recalibrate_matched(setting.network, setting.graph, subnet, plan, images)
@@ -156,93 +135,58 @@ def measure(setting: Setting, plan: PruningPlan, compensation: str, seed: int) -
     return {"accuracy": float(right.mean()), "correct": packed(right)}
 
 
-def correct(network: nn.Module, images: Images) -> np.ndarray:
-    """Which images a network tells right, bool `[N]`."""
-    with torch.inference_mode():
-        found = [network(x).argmax(1) == y for x, y in images.batches(256, torch.device("cpu"))]
-    return torch.cat(found).numpy()
-
-
-def packed(right: np.ndarray) -> str:
-    """Booleans as hexadecimal digits, for a bootstrap over images."""
-    return np.packbits(right).tobytes().hex()
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--network", choices=WEIGHTS, default="resnet56")
+    parser = options(__doc__, "pruning_search.csv")
+    parser.add_argument("--network", choices=PUBLISHED, default="resnet56")
     parser.add_argument("--budgets", type=float, nargs="+", default=[0.5, 0.33])
     parser.add_argument("--compensation", nargs="+", default=["none", "gram"])
     parser.add_argument("--methods", nargs="+", default=list(METHODS))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--evaluations", type=int, default=80)
-    parser.add_argument("--one-look", action="store_true", help="calibration images of seed 0")
-    parser.add_argument("--images", type=Path, default=Path("../shared/data/cifar10-fragment"))
-    parser.add_argument("--weights", type=Path, default=Path("../shared/data/weights"))
-    parser.add_argument("--plans", type=Path, default=Path(".gnnrl/pruning_search"))
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/pruning_search.csv"))
-    options = parser.parse_args()
-    for path in (options.images, options.weights):
-        if not path.exists():
-            raise SystemExit(f"{path} is not there; name it by --images or --weights")
-    setting = load(options.network, options.images, options.weights, options.one_look)
-    for budget in options.budgets:
-        for compensation in options.compensation:
-            for seed in range(options.first_seed, options.first_seed + options.seeds):
-                for name in options.methods:
-                    key = (options.network, budget, compensation, KIND, name, seed)
-                    if not done(options.out, key):
-                        one(setting, key, options)
+    parser.add_argument(
+        "--shared-calibration", action="store_true", help="calibration images of seed 0 for all"
+    )
+    parser.add_argument("--plans", type=Path, default=PLANS)
+    given = parser.parse_args()
+    setting = load(given.network, given.images, given.weights, given.shared_calibration)
+    for budget in given.budgets:
+        for compensation in given.compensation:
+            for seed in range(given.first_seed, given.first_seed + given.seeds):
+                for name in given.methods:
+                    key = (given.network, budget, compensation, KIND, name, seed)
+                    if not done(given.out, dict(zip(KEYS, key, strict=True))):
+                        one(setting, key, given)
 
 
-def one(setting: Setting, key: tuple, options: argparse.Namespace) -> None:
-    """One run: its row, its curve, its plan."""
+def one(setting: Setting, key: tuple, given: argparse.Namespace) -> None:
+    """Write the row, the curve and the plan of one run."""
     _, budget, compensation, _, name, seed = key
-    figures, found = run(setting, METHODS[name], budget, compensation, seed, options.evaluations)
+    figures, found = run(setting, METHODS[name], budget, compensation, seed, given.evaluations)
     named = dict(zip(KEYS, key, strict=True))
-    place = plan_place(options.plans, key)
+    place = plan_place(given.plans, key)
     place.parent.mkdir(parents=True, exist_ok=True)
     found.plan.save(place)
     torch.save(found.agent.state_dict(), place.with_suffix(".pt"))
-    curve = options.out.with_name(f"{options.out.stem}_curves.csv")
+    curve = given.out.with_name(f"{given.out.stem}_curves.csv")
     for spent, best in anytime(found.evaluations, figures["spent"]):
         append(curve, {**named, "spent": spent, "best": best})
     versions = {"torch": torch.__version__, "machine": platform.machine()}
     measured = measure(setting, found.plan, compensation, seed)
-    append(options.out, {**named, **figures, **measured, **versions})
+    append(given.out, {**named, **figures, **measured, **versions})
     print(*key, *figures.values(), round(measured["accuracy"], 4), flush=True)
 
 
 def plan_place(folder: Path, key: tuple) -> Path:
+    """Return the file of the plan that a run found."""
     return folder / ("-".join(str(part).replace(" ", "_") for part in key) + ".json")
 
 
-def done(path: Path, key: tuple, extra: tuple[tuple[str, object], ...] = ()) -> bool:
-    """Whether a run has its row. extra: further columns and their values."""
-    if not path.exists():
-        return False
-    with path.open(newline="") as file:
-        names = [*KEYS, *(name for name, _ in extra)]
-        rows = [tuple(row[name] for name in names) for row in csv.DictReader(file)]
-    return tuple(str(part) for part in (*key, *(value for _, value in extra))) in rows
-
-
 def anytime(rows: list[dict[str, object]], spent: float) -> list[tuple[float, float]]:
-    """Best reward so far against evaluation equivalents spent."""
+    """Return the best reward so far after each evaluation, with the evaluations spent."""
     costs = np.array([float(row["cost"]) for row in rows])
-    done = float(spent) - costs.sum() + np.cumsum(costs)
-    return [(round(float(s), 3), float(row["best"])) for s, row in zip(done, rows, strict=True)]
-
-
-def append(path: Path, row: dict[str, object]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, list(row), lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
+    total = float(spent) - costs.sum() + np.cumsum(costs)
+    return [(round(float(s), 3), float(row["best"])) for s, row in zip(total, rows, strict=True)]
 
 
 if __name__ == "__main__":

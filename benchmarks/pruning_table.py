@@ -5,10 +5,10 @@
     python -m benchmarks.pruning_table benchmarks/results/pruning_search_80.csv \\
         benchmarks/results/pruning_transfer.csv --ours "ppo learned on resnet20"
 
-Accuracy on the half of the test images that no search has seen, mean and standard deviation over
-seeds.  The difference of ours to each other method is paired: the probability that it is not
-positive by a bootstrap over seeds, and by one over seeds and images.  A method that does not
-depend on the seed of the search has one row, which is compared with all seeds.
+Accuracy on the half of the test images that no search has seen: mean and standard deviation over
+seeds.  The gain of our method over each other one is paired.  p is the probability that the gain
+is not positive: by a bootstrap over seeds, and by one over seeds and images.  A method that does
+not depend on the search seed has one row, which is compared with all seeds.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from gnnrl.report.sweep import markdown
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -30,13 +32,13 @@ ACROSS = 4
 
 
 def images_right(rows: pd.DataFrame) -> np.ndarray:
-    """Which images each row tells right `[R, N]`; the padding of the last byte is wrong in all."""
+    """Return which images each row classifies correctly `[R, N]`; padding counts as wrong."""
     packed = [np.frombuffer(bytes.fromhex(digits), np.uint8) for digits in rows["correct"]]
     return np.unpackbits(np.stack(packed), axis=1).astype(np.int8)
 
 
 def gain(ours: pd.DataFrame, other: pd.DataFrame) -> tuple[float, float, float, int]:
-    """Mean difference in points; chance that it is not positive, over seeds, over both; pairs."""
+    """Return the mean difference in points, p over seeds, p over seeds and images, pairs."""
     if len(other) == 1:
         other = other.iloc[np.zeros(len(ours), int)].assign(seed=ours["seed"].to_numpy())
     seeds = sorted(set(ours["seed"]) & set(other["seed"]))
@@ -52,7 +54,7 @@ def gain(ours: pd.DataFrame, other: pd.DataFrame) -> tuple[float, float, float, 
 
 
 def rows_of(path: Path) -> pd.DataFrame:
-    """Rows of a benchmark, the agents that learned on another network as methods of their own."""
+    """Read the rows of a benchmark; transferred agents count as methods of their own."""
     rows = pd.read_csv(path)
     if "images" in rows:
         rows = rows[rows["images"] == rows["images"].min()]
@@ -63,37 +65,34 @@ def rows_of(path: Path) -> pd.DataFrame:
 
 
 def of_kind(rows: pd.DataFrame, kind: str | None) -> pd.DataFrame:
-    """Rows with this kind of reward; None: all."""
+    """Return the rows with this kind of reward; None: all."""
     return rows if kind is None else rows[rows["kind"] == kind]
 
 
 def table(rows: pd.DataFrame, our: str = "ppo") -> str:
-    """Markdown: a line per method, and what `our` method is ahead of it."""
-    lines = [
-        "| network | flops | compensation | reward | method | equivalents | seeds | accuracy "
-        f"| {our}: gain | p over seeds | p over seeds and images |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
+    """Return the table in Markdown, a line per method with the gain of `our` method over it."""
+    head = ["network", "flops", "compensation", "reward", "method", "equivalents", "seeds"]
+    head += ["accuracy", f"{our}: gain", "p over seeds", "p over seeds and images"]
+    lines = []
     for key, part in rows.groupby(KEYS, sort=False):
         ours = part[part["method"] == our]
-        for method in part["method"].unique():
-            own = part[part["method"] == method]
+        for method, own in part.groupby("method", sort=False):
             scores = 100 * own["accuracy"]
             spread = f" ± {scores.std():.2f}" if len(own) > 1 else ""
             spent = f"{own['spent'].mean():.0f}" if own["spent"].notna().all() else ""
-            line = f"| {' | '.join(map(str, key))} | {method} | {spent} "
-            line += f"| {len(own)} | {scores.mean():.2f}{spread} "
+            line = [*map(str, key), str(method), spent, str(len(own))]
+            line += [f"{scores.mean():.2f}{spread}"]
             if method != our and len(ours):
                 difference, seeds, both, pairs = gain(ours, own)
-                line += f"| {difference:+.2f} ({pairs} pairs) | {seeds:.4f} | {both:.4f} |"
+                line += [f"{difference:+.2f} ({pairs} pairs)", f"{seeds:.4f}", f"{both:.4f}"]
             else:
-                line += "| | | |"
+                line += ["", "", ""]
             lines.append(line)
-    return "\n".join(lines)
+    return markdown(head, lines)
 
 
 def draw(curves: pd.DataFrame, path: Path) -> None:
-    """Best reward so far against evaluation equivalents, mean over seeds."""
+    """Draw the best reward so far against evaluations spent, mean over seeds."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -122,8 +121,8 @@ def draw(curves: pd.DataFrame, path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def _line(axis: Axes, method: str, runs: pd.DataFrame, look: dict[str, str]) -> None:
-    """One method: its mean over seeds, and the range of its seeds."""
+def _line(axis: Axes, method: str, runs: pd.DataFrame, style: dict[str, str]) -> None:
+    """Draw one method: the mean and the range over its seeds."""
     grid = np.arange(1.0, runs["spent"].max() + 1)
     lines = []
     for _, run in runs.groupby("seed"):
@@ -133,10 +132,10 @@ def _line(axis: Axes, method: str, runs: pd.DataFrame, look: dict[str, str]) -> 
     seen = np.isfinite(lines).all(0)
     known = np.array(lines)[:, seen]
     if known.shape[1] < 2:  # plans without a search: a point
-        axis.scatter(runs["spent"].mean(), runs["best"].mean(), label=method, s=25, **look)
+        axis.scatter(runs["spent"].mean(), runs["best"].mean(), label=method, s=25, **style)
         return
-    axis.plot(grid[seen], known.mean(0), label=method, markevery=15, markersize=4, **look)
-    axis.fill_between(grid[seen], known.min(0), known.max(0), color=look["color"], alpha=0.15)
+    axis.plot(grid[seen], known.mean(0), label=method, markevery=15, markersize=4, **style)
+    axis.fill_between(grid[seen], known.min(0), known.max(0), color=style["color"], alpha=0.15)
 
 
 def main() -> None:

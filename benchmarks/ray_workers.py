@@ -1,12 +1,12 @@
-"""What workers on Ray gain and cost, with evaluations that sleep; and 64 of them, simulated.
+"""The gain and overhead of Ray workers, with evaluations that sleep; and 64 workers, simulated.
 
     python -m benchmarks.ray_workers
     python -m benchmarks.ray_workers --simulate 64
 
 The first needs the extra `ray`. It prints evaluations per second of one and of two workers after
 both have started, and the time per evaluation beyond what it takes in this process. The second
-draws the times of evaluations (log-normal) and lets them go by on paper: nothing runs but the
-schedule of `a3c`.
+simulates: it draws the times of evaluations (log-normal) and runs only the update schedule of
+`a3c`.
 """
 
 from __future__ import annotations

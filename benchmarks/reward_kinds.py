@@ -1,26 +1,25 @@
-"""Which reward tells good plans from bad: rank correlation with the accuracy on unseen images.
+"""Which reward ranks plans best: rank correlation with the accuracy on unseen images.
 
     python -m benchmarks.reward_kinds --network resnet20 --budgets 0.5 0.33
 
 Plans around the allocation and, every third one, random within blocks, are scored on the reward
-half of the test images by each kind of reward, and measured on the other half.  A row per kind:
-Spearman's correlation over all plans, and the mean accuracy of the tenth that the reward
-prefers; the best tenth of all is the row `accuracy on unseen images`.
+half of the test images by each kind of reward, and measured on the other half.  Each kind is one
+row: Spearman's correlation over all plans, and the mean accuracy of the tenth of the plans that
+the reward ranks highest.  The row `accuracy on unseen images` has the best tenth by accuracy.
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import platform
-from pathlib import Path
 
 import numpy as np
 import torch
 from scipy.stats import spearmanr
 
+from benchmarks.harness import PUBLISHED, Setting, append, load, options
 from benchmarks.pruning_methods import METHODS
-from benchmarks.pruning_search import WEIGHTS, Setting, append, load, measure, pruning_env
+from benchmarks.pruning_search import measure, pruning_env
 from gnnrl.evaluation.rewards import REWARDS
 from gnnrl.graph.cost import cost
 
@@ -30,7 +29,7 @@ SPREADS = (0.05, 0.1, 0.2)
 
 
 def scored(setting: Setting, budget: float, plans: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Rewards by kind, and accuracies on unseen images, of as many plans."""
+    """Return the rewards of `plans` plans by kind, and their accuracies on unseen images."""
     around = pruning_env(setting, METHODS["ppo"], budget, "none", 0)
     blocks = pruning_env(setting, METHODS["random in blocks"], budget, "none", 0)
     random, draw = np.random.default_rng(0), torch.Generator().manual_seed(0)
@@ -52,31 +51,28 @@ def scored(setting: Setting, budget: float, plans: int) -> tuple[dict[str, np.nd
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--network", choices=WEIGHTS, default="resnet20")
+    parser = options(__doc__, "reward_kinds.csv")
+    parser.add_argument("--network", choices=PUBLISHED, default="resnet20")
     parser.add_argument("--budgets", type=float, nargs="+", default=[0.5, 0.33])
     parser.add_argument("--plans", type=int, default=120)
-    parser.add_argument("--images", type=Path, default=Path("../shared/data/cifar10-fragment"))
-    parser.add_argument("--weights", type=Path, default=Path("../shared/data/weights"))
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/reward_kinds.csv"))
-    options = parser.parse_args()
-    setting = load(options.network, options.images, options.weights)
-    for budget in options.budgets:
-        rewards, accuracies = scored(setting, budget, options.plans)
-        tenth = max(1, options.plans // 10)
+    given = parser.parse_args()
+    setting = load(given.network, given.images, given.weights)
+    for budget in given.budgets:
+        rewards, accuracies = scored(setting, budget, given.plans)
+        tenth = max(1, given.plans // 10)
         for kind, found in {**rewards, "accuracy on unseen images": accuracies}.items():
             preferred = accuracies[np.argsort(-found, kind="stable")[:tenth]]
             row = {
-                "network": options.network,
+                "network": given.network,
                 "budget": budget,
                 "kind": kind,
-                "plans": options.plans,
+                "plans": given.plans,
                 "rank_correlation": round(float(spearmanr(found, accuracies)[0]), 3),
                 "accuracy_of_preferred": round(float(preferred.mean()), 4),
                 "torch": torch.__version__,
                 "machine": platform.machine(),
             }
-            append(options.out, row)
+            append(given.out, row)
             print(*list(row.values())[:6], flush=True)
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from gnnrl.errors import UserError
 from gnnrl.files import atomic_write
+from gnnrl.shapes import Shape, as_shape
 
 if TYPE_CHECKING:
     from gnnrl.pruning.plan import PruningPlan
@@ -34,7 +35,7 @@ class Checkpoint:
 
     name: str
     num_classes: int
-    input_shape: tuple[int, int, int]
+    input_shape: Shape
     state: Mapping[str, Tensor]
     plans: tuple[Mapping[str, Any], ...] = ()
     protected: tuple[tuple[str, ...], ...] = ()
@@ -46,12 +47,12 @@ class Checkpoint:
         network: nn.Module,
         name: str,
         num_classes: int,
-        input_shape: tuple[int, int, int],
+        input_shape: Shape,
         epoch: int | None = None,
     ) -> Checkpoint:
         """Return a checkpoint of the uncut network as it is now."""
         state = _copied(network.state_dict())
-        return cls(name, num_classes, tuple(input_shape), state, epoch=epoch)
+        return cls(name, num_classes, as_shape(input_shape), state, epoch=epoch)
 
     def following(
         self,

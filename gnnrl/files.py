@@ -8,14 +8,11 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
 from gnnrl.errors import UserError
-
-if TYPE_CHECKING:
-    pass
 
 
 def atomic_write(path: str | Path, data: bytes) -> None:
@@ -50,6 +47,15 @@ def write_json(path: str | Path, value: object) -> None:
     atomic_write(path, f"{text}\n".encode())
 
 
+def write_torch(path: str | Path, value: object) -> None:
+    """Write what `torch.load` reads; the same value gives the same bytes, whatever the name."""
+    import torch
+
+    buffer = io.BytesIO()  # torch.save would write the name of a file into it
+    torch.save(value, buffer)
+    atomic_write(path, buffer.getvalue())
+
+
 def write_csv(path: str | Path, rows: Iterable[Mapping[str, object]]) -> None:
     """Write one line per row below a header of all columns, in order of first appearance."""
     rows = list(rows)
@@ -61,10 +67,31 @@ def write_csv(path: str | Path, rows: Iterable[Mapping[str, object]]) -> None:
     atomic_write(path, text.getvalue().encode())
 
 
+def write_yaml(path: str | Path, value: object) -> None:
+    """Write YAML; the same value gives the same bytes."""
+    atomic_write(path, yaml.safe_dump(value, sort_keys=False, allow_unicode=True).encode())
+
+
+class _EachKeyOnce(yaml.SafeLoader):
+    """Refuses a key that stands twice, of which PyYAML would take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        for key, _ in node.value:
+            if keys.count(key.value) > 1:
+                mark = key.start_mark
+                raise UserError(
+                    f"{mark.name}: the key {key.value!r} in line {mark.line + 1} stands there "
+                    "twice: keep one"
+                )
+        return super().construct_mapping(node, deep)
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the mapping in a YAML file."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with path.open(encoding="utf-8") as file:
+            values = yaml.load(file, _EachKeyOnce)
     except FileNotFoundError as error:
         raise UserError(
             f"there is no {path}: run from the project's root or name it with --params"

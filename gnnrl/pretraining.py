@@ -12,9 +12,8 @@ from gnnrl.errors import UserError
 from gnnrl.files import user_path
 from gnnrl.networks.build import build_network
 from gnnrl.networks.weights import load_weights
+from gnnrl.shapes import Shape
 from gnnrl.training.loop import Training
-
-Shape = tuple[int, int, int]
 
 
 def starting_point(

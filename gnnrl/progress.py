@@ -1,86 +1,68 @@
-"""How a long run stands: rate, best so far, time left."""
+"""How a long run stands: steps done, rate, best figure so far, time left."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
-import time
-from collections.abc import Callable, Iterator
+
+from tqdm import tqdm
 
 SECONDS_BETWEEN_LINES = 30.0
 
 
-class Progress:
-    """Counts steps and shows how it stands: rate, best so far, time left."""
+class Progress(tqdm):
+    """A bar on a terminal that disappears when it is closed."""
 
-    def __init__(self, total: int, done: int, show: Callable[[Progress], None]) -> None:
-        self.total, self.done, self.show = total, done, show
-        self.first, self.started, self.best = done, time.monotonic(), ""
+    disable: bool
+    monitor_interval = 0  # no thread that watches: every step looks at the clock
 
     def advance(self, steps: int = 1, best: float | None = None) -> None:
         """Say that `steps` more are done, and the best figure so far."""
-        self.done += steps
-        self.best = self.best if best is None else f"best {best:.4f}"
-        self.show(self)
+        if best is not None:
+            self.set_postfix_str(f"best {best:.4f}", refresh=False)
+        if self.disable:  # tqdm counts only what it shows
+            self.n += steps
+        self.update(steps)
 
     @property
-    def rate(self) -> float:
-        """Steps per second of this run (without those a resumed run began with)."""
-        return (self.done - self.first) / max(time.monotonic() - self.started, 1e-9)
+    def done(self) -> int:
+        """Steps that are done, with those before this run."""
+        return self.n
 
 
-@contextlib.contextmanager
-def progress(
-    description: str, total: int, *, done: int = 0, visible: bool = True
-) -> Iterator[Progress]:
-    """Show a bar on a terminal; elsewhere nothing, or with GNNRL_PROGRESS=1 a line now and then.
+class Lines(Progress):
+    """A line now and then, and one at the end, for a log."""
 
-    done: steps that a resumed run already has behind it.  GNNRL_PROGRESS=0 silences everything.
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        """Write one line (tqdm's parameters; there is only one place to write it to)."""
+        print(self, file=self.fp, flush=True)
+
+    def close(self) -> None:
+        """Write how far it came, unless it failed before its first step."""
+        if not self.disable and (self.n > self.initial or self.n >= self.total):
+            self.display()
+        self.disable = True
+
+
+def progress(description: str, total: int, *, done: int = 0, visible: bool = True) -> Progress:
+    """Return a context manager that shows a bar on a terminal, elsewhere a line every 30 s.
+
+    done: steps that a resumed run has already behind it.  GNNRL_PROGRESS=0 silences everything.
     """
-    wish = os.environ.get("GNNRL_PROGRESS", "")
-    if not visible or wish == "0" or not (wish or sys.stderr.isatty()):
-        yield Progress(total, done, lambda state: None)
-    elif sys.stderr.isatty():
-        with _bar(description, total, done) as show:
-            yield Progress(total, done, show)
-    else:
-        yield Progress(total, done, _lines(description))
-
-
-def _lines(description: str) -> Callable[[Progress], None]:
-    spoken = time.monotonic()
-
-    def show(state: Progress) -> None:
-        nonlocal spoken
-        now = time.monotonic()
-        if now - spoken < SECONDS_BETWEEN_LINES and state.done < state.total:
-            return
-        spoken = now
-        left = (state.total - state.done) / max(state.rate, 1e-9)
-        figures = f"{state.rate:.2f}/s {state.best} {left:.0f} s left"
-        print(f"{description}: {state.done}/{state.total} {figures}", file=sys.stderr, flush=True)
-
-    return show
-
-
-@contextlib.contextmanager
-def _bar(description: str, total: int, done: int) -> Iterator[Callable[[Progress], None]]:
-    from rich import progress as rich
-    from rich.console import Console
-
-    columns = "{task.description}", "{task.fields[rate]}", "{task.fields[best]}"
-    name, rate, best = (rich.TextColumn(text) for text in columns)
-    shown = (
-        name,
-        rich.BarColumn(),
-        rich.MofNCompleteColumn(),
-        rate,
-        best,
-        rich.TimeRemainingColumn(),
+    terminal = sys.stderr.isatty()
+    shown, pause = (Progress, 0.1) if terminal else (Lines, SECONDS_BETWEEN_LINES)
+    return shown(
+        desc=description,
+        total=total,
+        initial=done,
+        disable=not visible or os.environ.get("GNNRL_PROGRESS") == "0",
+        file=sys.stderr,
+        leave=False,
+        dynamic_ncols=True,
+        delay=0.0 if terminal else pause,
+        mininterval=pause,
+        miniters=1,
+        bar_format=None
+        if terminal
+        else "{desc}: {n_fmt}/{total_fmt} {rate_fmt} {remaining} left{postfix}",
     )
-    with rich.Progress(*shown, console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task(description, total=total, completed=done, rate="", best="")
-        yield lambda state: bars.update(
-            task, completed=state.done, rate=f"{state.rate:.2f}/s", best=state.best
-        )

@@ -1,4 +1,4 @@
-"""What a run stands on: the device, seeds, files written whole, scratch folders."""
+"""What a run stands on: the device, seeds, and the process that started it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,6 @@ from gnnrl.errors import UserError
 
 if TYPE_CHECKING:
     import torch
-
-
-# --- device and randomness
 
 
 def device() -> torch.device:
@@ -55,12 +52,6 @@ def generator(seed: int, name: str) -> torch.Generator:
 
     digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
-
-
-# --- files
-
-
-# --- scratch: what lets a killed run go on, outside DVC's outs
 
 
 def die_with_parent() -> None:

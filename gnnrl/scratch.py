@@ -9,11 +9,12 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+
+from filelock import FileLock, Timeout
 
 from gnnrl.errors import UserError
 
-LOCK = "lock"
+PATIENCE = 0.2  # seconds: a holder that is just removing its lock lets the next one in
 
 
 def content_key(*parts: object) -> str:
@@ -50,52 +51,27 @@ def scratch_root() -> Path:
 
 @contextlib.contextmanager
 def claim(kind: str, key: str) -> Iterator[Path]:
-    """Hold the scratch folder `kind`/`key` alone; it goes on success and stays on failure."""
+    """Hold the scratch folder `kind`/`key` alone; remove it on success, leave it on failure.
+
+    Raises `UserError` where another process holds it, with that process's id.
+    """
     folder = scratch_root() / kind / key
-    lock = _lock(folder, kind)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock, holder = FileLock(folder.with_name(f"{key}.lock")), folder / "pid"
     try:
+        lock.acquire(timeout=PATIENCE, poll_interval=PATIENCE / 4)
+    except Timeout:
+        pid = holder.read_text(encoding="utf-8") if holder.exists() else "unknown"
+        raise UserError(
+            f"another process (pid {pid}) is running this {kind}: wait for it or end it "
+            f"(lock: {lock.lock_file})"
+        ) from None
+    try:
+        folder.mkdir(exist_ok=True)
+        holder.write_text(str(os.getpid()), encoding="utf-8")
         yield folder
         shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # Windows keeps a file that is open
+            os.unlink(lock.lock_file)  # still locked: who waits for this very file tries again
     finally:
-        lock.close()
-
-
-def _lock(folder: Path, kind: str) -> IO[str]:
-    while True:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = open(folder / LOCK, "a+")  # held open as long as the lock
-        if not _flock(file):
-            file.seek(0)
-            holder = file.read().strip() or "unknown"
-            file.close()
-            raise UserError(
-                f"another process (pid {holder}) is running this {kind}: wait for it or end it "
-                f"(lock: {folder / LOCK})"
-            )
-        if _is_current(file):
-            break
-        file.close()  # its holder has finished and removed the folder between our open and lock
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
-    return file
-
-
-def _flock(file: IO[str]) -> bool:
-    """Try to take the lock; where the system has none (Windows) there is no guard."""
-    try:
-        import fcntl
-    except ImportError:
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
-
-
-def _is_current(file: IO[str]) -> bool:
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), os.stat(file.name))
-    except FileNotFoundError:
-        return False
+        lock.release()

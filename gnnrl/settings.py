@@ -1,11 +1,25 @@
-"""Settings: their base class, and types of single values that refuse what they are not."""
+"""Settings: their base class, the types of their values, and what is said about a wrong one."""
 
 from __future__ import annotations
 
+import difflib
+import importlib
 import re
-from typing import Annotated, Any
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from gnnrl.errors import UserError
+from gnnrl.registry import is_own
 
 
 def _number(value: Any) -> Any:
@@ -29,16 +43,36 @@ def _weights(value: Any) -> str:
     return str(value)
 
 
-def one_of(*known: str) -> BeforeValidator:
-    """Check a name: one of ours, or `package.module:name` of the user's own code."""
+def name_in(table: str) -> BeforeValidator:
+    """Check a name: a key of a registry, or `package.module:name` of the user's own code.
 
-    def check(value: Any) -> str:
-        if value in known or re.fullmatch(r"\w+(\.\w+)*:\w+", str(value)):
-            return value
-        names = ", ".join(known)
-        raise ValueError(f"must be one of {names} or package.module:name, got {value!r}")
+    table: `package.module:NAME` of the registry, which is imported only where a name is given.
+    """
+
+    def check(name: Any) -> Any:
+        known = () if isinstance(name, str) and is_own(name) else _imported(table)
+        if known and name not in known:
+            names = ", ".join(known)
+            raise ValueError(f"must be one of {names} or package.module:name, got {name!r}")
+        return name
 
     return BeforeValidator(check)
+
+
+def part(path: str) -> BeforeValidator:
+    """Check a part of the settings against a class that is imported only where the part is given.
+
+    path: `package.module:Class`.  A stage then neither imports nor depends on rooms that its
+    results do not depend on, although it checks the settings of all stages.
+    """
+    return BeforeValidator(
+        lambda values: None if values is None else _imported(path).model_validate(values)
+    )
+
+
+def _imported(path: str) -> Any:
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 # numbers as text are accepted: PyYAML leaves `1e-05`, the form DVC writes, as text
@@ -53,32 +87,111 @@ Positive = Annotated[Float, Field(gt=0)]
 NotNegative = Annotated[Float, Field(ge=0)]
 Share = Annotated[Float, Field(gt=0, le=1)]  # a fraction, at least something
 Probability = Annotated[Float, Field(ge=0, le=1)]
-Sparsity = Annotated[Float, Field(ge=0, lt=1)]
-Space = Annotated[str, one_of("channels", "weights", "filters", "layers")]
-Encoder = Annotated[str, one_of("plain", "multi_stage")]
-REWARD_KINDS = (
-    "accuracy",
-    "loss",
-    "divergence",
-    "jensen_shannon",
-    "n2n",
-    "n2n_constrained",
-    "sagemaker",
-)
-RewardKind = Annotated[str, one_of(*REWARD_KINDS)]
+BelowOne = Annotated[Float, Field(ge=0, lt=1)]  # a fraction, not all
 Weights = Annotated[str, BeforeValidator(_weights)]
+
+Own = TypeVar("Own", bound="Settings")
 
 
 class Settings(BaseModel):
     """What a user can set of one thing: declared beside the code that uses it, and nowhere else.
 
     Every field has a type, a range, a default (unless the user must decide it) and below it one
-    line of help.  Unknown keys are refused; values are not changed afterwards.
+    line of help.  Unknown keys are refused; values are not changed afterwards.  Whatever is wrong
+    is a `UserError` of one sentence.
     """
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    def __init__(self, *values: Any, **named: Any) -> None:
+        """Take values in the order of the fields, or by name."""
+        given = dict(zip(type(self).model_fields, values, strict=False)) | named
+        try:
+            super().__init__(**given)
+        except ValidationError as error:
+            raise UserError(f"{type(self).__name__}: {sentence(error)}") from None
+
+    # parts of other settings are validated without a call: the whole says what is wrong, and where
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keys_are_known(cls, values: Any) -> Any:
+        for key in values if isinstance(values, Mapping) else ():
+            if key not in cls.model_fields:
+                context = {"key": str(key), "known": list(cls.model_fields)}
+                raise PydanticCustomError("unknown", "{key}", context)
+        return values
+
+    def changed(self: Own, **values: Any) -> Own:
+        """Return the same settings but for these values, which are checked."""
+        return type(self)(**{**dict(self), **values})
 
 
-Section = Settings
+def checked(kind: type[Own], values: Any, source: str) -> Own:
+    """Return `values` as settings, or raise one sentence about the first thing that is wrong.
+
+    source: where they stand, for the message.
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"{source}: {sentence(error)}") from None
+
+
+def sentence(error: ValidationError, *where: int | str) -> str:
+    """Say what is wrong: the key, what was expected, what was given.
+
+    where: the key that the settings stand under.
+    """
+    # a misspelt key may be the cause of the rest
+    found = sorted(error.errors(), key=lambda e: e["type"] != "unknown")[0]
+    place = (*where, *found["loc"])
+    path = ".".join(map(str, place))
+    kind, got, context = found["type"], found["input"], found.get("ctx", {})
+    if kind == "unknown":
+        return _unknown([str(name) for name in place], context["key"], context["known"])
+    if kind == "missing" and isinstance(place[-1], int):
+        return f"'{path.rpartition('.')[0]}' has too few entries, got {got!r}"
+    if kind == "missing":
+        return f"'{path}' is missing: add it, it has no default"
+    if kind == "value_error" and isinstance(context["error"], ValidationError):
+        return sentence(context["error"], *place)  # of a `part`
+    if kind == "value_error":
+        return f"'{path}' {context['error']}" if path else str(context["error"])
+    return f"'{path}' must be {_expected(kind, found['msg'], context)}, got {_shown(got)}"
+
+
+def _unknown(where: Sequence[str], key: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(key, known, 1)
+    meant = f"did you mean '{'.'.join([*where, *near])}'?" if near else ""
+    return f"unknown key '{'.'.join([*where, key])}'; {meant or 'known here: ' + ', '.join(known)}"
+
+
+def _shown(value: Any) -> str:
+    """Return a value as it stands in YAML, shortened."""
+    plain = value is None or isinstance(value, bool)
+    text = {None: "null", True: "true", False: "false"}[value] if plain else repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _expected(kind: str, message: str, context: Mapping[str, Any]) -> str:
+    bounds = {"greater_than": "greater than {gt:g}", "greater_than_equal": "at least {ge:g}"}
+    bounds |= {"less_than": "less than {lt:g}", "less_than_equal": "at most {le:g}"}
+    if kind in bounds:
+        return bounds[kind].format(**context)
+    if kind == "literal_error":
+        return f"one of {context['expected']}"
+    if kind.startswith("int_"):
+        return "a whole number"
+    if kind.startswith("float_") or kind == "finite_number":
+        return "a number"
+    names = {"string_type": "a text", "bool_type": "true or false", "tuple_type": "a list"}
+    names |= {"model_type": "a mapping of keys", "model_attributes_type": "a mapping of keys"}
+    return names.get(kind, message.removeprefix("Input should be "))
+
+
+Sparsity = BelowOne
+Space = Annotated[str, name_in("gnnrl.search.spaces.registry:SPACES")]
+Encoder = Annotated[str, name_in("gnnrl.rl.gnn:ENCODERS")]
+RewardKind = Annotated[str, name_in("gnnrl.evaluation.rewards:REWARDS")]

@@ -8,8 +8,8 @@ import typer
 
 STAGES = ("pretrain", "extract", "search", "prune", "train", "evaluate", "report")
 
-COMMANDS = (*STAGES, "latency", "schedule", "table")
-"""The stages, and what stands beside the pipeline."""
+COMMANDS = (*STAGES, "preset", "latency", "schedule", "table")
+"""The stages, and the commands outside the pipeline."""
 
 app = typer.Typer(
     help="From images to a smaller, trained network, stage by stage.",
@@ -20,7 +20,7 @@ app = typer.Typer(
 
 
 def add_stages() -> None:
-    """Make every stage, and what stands beside them, a command of the same name."""
+    """Make each stage, and each command outside the pipeline, a command of the same name."""
     for name in COMMANDS:
         app.command(name)(getattr(importlib.import_module(f"stages.{name}"), name))
 

@@ -38,20 +38,30 @@ def app(help: str | None) -> typer.Typer:
 
 @contextmanager
 def stage(name: str, params: Path, overrides: list[str] | None) -> Iterator[SimpleNamespace]:
-    """Hand out the sections of stage `name`; whatever is wrong ends in one sentence and exit 1.
+    """Hand out the sections of stage `name`; whatever is wrong ends in one sentence and exit 1."""
+    with refusals(name):
+        from gnnrl.params import load_params, without_effect
+
+        if os.environ.get("DVC_STAGE"):
+            die_with_parent()
+        # threads that wait must not spin: two runs on the same cores would take many times as long
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        sections = load_params(name, params, overrides or ())
+        for line in without_effect(sections):
+            print(f"{name}: {line}", file=sys.stderr)
+        yield sections
+
+
+@contextmanager
+def refusals(name: str) -> Iterator[None]:
+    """End with one sentence and exit code 1 if something is wrong with what the user gave.
 
     GNNRL_TRACEBACK=1 shows where it was raised.
     """
-    from gnnrl.params import load_params
-
     # torch_geometric asks torch.jit for what the next PyTorch will not have
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
-    if os.environ.get("DVC_STAGE"):
-        die_with_parent()
-    # threads that wait must not spin: two runs on the same cores would take many times as long
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        yield load_params(name, params, overrides or ())
+        yield
     except REFUSED as error:
         if os.environ.get("GNNRL_TRACEBACK"):
             traceback.print_exc()
@@ -69,16 +79,23 @@ def _sentence(error: BaseException) -> str:
 
 
 @contextmanager
-def results(out: Path, *own: str) -> Iterator[Path]:
-    """Give a folder to write to; when all is written its files take the place of those in `out`.
+def results(out: Path, *own: str, settings: SimpleNamespace | None = None) -> Iterator[Path]:
+    """Give a folder to write to; when all is written its files replace those in `out`.
 
-    A stage that fails or is killed leaves `out` as it was. What else is in `out` stays, but for
-    files of an earlier run that fit a pattern of `own` and were not written again.
+    settings: the sections that the stage was handed; they are written as `settings.yaml`, complete.
+
+    If a stage fails or is killed, `out` does not change. Other files in `out` are kept, except
+    those of an earlier run that match a pattern of `own` and were not written again.
     """
+    from gnnrl.files import write_yaml
+    from gnnrl.params import resolved
+
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as name:
         fresh = Path(name)
         yield fresh
+        if settings is not None:
+            write_yaml(fresh / "settings.yaml", resolved(vars(settings)))
         written = {path.relative_to(fresh) for path in fresh.rglob("*") if path.is_file()}
         for path in sorted(written):
             (out / path).parent.mkdir(parents=True, exist_ok=True)

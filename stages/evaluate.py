@@ -1,4 +1,4 @@
-"""Dense network against subnet, on images that nothing has looked at before."""
+"""Dense network against subnet, on test images that no other stage reads."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def evaluate(
     """Measure accuracy, costs and latency of both, and export the subnet."""
     with _cli.stage("evaluate", params, overrides) as sections:
         from gnnrl.checkpoint import Checkpoint
-        from gnnrl.data.load import DataRecipe, load_data
+        from gnnrl.data.load import load_data
         from gnnrl.files import atomic_write, write_json
         from gnnrl.measurement import comparison
         from gnnrl.measurement.export import onnx_bytes
@@ -37,7 +37,7 @@ def evaluate(
         files = {"dense": dense, "subnet": subnet}
         checkpoints = {name: Checkpoint.load(path) for name, path in files.items()}
         shape = checkpoints["subnet"].input_shape
-        splits = load_data(DataRecipe(**dict(sections.data)), shape)
+        splits = load_data(sections.data, shape)
         networks = {name: c.restore().to(device()) for name, c in checkpoints.items()}
         opaque = checkpoints["subnet"].opaque
         figures = comparison.figures(
@@ -48,7 +48,7 @@ def evaluate(
         latency = comparison.latency(
             networks, shape, options.latency_batches, options.latency_rounds
         )
-        with _cli.results(out) as folder:
+        with _cli.results(out, settings=sections) as folder:
             write_json(folder / "metrics.json", {"evaluate": figures})
             write_json(folder / "latency.json", latency)
             atomic_write(folder / "subnet.onnx", onnx_bytes(networks["subnet"], shape))

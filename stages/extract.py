@@ -33,7 +33,7 @@ def extract(
         checkpoint = Checkpoint.load(network)
         image = torch.zeros(1, *checkpoint.input_shape)
         graph = graphs.extract(checkpoint.restore(), image, sections.extract.protect)
-        with _cli.results(out) as folder:
+        with _cli.results(out, settings=sections) as folder:
             graph.save(folder / "graph.json")
             atomic_write(folder / "graph.png", draw(graph))
 

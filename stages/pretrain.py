@@ -21,18 +21,16 @@ def pretrain(
 ) -> None:
     """Train the dense network, or take it as its weights are."""
     with _cli.stage("pretrain", params, overrides) as sections:
-        from gnnrl.data.load import DataRecipe, load_data
+        from gnnrl.data.load import load_data
         from gnnrl.files import write_csv, write_json
         from gnnrl.pretraining import keep, starting_point
         from gnnrl.runtime import seed_everything
         from gnnrl.scratch import claim
         from gnnrl.training.evaluate import accuracy, reward_accuracy
         from gnnrl.training.loop import train
-        from gnnrl.training.recipe import TrainingRecipe
 
         options = sections.pretrain
-        recipe = TrainingRecipe(**dict(options.recipe))
-        splits = load_data(DataRecipe(**dict(sections.data)), sections.network.input_shape)
+        splits = load_data(sections.data, sections.network.input_shape)
         seed_everything(options.seed)
         start = starting_point(
             sections.network.name,
@@ -48,7 +46,7 @@ def pretrain(
             training = train(
                 network,
                 splits.train,
-                recipe,
+                options.recipe,
                 seed=options.seed,
                 snapshots=options.snapshots,
                 each_epoch=partial(reward_accuracy, splits.reward),
@@ -61,7 +59,7 @@ def pretrain(
                 "reward_images_from": splits.reward_from,
                 "train_images": len(splits.train),
             }
-            with _cli.results(out, "snapshots/*.safetensors") as folder:
+            with _cli.results(out, "snapshots/*.safetensors", settings=sections) as folder:
                 keep(folder, start, network, training)
                 write_csv(folder / "history.csv", training.history)
                 write_json(folder / "metrics.json", {"pretrain": figures})

@@ -29,7 +29,7 @@ def prune(
     with _cli.stage("prune", params, overrides) as sections:
         from gnnrl.checkpoint import Checkpoint
         from gnnrl.data.calibration import BATCH_SIZE, calibration_images, mirrored
-        from gnnrl.data.load import DataRecipe, load_data
+        from gnnrl.data.load import load_data
         from gnnrl.files import write_json
         from gnnrl.graph.graph import ComputationalGraph
         from gnnrl.pruning.batch_norm import recalibrate_matched
@@ -42,7 +42,7 @@ def prune(
         count = sections.prune.recalibration_images
         checkpoint = Checkpoint.load(_cli.weights_file(pretrain, sections.prune.weights))
         read, chosen = ComputationalGraph.load(graph), PruningPlan.load(plan)
-        splits = load_data(DataRecipe(**dict(sections.data)), checkpoint.input_shape)
+        splits = load_data(sections.data, checkpoint.input_shape)
         surgeon = Surgeon(checkpoint.restore().to(device()), read)
         if sections.prune.compensation == "sequential":
             amount = sections.prune.calibration_images
@@ -58,7 +58,7 @@ def prune(
             dense = surgeon.analysis.traced
             recalibrate_matched(dense, read, subnet, chosen, images, BATCH_SIZE)
         figures = {"reward_accuracy": accuracy(subnet, splits.reward)}
-        with _cli.results(out) as folder:
+        with _cli.results(out, settings=sections) as folder:
             cut = checkpoint.following(subnet, chosen, read.protected)
             cut.save(folder / "subnet.safetensors")
             write_json(folder / "metrics.json", {"prune": figures})

@@ -21,7 +21,7 @@ def report(
     params: _cli.ParamsFile = _cli.PARAMS,
     overrides: _cli.Overrides = None,
 ) -> None:
-    """Write one self-contained page, and its pictures beside it."""
+    """Write one self-contained page, and its pictures as files."""
     with _cli.stage("report", params, overrides) as sections:
         from gnnrl.files import atomic_write
         from gnnrl.report import run as pages
@@ -29,7 +29,7 @@ def report(
         run = pages.read_run(artifacts)
         pictures = pages.pictures(run, sections.report.dpi)
         text = pages.render(sections.report.title, run, pictures)
-        with _cli.results(out) as folder:
+        with _cli.results(out, settings=sections) as folder:
             for picture in pictures:
                 atomic_write(folder / f"{picture.name}.png", picture.png)
             atomic_write(folder / "report.html", text.encode())

@@ -25,7 +25,7 @@ def schedule(
     params: Annotated[Path, typer.Option(help="The file with the section `schedule`.")] = PARAMS,
     output: Annotated[Path, typer.Option(help="The folder to write to.")] = OUTPUT,
     journal: Annotated[
-        Path | None, typer.Option(help="A folder from which a killed training goes on.")
+        Path | None, typer.Option(help="A folder from which a killed training continues.")
     ] = None,
 ) -> None:
     """Train the scheduler and compare it with FIFO, critical path, HEFT and the optimum."""

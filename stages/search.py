@@ -25,11 +25,11 @@ def search(
     params: _cli.ParamsFile = _cli.PARAMS,
     overrides: _cli.Overrides = None,
 ) -> None:
-    """Search the graph for the best plan within the budget; a killed search goes on."""
+    """Search the graph for the best plan within the budget; a killed search continues."""
     with _cli.stage("search", params, overrides) as sections:
         from gnnrl.checkpoint import Checkpoint
         from gnnrl.data.calibration import labelled_images
-        from gnnrl.data.load import DataRecipe, load_data
+        from gnnrl.data.load import load_data
         from gnnrl.files import user_path
         from gnnrl.graph.graph import ComputationalGraph
         from gnnrl.runtime import device, seed_everything
@@ -46,7 +46,7 @@ def search(
         initial = None
         if options.criterion == "magnitude_sign":
             initial = Checkpoint.load(pretrain / "initial.safetensors")
-        splits = load_data(DataRecipe(**dict(sections.data)), checkpoint.input_shape)
+        splits = load_data(sections.data, checkpoint.input_shape)
         recipe = SearchRecipe(
             checkpoint,
             ComputationalGraph.load(graph),
@@ -64,7 +64,7 @@ def search(
             graph,
             *(user_path(name) for name in (options.latency_table, options.agent_from) if name),
         ]
-        given = checkpoint.name, options.model_dump(mode="json", exclude={"ray"})
+        given = checkpoint.name, options.resolved()
         key = _cli.run_key(checkpoint.digest, *images, *files, *given)
         with claim("search", key) as journal:
             if before := results.evaluated_before(journal):
@@ -90,7 +90,7 @@ def search(
             if again is not None:
                 more = labelled_images(splits.train, again.images, options.seed, device())
                 found = rescored(found, env.evaluate, *more)
-            with _cli.results(out, "students/*/*.safetensors") as folder:
+            with _cli.results(out, "students/*/*.safetensors", settings=sections) as folder:
                 results.save(folder, env, found)
 
 

@@ -17,10 +17,10 @@ def table(
     file: Annotated[
         str, typer.Argument(help="What `dvc exp show --json` printed; -: standard input.")
     ] = "-",
-    lines: Annotated[str, typer.Option(help="Parameters that are told apart, with commas.")] = (
+    lines: Annotated[str, typer.Option(help="Parameters that make a line each, with commas.")] = (
         "search.agent,search.weights"
     ),
-    columns: Annotated[str, typer.Option(help="The parameter that goes across.")] = (
+    columns: Annotated[str, typer.Option(help="The parameter of the columns.")] = (
         "search.budget.sparsity"
     ),
     value: Annotated[str, typer.Option(help="The figure.")] = "evaluate.accuracy",

@@ -28,7 +28,7 @@ def train(
     """Train the subnet, with the dense network as teacher if asked for."""
     with _cli.stage("train", params, overrides) as sections:
         from gnnrl.checkpoint import Checkpoint
-        from gnnrl.data.load import DataRecipe, load_data
+        from gnnrl.data.load import load_data
         from gnnrl.files import write_csv, write_json
         from gnnrl.pruning.sparsity import zero_masks
         from gnnrl.runtime import seed_everything
@@ -36,14 +36,12 @@ def train(
         from gnnrl.training.distillation import Distillation
         from gnnrl.training.evaluate import accuracy, reward_accuracy
         from gnnrl.training.loop import train as fit
-        from gnnrl.training.recipe import TrainingRecipe
 
         options = sections.train
-        recipe = TrainingRecipe(**dict(options.recipe))
         checkpoint, dense = Checkpoint.load(subnet), Checkpoint.load(teacher)
-        splits = load_data(DataRecipe(**dict(sections.data)), checkpoint.input_shape)
+        splits = load_data(sections.data, checkpoint.input_shape)
         seed_everything(options.seed)
-        taught = Distillation(dense.restore(), **dict(options.distillation))
+        taught = Distillation(dense.restore(), settings=options.distillation)
         images = splits.train.fingerprint()
         settings = checkpoint.name, options.model_dump(mode="json")
         key = _cli.run_key(checkpoint.digest, dense.digest, images, *settings)
@@ -52,7 +50,7 @@ def train(
             training = fit(
                 network,
                 splits.train,
-                recipe,
+                options.recipe,
                 seed=options.seed,
                 distillation=taught if taught.active else None,
                 each_epoch=partial(reward_accuracy, splits.reward),
@@ -63,7 +61,7 @@ def train(
                 visible=True,
             )
             figures = {"reward_accuracy": accuracy(network, splits.reward)}
-            with _cli.results(out) as folder:
+            with _cli.results(out, settings=sections) as folder:
                 checkpoint.following(network).save(folder / "subnet.safetensors")
                 write_csv(folder / "history.csv", training.history)
                 write_json(folder / "metrics.json", {"train": figures})

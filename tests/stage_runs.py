@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 import importlib
+import tempfile
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 from typer.testing import CliRunner
+
+from gnnrl.params import presets
+
+EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+WRITTEN = tempfile.TemporaryDirectory(prefix="presets-")
+
+
+@cache
+def preset(name: str) -> Path:
+    """Return a file of parameters as `python -m stages.preset` writes it."""
+    path = Path(WRITTEN.name) / f"{name}.yaml"
+    path.write_text(presets.text(name, presets.preset(name, (), EXPERIMENTS), EXPERIMENTS))
+    return path
 
 
 def outcome(stage: str, params: Path, settings: Iterable[str], *words: object) -> tuple[int, str]:

@@ -17,7 +17,7 @@ FILES = sorted([*(ROOT / "gnnrl").rglob("*.py"), *(ROOT / "stages").rglob("*.py"
 HEIGHTS = {
     "stages": 100,
     "report": 90,
-    "params": 90,
+    "params": 95,
     "measurement": 80,
     "scheduling": 70,
     "search": 70,
@@ -36,11 +36,13 @@ HEIGHTS = {
     "scratch": 5,
     "files": 4,
     "registry": 4,
-    "settings": 4,
+    "settings": 5,
+    "shapes": 0,
     "errors": 0,
 }
 HEAVY = {"torch", "torchvision", "torch_geometric", "numpy", "pandas", "matplotlib", "ray"}
-HEAVY |= {"sklearn", "gymnasium", "safetensors", "rich", "onnx", "onnxruntime", "dvc", "cma"}
+HEAVY |= {"sklearn", "scipy", "gymnasium", "safetensors", "jinja2", "onnx", "onnxruntime"}
+HEAVY |= {"dvc", "cma"}
 
 
 def room(name: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -19,7 +18,7 @@ from gnnrl.pruning.plan import PruningPlan
 from gnnrl.report import sweep
 from tests import stage_runs
 
-PRESET = Path(__file__).parents[1] / "experiments" / "early-compression.yaml"
+PRESET = stage_runs.preset("early-compression")
 SHORT = (
     "search.reward.training="
     "{epochs: 0.5, batch_size: 64, learning_rate: 0.05, momentum: 0.9, weight_decay: 0}"
@@ -152,7 +151,7 @@ def test_what_does_not_fit_is_refused_by_the_first_stage_in_one_sentence(setting
 
 @pytest.mark.parametrize("name", ["early-compression", "early-compression-cifar10"])
 def test_the_presets_are_what_they_say(name):
-    params = check(read_yaml(PRESET.with_name(f"{name}.yaml")))
+    params = check(read_yaml(stage_runs.preset(name)))
     assert params.search.space == "filters" and params.prune.weights == "initial"
     assert params.pretrain.recipe == params.train.recipe
     if name.endswith("cifar10"):

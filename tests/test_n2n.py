@@ -15,7 +15,7 @@ from tests import stage_runs
 
 pytestmark = pytest.mark.slow
 
-PRESET = Path(__file__).parents[1] / "experiments" / "n2n.yaml"
+PRESET = stage_runs.preset("n2n")
 SHORT = ("pretrain.recipe.epochs=2", "train.recipe.epochs=1", "search.students.keep=2")
 FEW = ("search.evaluations=5", "search.batch=2", "search.students.recipe.epochs=1")
 
@@ -87,7 +87,7 @@ def test_the_preset_of_the_example_starts_on_other_images(checkout):
         "search.students.recipe.epochs=1",
     )
     for stage in ("pretrain", "extract", "search"):
-        run(stage, *small, preset=PRESET.with_name("n2n-cifar10.yaml"))
+        run(stage, *small, preset=stage_runs.preset("n2n-cifar10"))
     table = rows(checkout / "artifacts" / "search" / "evaluations.csv")
     assert 0 < len(table) <= 3
     assert max(float(row["x_factor"]) for row in table) > 1

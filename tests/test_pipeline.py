@@ -43,11 +43,14 @@ def module_files(name: str) -> Iterator[Path]:
 
 
 def imports(path: Path, seen: set[Path]) -> set[Path]:
-    """Return all files of the repository that are reached from `path`, in functions too."""
+    """Return all files that are reached from `path`, in functions too, and templates they name."""
     if path in seen:
         return seen
     seen.add(path)
-    for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
+    text = (ROOT / path).read_text(encoding="utf-8")
+    templates = (ROOT / path).parent.glob("*.j2")
+    seen |= {file.relative_to(ROOT) for file in templates if file.name in text}
+    for node in ast.walk(ast.parse(text)):
         names: list[str] = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]

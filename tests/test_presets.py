@@ -24,13 +24,18 @@ from torchvision import models
 from gnnrl.graph.cost import cost
 from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.networks.build import TORCHVISION, build_network
+from gnnrl.params import presets
 from gnnrl.pruning.plan import PruningPlan
-from tests.stage_runs import run
+from tests.stage_runs import EXPERIMENTS, run
+from tests.stage_runs import preset as written
 
 pytestmark = pytest.mark.slow
 
-EXPERIMENTS = Path(__file__).parents[1] / "experiments"
-PRESETS = [*sorted(EXPERIMENTS.glob("gnnrl-*.yaml")), EXPERIMENTS / "cifar10-resnet20.yaml"]
+PRESETS = [
+    name
+    for name in presets.names(EXPERIMENTS)
+    if name.startswith("gnnrl-") or name == "cifar10-resnet20"
+]
 CLASSES = 10
 
 
@@ -146,8 +151,9 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     shutil.rmtree(tmp_path)  # VGG-16 leaves 1.6 GB, which pytest would keep
 
 
-@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
-def test_the_preset_starts_and_its_plan_uses_the_budget_up(preset, checkout):
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_preset_starts_and_its_plan_uses_the_budget_up(name, checkout):
+    preset = written(name)
     params = yaml.safe_load(preset.read_text())
     data, weights = params["data"], params["pretrain"]["weights"]
     small = SMALL[data["name"]]
@@ -170,7 +176,7 @@ def test_the_preset_starts_and_its_plan_uses_the_budget_up(preset, checkout):
 
 
 def test_early_compression_starts_on_cifar10_and_trains_only_what_stays(checkout):
-    preset = EXPERIMENTS / "early-compression-cifar10.yaml"
+    preset = written("early-compression-cifar10")
     params = yaml.safe_load(preset.read_text())
     make_cifar10(checkout / params["data"]["root"], 4)
     settings = ["data.reward_images=20", "pretrain.snapshots=[1]", "search.evaluations=1"]

@@ -157,7 +157,7 @@ def test_a_stage_ends_with_the_dvc_that_started_it(dense, tmp_path):
     )  # fmt: skip
     assert parent.stdout is not None
     child = int(parent.stdout.readline())
-    wait_for(lambda: any((tmp_path / "scratch").rglob("lock")), parent)
+    wait_for(lambda: any((tmp_path / "scratch").rglob("pid")), parent)
     parent.kill()
     until = time.monotonic() + 30
     while Path(f"/proc/{child}").exists() and "Z" not in state(child):

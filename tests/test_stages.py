@@ -16,8 +16,10 @@ import pytest
 import torch
 
 from gnnrl.checkpoint import Checkpoint
+from gnnrl.files import read_yaml
 from gnnrl.graph.cost import cost
 from gnnrl.graph.graph import ComputationalGraph
+from gnnrl.params import STAGE_SECTIONS
 from gnnrl.pruning.plan import PruningPlan
 from stages import _cli
 from stages.__main__ import COMMANDS, STAGES
@@ -231,6 +233,15 @@ def test_bad_input_is_one_sentence_and_leaves_earlier_results(artifacts, tmp_pat
     assert message.count("\n") == 1 and "Traceback" not in message
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["plan.json"]
     assert kept.read_text() == "earlier"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_writes_all_settings_that_it_ran_with(artifacts, stage):
+    written = read_yaml(artifacts / stage / "settings.yaml")
+    assert set(written) == set(STAGE_SECTIONS[stage])
+    if stage == "search":
+        assert written["search"]["evaluations"] == 2
+        assert written["search"]["ppo"]["clip_range"] == 0.3
 
 
 def test_an_unknown_network_is_refused(tmp_path):

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,33 +16,35 @@ from gnnrl.agents.actor import Actor
 from gnnrl.agents.buffers import Scale
 from gnnrl.agents.reinforce import discounted_returns
 from gnnrl.agents.settings import split
-from gnnrl.errors import UserError
 from gnnrl.rl.gnn import EncoderSettings
 from gnnrl.rl.observation import ObservationSpec
 from gnnrl.rl.rollout import Decision, Rollout, Transition, decision_advantages, episode_advantages
+from gnnrl.settings import CountOrNone, NotNegative, Positive, Probability, Settings, Switch
 
 
-@dataclass(frozen=True)
-class A3CSettings:
+class A3CSettings(Settings):
     """Names as in Stable-Baselines3; the defaults are for searches of a few hundred evaluations."""
 
-    learning_rate: float = 5e-3
-    gamma: float = 1.0  # discount
-    gae_lambda: float = 1.0  # 1: the whole return, as in the paper
-    ent_coef: float = 0.001
-    vf_coef: float = 0.5
-    max_grad_norm: float = 0.5  # of every gradient
-    initial_action: float = 0.7  # what the first actions scatter around: ratio, or chance
-    initial_std: float = 0.7  # their spread before the sigmoid
-    max_staleness: int = 8  # updates between the policy that acted and the one that learns
-    freeze_encoder: bool = False  # learn the heads only, for an agent from another network
-
-    def __post_init__(self) -> None:
-        for name in ("learning_rate", "initial_std", "max_grad_norm"):
-            if getattr(self, name) <= 0:
-                raise UserError(f"{name} {getattr(self, name)}: expected more than 0")
-        if self.max_staleness < 0:
-            raise UserError(f"max_staleness {self.max_staleness}: expected at least 0")
+    learning_rate: Positive = 5e-3
+    """Of Adam."""
+    gamma: Probability = 1.0
+    """Discount."""
+    gae_lambda: Probability = 1.0
+    """Of the generalised advantage estimate; 1: the whole return, as in the paper."""
+    ent_coef: NotNegative = 0.001
+    """Weight of the entropy in the loss."""
+    vf_coef: NotNegative = 0.5
+    """Weight of the value loss."""
+    max_grad_norm: Positive = 0.5
+    """Every gradient is clipped to this norm."""
+    initial_action: Probability = 0.7
+    """Mean of the first actions: a ratio, or the chance of True."""
+    initial_std: Positive = 0.7
+    """Spread of the first actions, before the sigmoid."""
+    max_staleness: CountOrNone = 8
+    """Updates between the policy that acted and the one that learns, at most."""
+    freeze_encoder: Switch = False
+    """Train the heads only, for an agent from another network."""
 
 
 class A3C:

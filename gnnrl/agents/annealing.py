@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,27 +12,24 @@ from torch_geometric.data import Data
 
 from gnnrl.agents.actions import allowed, as_action, random_vector, require_size
 from gnnrl.agents.settings import split
-from gnnrl.errors import UserError
 from gnnrl.rl.observation import ActionKind, ObservationSpec
 from gnnrl.rl.rollout import Decision, Rollout, require_single_steps
+from gnnrl.settings import Positive, Probability, Settings, Share
 
 
-@dataclass(frozen=True)
-class AnnealingSettings:
-    """Temperatures are in units of the spread of the first batch's rewards."""
+class AnnealingSettings(Settings):
+    """Simulated annealing; temperatures are in units of the spread of the first batch's rewards."""
 
-    temperature: float = 0.5  # at the start
-    cooling: float = 0.98  # factor on the temperature at every episode
-    step: float = 0.25  # standard deviation of a move, in the unit of the action (continuous)
-    moved: float = 0.25  # fraction of the decisions that a move changes, at least one
-    initial_action: float = 0.7  # where it starts (continuous; binary: the chance of True)
-
-    def __post_init__(self) -> None:
-        if self.temperature <= 0 or not 0 < self.cooling <= 1:
-            raise UserError(
-                f"temperature {self.temperature}, cooling {self.cooling}: expected a temperature "
-                "above 0 and a cooling in (0, 1]"
-            )
+    temperature: Positive = 0.5
+    """At the start."""
+    cooling: Share = 0.98
+    """Factor on the temperature at every episode."""
+    step: Positive = 0.25
+    """Standard deviation of a move, in the unit of the action (continuous)."""
+    moved: Share = 0.25
+    """Fraction of the decisions that a move changes, at least one."""
+    initial_action: Probability = 0.7
+    """Where it starts (continuous; binary: the chance of True)."""
 
 
 class Annealing:

@@ -7,44 +7,39 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch_geometric.data import Data
 
 from gnnrl.agents.actions import require_size
 from gnnrl.agents.settings import split
 from gnnrl.agents.thompson import Worth
-from gnnrl.errors import UserError
 from gnnrl.rl import subsets
 from gnnrl.rl.observation import ObservationSpec
 from gnnrl.rl.rollout import Decision, Rollout, require_single_steps
+from gnnrl.settings import Count, Float, Settings, Share, Switch
 
 LOSSES = 8  # worse moves seen before the temperature is known
 
 
-@dataclass(frozen=True)
-class SwapSettings:
-    """The temperature has no unit of its own: it is found from how much moves lose at first."""
+class SwapSettings(Settings):
+    """Annealing on subsets; the first temperature is found from how much moves lose at first."""
 
-    acceptance: float = 0.3  # chance of taking a move of average loss, at the start
-    cooling: float = 0.995  # factor on the temperature, and on the size of swaps, at every episode
-    moved: float = 0.25  # fraction of what can be exchanged that a move does exchange, at the start
-    patience: int = 300  # episodes without a better one after which it goes back to the best
-    reheat: float = 0.1  # to this share of the first temperature
-    learned: bool = True  # exchange what earlier moves speak for; False: anything
-
-    def __post_init__(self) -> None:
-        if not (0 < self.acceptance < 1 and 0 < self.cooling <= 1 and 0 < self.moved <= 1):
-            raise UserError(
-                f"acceptance {self.acceptance}, cooling {self.cooling}, moved {self.moved}: "
-                "expected an acceptance in (0, 1), cooling and moved in (0, 1]"
-            )
-        if self.patience < 1 or not 0 < self.reheat <= 1:
-            raise UserError(
-                f"patience {self.patience}, reheat {self.reheat}: expected at least 1 and (0, 1]"
-            )
+    acceptance: Annotated[Float, Field(gt=0, lt=1)] = 0.3
+    """Chance of taking a move of average loss, at the start."""
+    cooling: Share = 0.995
+    """Factor on the temperature, and on the size of swaps, at every episode."""
+    moved: Share = 0.25
+    """Fraction of what can be exchanged that a move does exchange, at the start."""
+    patience: Count = 300
+    """Episodes without a better one after which it goes back to the best."""
+    reheat: Share = 0.1
+    """The temperature it then has, as a fraction of the first."""
+    learned: Switch = True
+    """Exchange what earlier moves speak for; false: anything."""
 
 
 @dataclass

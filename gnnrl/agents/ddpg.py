@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,37 +22,40 @@ from gnnrl.rl.gnn import EncoderSettings, mlp, pooled_mean
 from gnnrl.rl.observation import ObservationSpec, collate, distinct
 from gnnrl.rl.policy import Embeddings, repeat_decisions
 from gnnrl.rl.rollout import Decision, Rollout
+from gnnrl.settings import Count, CountOrNone, Positive, Probability, Settings, Share
 
 SATURATION = 0.1  # weight of the actor's squared logits: at the ends its gradient would vanish
 
 
-@dataclass(frozen=True)
-class DDPGSettings:
-    """AMC's values where they carry over; more updates, as evaluations are dear."""
+class DDPGSettings(Settings):
+    """AMC's values where they carry over; more updates, as evaluations are expensive."""
 
-    actor_learning_rate: float = 1e-3
-    critic_learning_rate: float = 3e-3
-    gamma: float = 1.0  # discount
-    tau: float = 0.02  # how far the target networks follow at each update
-    batch_size: int = 64  # transitions of a minibatch
-    buffer_size: int = 2000  # transitions kept for replay
-    updates: int = 3  # gradient steps per transition collected
-    max_updates: int = 48  # gradient steps per call of `learn`, at most
-    warmup: int = 48  # first decisions, with the full noise around `initial_action`
-    noise_std: float = 0.3  # of the truncated normal noise, in the unit of the action
-    noise_decay: float = 0.98  # per decision after the warm-up
-    max_grad_norm: float = 1.0
-    initial_action: float = 0.7
-
-    def __post_init__(self) -> None:
-        for name in ("actor_learning_rate", "critic_learning_rate", "batch_size", "updates"):
-            if getattr(self, name) <= 0:
-                raise UserError(f"{name} {getattr(self, name)}: expected more than 0")
-        if self.noise_std <= 0 or not 0 < self.noise_decay <= 1:
-            raise UserError(
-                f"noise_std {self.noise_std}, noise_decay {self.noise_decay}: expected noise "
-                "above 0 and a decay in (0, 1]"
-            )
+    actor_learning_rate: Positive = 1e-3
+    """Of Adam, for the actor."""
+    critic_learning_rate: Positive = 3e-3
+    """Of Adam, for the critic."""
+    gamma: Probability = 1.0
+    """Discount."""
+    tau: Share = 0.02
+    """How far the target networks follow at each update."""
+    batch_size: Count = 64
+    """Transitions of a minibatch."""
+    buffer_size: Count = 2000
+    """Transitions kept for replay."""
+    updates: Count = 4
+    """Gradient steps per transition collected."""
+    max_updates: Count = 64
+    """Gradient steps per call of `learn`, at most."""
+    warmup: CountOrNone = 32
+    """First decisions, with the full noise around `initial_action`."""
+    noise_std: Positive = 0.3
+    """Of the truncated normal noise, in the unit of the action."""
+    noise_decay: Share = 0.98
+    """Per decision after the warm-up."""
+    max_grad_norm: Positive = 1.0
+    """Gradients are clipped to this norm."""
+    initial_action: Probability = 0.7
+    """Mean of the first actions."""
 
 
 class Critic(nn.Module):

@@ -3,37 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import cma
 import numpy as np
 import torch
+from pydantic import field_validator
 from torch import Tensor
 from torch_geometric.data import Data
 
 from gnnrl.agents.actions import as_action, require_size
 from gnnrl.agents.settings import split
-from gnnrl.errors import UserError
 from gnnrl.rl.observation import ActionKind, ObservationSpec
 from gnnrl.rl.rollout import Decision, Rollout, require_single_steps
+from gnnrl.settings import CountOrNone, Positive, Probability, Settings, Switch
 
 
-@dataclass(frozen=True)
-class EvolutionSettings:
-    """What is handed to CMA-ES; the coordinates are the decisions, in [0, 1]."""
+class EvolutionSettings(Settings):
+    """What CMA-ES is given; the coordinates are the decisions, in [0, 1]."""
 
-    initial_action: float = 0.7  # the mean of the first generation
-    sigma: float = 0.2  # its spread
-    popsize: int = 0  # actions of a generation; 0: 4 + 3 ln(decisions), the library's choice
-    diagonal: bool = True  # a diagonal covariance, which few evaluations can still estimate
+    initial_action: Probability = 0.7
+    """Mean of the first generation."""
+    sigma: Positive = 0.2
+    """Spread of the first generation."""
+    popsize: CountOrNone = 0
+    """Actions of a generation, at least 2; 0: 4 + 3 ln(decisions), the library's choice."""
+    diagonal: Switch = True
+    """A diagonal covariance, which few evaluations can still estimate."""
 
-    def __post_init__(self) -> None:
-        if self.sigma <= 0 or self.popsize < 0 or self.popsize == 1:
-            raise UserError(
-                f"sigma {self.sigma}, popsize {self.popsize}: expected sigma above 0 and a "
-                "popsize of 0 or at least 2"
-            )
+    @field_validator("popsize")
+    @classmethod
+    def _more_than_one(cls, popsize: int) -> int:
+        if popsize == 1:
+            raise ValueError("must be 0 or at least 2, got 1")
+        return popsize
 
 
 class Evolution:

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,42 +16,50 @@ from gnnrl.agents.buffers import Elites, Remembered, Scale
 from gnnrl.agents.credit import Credit
 from gnnrl.agents.minibatches import Sample, clipped_surrogate, normalised
 from gnnrl.agents.settings import split
-from gnnrl.errors import UserError
 from gnnrl.rl.gnn import EncoderSettings
 from gnnrl.rl.observation import ObservationSpec, distinct
 from gnnrl.rl.policy import Outlook
 from gnnrl.rl.rollout import Decision, Episode, Rollout, decision_advantages, episode_advantages
+from gnnrl.settings import Count, CountOrNone, NotNegative, Positive, Probability, Settings, Switch
 
 
-@dataclass(frozen=True)
-class PPOSettings:
+class PPOSettings(Settings):
     """Names as in Stable-Baselines3; the defaults are for searches of 100 to 200 evaluations."""
 
-    learning_rate: float = 4e-3
-    n_epochs: int = 10  # passes over a rollout
-    batch_size: int = 256  # transitions of a minibatch
-    clip_range: float = 0.3  # Eq. 7, on the ratio of each choice
-    gamma: float = 1.0  # discount
-    gae_lambda: float = 0.95
-    ent_coef: float = 0.001
-    vf_coef: float = 0.5
-    max_grad_norm: float = 0.5
-    target_kl: float = 0.2  # per choice; an update ends where it is passed by half
-    initial_action: float = 0.7  # what the first actions scatter around: ratio, or chance
-    initial_std: float = 1.0  # their spread before the sigmoid
-    imitation_coef: float = 0.2  # weight of the best episodes so far
-    elites: int = 8  # how many of them are remembered
-    credit: bool = True  # advantage per decision, where one graph is decided again and again
-    credit_decay: float = 0.8  # weight of an action that was tried, for every update since
-    freeze_encoder: bool = False  # learn the heads only, for an agent from another network
-
-    def __post_init__(self) -> None:
-        for name in ("learning_rate", "n_epochs", "batch_size", "clip_range", "initial_std"):
-            if getattr(self, name) <= 0:
-                raise UserError(f"{name} {getattr(self, name)}: expected more than 0")
-        for name in ("gamma", "gae_lambda", "initial_action"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"{name} {getattr(self, name)}: expected a number in [0, 1]")
+    learning_rate: Positive = 4e-3
+    """Of Adam."""
+    n_epochs: Count = 10
+    """Passes over a rollout."""
+    batch_size: Count = 256
+    """Transitions of a minibatch."""
+    clip_range: Positive = 0.3
+    """Schulman et al.'s Eq. 7, on the ratio of each choice."""
+    gamma: Probability = 1.0
+    """Discount."""
+    gae_lambda: Probability = 0.95
+    """Of the generalised advantage estimate."""
+    ent_coef: NotNegative = 0.001
+    """Weight of the entropy in the loss."""
+    vf_coef: NotNegative = 0.5
+    """Weight of the value loss."""
+    max_grad_norm: Positive = 0.5
+    """Gradients are clipped to this norm."""
+    target_kl: Positive = 0.2
+    """Per choice; an update ends when it is exceeded by half."""
+    initial_action: Probability = 0.7
+    """Mean of the first actions: a ratio, or the chance of True."""
+    initial_std: Positive = 1.0
+    """Spread of the first actions, before the sigmoid."""
+    imitation_coef: NotNegative = 0.2
+    """Weight of the best episodes so far."""
+    elites: CountOrNone = 8
+    """How many of them are remembered."""
+    credit: Switch = True
+    """Estimate an advantage per decision where the same graph is decided again and again."""
+    credit_decay: Probability = 0.8
+    """Weight of an action that was tried, for every update since."""
+    freeze_encoder: Switch = False
+    """Train the heads only, for an agent from another network."""
 
 
 class PPO:

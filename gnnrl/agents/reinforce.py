@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,30 +12,29 @@ from torch_geometric.data import Data
 
 from gnnrl.agents.actor import Actor
 from gnnrl.agents.settings import split
-from gnnrl.errors import UserError
 from gnnrl.rl.gnn import EncoderSettings
 from gnnrl.rl.observation import ObservationSpec
 from gnnrl.rl.rollout import Decision, Episode, Rollout
+from gnnrl.settings import NotNegative, Positive, Probability, Settings, Switch
 
 
-@dataclass(frozen=True)
-class ReinforceSettings:
+class ReinforceSettings(Settings):
     """The defaults are for searches of a few hundred evaluations."""
 
-    learning_rate: float = 5e-3
-    gamma: float = 1.0  # discount
-    ent_coef: float = 0.001
-    max_grad_norm: float = 1.0
-    initial_action: float = 0.7  # what the first actions scatter around: ratio, or chance
-    initial_std: float = 0.7  # their spread before the sigmoid
-    freeze_encoder: bool = False  # learn the heads only, for an agent from another network
-
-    def __post_init__(self) -> None:
-        if self.learning_rate <= 0 or self.initial_std <= 0:
-            raise UserError(
-                f"learning_rate {self.learning_rate}, initial_std {self.initial_std}: "
-                "expected more than 0"
-            )
+    learning_rate: Positive = 5e-3
+    """Of Adam."""
+    gamma: Probability = 1.0
+    """Discount."""
+    ent_coef: NotNegative = 0.001
+    """Weight of the entropy in the loss."""
+    max_grad_norm: Positive = 1.0
+    """Gradients are clipped to this norm."""
+    initial_action: Probability = 0.7
+    """Mean of the first actions: a ratio, or the chance of True."""
+    initial_std: Positive = 0.7
+    """Spread of the first actions, before the sigmoid."""
+    freeze_encoder: Switch = False
+    """Train the heads only, for an agent from another network."""
 
 
 class Reinforce:

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,35 +14,31 @@ from torch_geometric.data import Data
 from gnnrl.agents.actor import seeded
 from gnnrl.agents.additive import Additive
 from gnnrl.agents.settings import split
-from gnnrl.errors import UserError
 from gnnrl.rl import subsets
 from gnnrl.rl.gnn import EncoderSettings
 from gnnrl.rl.observation import ObservationSpec, digest, distinct
 from gnnrl.rl.policy import Policy
 from gnnrl.rl.rollout import Decision, Rollout, Transition, require_single_steps
+from gnnrl.settings import NotNegative, Positive, Settings, Share, Switch
 
 
-@dataclass(frozen=True)
-class PlackettLuceSettings:
-    """The defaults are for searches of a hundred to some thousand evaluations."""
+class PlackettLuceSettings(Settings):
+    """Policy gradient on subsets; the defaults are for a hundred to some thousand evaluations."""
 
-    learning_rate: float = 2e-3  # of the network that scores decisions by what they look like
-    table_learning_rate: float = 0.05  # of a score for each decision by itself; 0: none
-    ent_coef: float = 0.0
-    max_grad_norm: float = 1.0
-    credit: bool = True  # tell apart what single decisions are worth; False: the baseline alone
-    credit_decay: float = 0.995  # weight of a subset for every update since it was tried
-    freeze_encoder: bool = False  # learn the heads only, for an agent from another network
-
-    def __post_init__(self) -> None:
-        if self.learning_rate <= 0 or self.table_learning_rate < 0 or self.ent_coef < 0:
-            raise UserError(
-                f"learning_rate {self.learning_rate}, table_learning_rate "
-                f"{self.table_learning_rate}, ent_coef {self.ent_coef}: expected a learning_rate "
-                "above 0 and the others at least 0"
-            )
-        if not 0 < self.credit_decay <= 1:
-            raise UserError(f"credit_decay {self.credit_decay}: expected (0, 1]")
+    learning_rate: Positive = 2e-3
+    """Of the network that scores decisions by their features."""
+    table_learning_rate: NotNegative = 0.05
+    """Of a score for each decision by itself; 0: none."""
+    ent_coef: NotNegative = 0.0
+    """Weight of the entropy in the loss."""
+    max_grad_norm: Positive = 1.0
+    """Gradients are clipped to this norm."""
+    credit: Switch = True
+    """Estimate the value of single decisions; false: the baseline alone."""
+    credit_decay: Share = 0.995
+    """Weight of a subset for every update since it was tried."""
+    freeze_encoder: Switch = False
+    """Train the heads only, for an agent from another network."""
 
 
 class PlackettLuce:

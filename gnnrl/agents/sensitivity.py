@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,22 +18,18 @@ from gnnrl.errors import UserError
 from gnnrl.rl.env import GraphEnv
 from gnnrl.rl.observation import ActionKind, ObservationSpec
 from gnnrl.rl.rollout import Decision, Rollout, require_single_steps
+from gnnrl.settings import BelowOne, Positive, Settings, Share
 
 
-@dataclass(frozen=True)
-class SensitivitySettings:
-    """How far a decision is cut when it is looked at alone; the moves after that."""
+class SensitivitySettings(Settings):
+    """How far a decision is pruned when it is tried alone; the moves after that."""
 
-    keep_ratio: float = 0.5  # of the one decision that is looked at
-    step: float = 0.1  # standard deviation of a move at first, in the unit of the action
-    moved: float = 0.25  # fraction of the decisions that a move changes, at least one
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.keep_ratio < 1 or self.step <= 0 or not 0 < self.moved <= 1:
-            raise UserError(
-                f"keep_ratio {self.keep_ratio}, step {self.step}, moved {self.moved}: expected a "
-                "keep_ratio in [0, 1), a step above 0 and moved in (0, 1]"
-            )
+    keep_ratio: BelowOne = 0.5
+    """Of the one decision that is tried."""
+    step: Positive = 0.1
+    """Standard deviation of a move at first, in the unit of the action."""
+    moved: Share = 0.25
+    """Fraction of the decisions that a move changes, at least one."""
 
 
 class Probed(Protocol):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,20 +10,16 @@ import torch
 from torch_geometric.data import Data
 
 from gnnrl.agents.settings import split
-from gnnrl.errors import UserError
 from gnnrl.rl.observation import ActionKind, ObservationSpec
 from gnnrl.rl.rollout import Decision, Rollout
+from gnnrl.settings import Probability, Settings
 
 
-@dataclass(frozen=True)
-class UniformSettings:
+class UniformSettings(Settings):
     """The one decision."""
 
-    level: float = 0.5
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.level <= 1:
-            raise UserError(f"level {self.level}: expected a number in [0, 1]")
+    level: Probability = 0.5
+    """The action of every decision; binary: the chance of True."""
 
 
 class Uniform:

@@ -7,18 +7,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gnnrl.data.images import Images, Shape
+from gnnrl.data.images import Images, Labelled
 from gnnrl.data.splits import Listing, Source, carve
 from gnnrl.data.transform import Transform
 from gnnrl.errors import UserError
 from gnnrl.runtime import generator
+from gnnrl.shapes import Shape
 
 Arrays: TypeAlias = tuple[Tensor, Tensor]  # pixels uint8 [N, C, H, W], labels [N]
 
@@ -58,7 +59,7 @@ def _scaled(pixels: Tensor, height: int, width: int) -> Tensor:
 def _listing(arrays: Arrays, input_shape: Shape, transform: Transform) -> Listing:
     pixels, labels = arrays
 
-    def read(indices: Tensor) -> Images:
+    def read(indices: Tensor) -> Labelled:
         return Images(fitted(pixels[indices], input_shape), labels[indices], transform)
 
     return Listing(labels, read, read)
@@ -121,45 +122,37 @@ class Cifar:
 
     title: str
     folder: str
-    files: dict[str, tuple[str, ...]]
-    labels: str
+    train: tuple[str, ...]
+    test: tuple[str, ...]
     meta: str
-    classes: str
+    label: str  # what the keys of labels and class names begin with
 
 
-CIFAR10 = Cifar(
-    title="CIFAR10",
-    folder="cifar-10-batches-py",
-    files={"train": tuple(f"data_batch_{i}" for i in range(1, 6)), "test": ("test_batch",)},
-    labels="labels",
-    meta="batches.meta",
-    classes="label_names",
-)
-CIFAR100 = Cifar(
-    title="CIFAR100",
-    folder="cifar-100-python",
-    files={"train": ("train",), "test": ("test",)},
-    labels="fine_labels",
-    meta="meta",
-    classes="fine_label_names",
-)
+BATCHES = tuple(f"data_batch_{i}" for i in range(1, 6))
+CIFAR10 = Cifar("CIFAR10", "cifar-10-batches-py", BATCHES, ("test_batch",), "batches.meta", "label")
+CIFAR100 = Cifar("CIFAR100", "cifar-100-python", ("train",), ("test",), "meta", "fine_label")
 
 
 def cifar(root: Path, input_shape: Shape, transform: Transform, kind: Cifar) -> Source:
     """Return CIFAR-10 or CIFAR-100 from the unpacked archive below `root`."""
 
     def read(split: str) -> Arrays:
-        parts = [_unpickled(root, kind, name) for name in kind.files[split]]
+        parts = [_unpickled(root, kind, name) for name in files[split]]
         pixels = np.concatenate([part["data"] for part in parts]).reshape(-1, 3, 32, 32)
-        labels = [label for part in parts for label in part[kind.labels]]
+        labels = [label for part in parts for label in part[f"{kind.label}s"]]
         return torch.from_numpy(pixels), torch.tensor(labels)
 
-    classes = tuple(_unpickled(root, kind, kind.meta)[kind.classes])
+    files = {"train": kind.train, "test": kind.test}
+    classes = tuple(_unpickled(root, kind, kind.meta)[f"{kind.label}_names"])
     return array_source(kind.title, classes, read, input_shape, transform)
 
 
 class _Arrays(pickle.Unpickler):
-    """Reads what CIFAR's files hold, and nothing that could run code."""
+    """Reads what CIFAR's files hold, and nothing that could run code.
+
+    torchvision's reader calls pickle.load after it compared MD5 digests: no guard for a file that
+    is replaced in between, and no way to read a part of the data set.
+    """
 
     allowed = frozenset({"_reconstruct", "scalar", "_frombuffer", "ndarray", "dtype", "encode"})
 
@@ -171,12 +164,9 @@ class _Arrays(pickle.Unpickler):
 
 
 def _unpickled(root: Path, kind: Cifar, name: str) -> dict[str, list]:
-    def load(file: IO[bytes]) -> dict[str, list]:
-        return _Arrays(file, encoding="latin1").load()
-
     try:
         with open(root / kind.folder / name, "rb") as file:
-            return load(file)
+            return _Arrays(file, encoding="latin1").load()
     except (OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
         raise UserError(_unreadable(kind.title, root / kind.folder, error)) from error
 

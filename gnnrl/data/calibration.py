@@ -1,4 +1,4 @@
-"""A few training images: for batch-norm statistics, without labels, or for first gradients."""
+"""A few training images: for calibration passes, rescoring and gradients before training."""
 
 from __future__ import annotations
 
@@ -12,43 +12,46 @@ BATCH_SIZE = 256
 
 
 def calibration_images(images: Labelled, count: int, seed: int, device: torch.device) -> Tensor:
-    """Return `count` normalised images on the device, [count, C, H, W], drawn by the seed.
+    """Return `count` normalised images on the device, `[count, C, H, W]`, drawn by the seed.
 
-    All of them where there are not more; none for a count of 0.
+    All images where there are not more; an empty tensor for a count of 0.
     """
-    order = torch.randperm(len(images), generator=generator(seed, "calibration images"))
     if count == 0:
         return torch.empty(0, device=device)
-    chosen = images.take(order[:count].sort().values)
-    return torch.cat([x for x, _ in chosen.batches(BATCH_SIZE, device)])
+    return _taken(images, _order(images, seed, "calibration images")[:count], device)[0]
 
 
 def labelled_images(
     images: Labelled, count: int, seed: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Return `count` normalised images [count, C, H, W] with labels [count], drawn by the seed."""
-    order = torch.randperm(len(images), generator=generator(seed, "rescoring images"))
-    chosen = images.take(order[:count].sort().values)
-    pixels, labels = zip(*chosen.batches(BATCH_SIZE, device), strict=True)
-    return torch.cat(pixels), torch.cat(labels)
+    """Return `count` normalised images `[count, C, H, W]` with labels `[count]`, drawn by seed."""
+    return _taken(images, _order(images, seed, "rescoring images")[:count], device)
 
 
 def labelled_examples(
     images: Labelled, seed: int, device: torch.device, per_class: int = 10
 ) -> tuple[Tensor, Tensor]:
     """Return `per_class` normalised images of every class with their labels, drawn by the seed."""
-    order = torch.randperm(len(images), generator=generator(seed, "labelled examples"))
+    order = _order(images, seed, "labelled examples")
     labels = images.labels.cpu()[order]
     chosen = [order[labels == label][:per_class] for label in labels.unique().tolist()]
-    taken = images.take(torch.cat(chosen).sort().values)
-    x, y = zip(*taken.batches(BATCH_SIZE, device), strict=True)
-    return torch.cat(x), torch.cat(y)
+    return _taken(images, torch.cat(chosen), device)
+
+
+def _order(images: Labelled, seed: int, purpose: str) -> Tensor:
+    return torch.randperm(len(images), generator=generator(seed, purpose))
+
+
+def _taken(images: Labelled, chosen: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+    batches = images.take(chosen.sort().values).batches(BATCH_SIZE, device)
+    pixels, labels = zip(*batches, strict=True)
+    return torch.cat(pixels), torch.cat(labels)
 
 
 def mirrored(images: Tensor, generator: torch.Generator) -> Tensor:
-    """The images `[n, C, H, W]` with half of them, drawn at random, mirrored left to right.
+    """Return images `[n, C, H, W]`, a random half of them mirrored left to right.
 
-    For a network that was trained with mirrored images: more to see in the same number.
+    For the calibration of a network that was trained with mirrored images.
     """
     mirror = torch.rand(len(images), generator=generator) < 0.5
     return torch.where(mirror.to(images.device)[:, None, None, None], images.flip(3), images)

@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from gnnrl.data.images import Shape
 from gnnrl.data.transform import boxes
 from gnnrl.errors import UserError
 from gnnrl.progress import progress
+from gnnrl.shapes import Shape
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
 MODES = {1: "L", 3: "RGB"}  # of Pillow, by the number of channels

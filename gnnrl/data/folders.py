@@ -9,11 +9,12 @@ from pathlib import Path
 from torch import Tensor
 
 from gnnrl.data.files import Decoder, Files, decode_all, list_files
-from gnnrl.data.images import Images, Labelled, Shape
+from gnnrl.data.images import Images, Labelled
 from gnnrl.data.splits import Listing, Source
 from gnnrl.data.streamed import StreamedImages
 from gnnrl.data.transform import Transform
 from gnnrl.errors import UserError
+from gnnrl.shapes import Shape
 
 IN_MEMORY = 4 * 2**30  # bytes of pixels; images beyond stay on disk
 IMAGENET_MARGIN = 256 / 224  # the shorter side becomes 256 before 224 pixels are cut out
@@ -70,7 +71,7 @@ def _same_classes(train: Files, test: Files, folders: Mapping[str, Path]) -> Non
 
 
 def _listing(files: Files, decode: Decoder, transform: Transform) -> Listing:
-    def stream(indices: Tensor) -> StreamedImages:
+    def stream(indices: Tensor) -> Labelled:
         every = StreamedImages(files.paths, files.labels, transform, decode)
         return every.take(indices)
 

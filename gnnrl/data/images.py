@@ -1,68 +1,86 @@
-"""Labelled images in memory, served in batches."""
+"""Labelled images, served in batches."""
 
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
-from gnnrl.data.transform import Transform, augmented
+from gnnrl.data.transform import Augmentation, Transform, augmented
+from gnnrl.shapes import Shape
 
 # N: images   B: images of a batch   C: channels   H, W: height, width
 
-Shape: TypeAlias = tuple[int, int, int]  # channels, height, width of one image
 Batch: TypeAlias = tuple[Tensor, Tensor]  # images, normalised, float32 [B, C, H, W]; labels [B]
+Read: TypeAlias = Iterator[tuple[Tensor, Tensor, Augmentation]]
 
 
-class Labelled(Protocol):
-    """What training and evaluation need to know of images, wherever they are held."""
+class Labelled(ABC):
+    """Labelled images, held in memory or on disk.
 
-    labels: Tensor  # [N], whole numbers from 0
+    labels: `[N]`, whole numbers from 0.  transform: how pixels become a network's input.
+    """
 
-    def __len__(self) -> int:
-        """Return N."""
-
-    @property
-    def input_shape(self) -> Shape:
-        """Channels, height, width of one image."""
-
-    def take(self, indices: Tensor) -> Labelled:
-        """Return these images only, in this order."""
-
-    def to(self, device: torch.device) -> Labelled:
-        """Return the same images, held on the device if they are held at all."""
-
-    def fingerprint(self) -> str:
-        """Return a digest that changes with the images."""
-
-    def batches(
-        self,
-        batch_size: int,
-        device: torch.device | None = None,
-        generator: torch.Generator | None = None,
-        *,
-        augment: bool = False,
-    ) -> Iterator[Batch]:
-        """Serve every image once, in a random order if there is a generator.
-
-        augment: change them at random as the data set has it; needs a generator.
-        """
-
-
-@dataclass(frozen=True, eq=False)
-class Images:
-    """pixels: uint8 [N, C, H, W].  labels: [N], whole numbers from 0."""
-
-    pixels: Tensor
     labels: Tensor
     transform: Transform
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    @abstractmethod
+    def input_shape(self) -> Shape:
+        """Channels, height, width of one image."""
+
+    @abstractmethod
+    def take(self, indices: Tensor) -> Labelled:
+        """Return these images only, in this order."""
+
+    def to(self, device: torch.device) -> Labelled:
+        """Return the same images, held on the device if they are held in memory."""
+        return self
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Return a digest that changes with the images, their labels and their transform."""
+
+    @abstractmethod
+    def _read(self, order: list[Tensor], how: Augmentation, draw: Generator | None) -> Read:
+        """Yield pixels uint8 `[B, C, H, W]`, labels `[B]` and what is still to be augmented."""
+
+    def batches(
+        self,
+        batch_size: int,
+        device: torch.device | None = None,
+        generator: Generator | None = None,
+        *,
+        augment: bool = False,
+    ) -> Iterator[Batch]:
+        """Serve every image once, in a random order if there is a generator.
+
+        augment: change the images at random as the data set has it; needs a generator.
+        """
+        how = self.transform.augmentation_if(augment and generator is not None)
+        order = chosen_indices(len(self), batch_size, generator)
+        for pixels, labels, rest in self._read(order, how, generator):
+            pixels = pixels.to(device)
+            if generator is not None:
+                pixels = augmented(pixels, rest, generator)
+            yield self.transform.normalised(pixels), labels.to(device)
+
+
+@dataclass(frozen=True, eq=False)
+class Images(Labelled):
+    """Images in memory.  pixels: uint8 `[N, C, H, W]`."""
+
+    pixels: Tensor
+    labels: Tensor
+    transform: Transform
 
     @property
     def input_shape(self) -> Shape:
@@ -85,22 +103,10 @@ class Images:
             digest.update(tensor.contiguous().cpu().numpy().tobytes())
         return digest.hexdigest()[:20]
 
-    def batches(
-        self,
-        batch_size: int,
-        device: torch.device | None = None,
-        generator: torch.Generator | None = None,
-        *,
-        augment: bool = False,
-    ) -> Iterator[Batch]:
-        """Serve every image once, in a random order if there is a generator."""
-        how = self.transform.augmentation_if(augment)
-        for chosen in chosen_indices(len(self), batch_size, generator):
-            here = chosen.to(self.pixels.device)
-            pixels, labels = self.pixels[here].to(device), self.labels[here].to(device)
-            if generator is not None:
-                pixels = augmented(pixels, how, generator)
-            yield self.transform.normalised(pixels), labels
+    def _read(self, order: list[Tensor], how: Augmentation, draw: Generator | None) -> Read:
+        for indices in order:
+            here = indices.to(self.pixels.device)
+            yield self.pixels[here], self.labels[here], how
 
 
 def chosen_indices(count: int, batch_size: int, generator: torch.Generator | None) -> list[Tensor]:

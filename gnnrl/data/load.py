@@ -10,12 +10,13 @@ from typing import TypeAlias
 
 from gnnrl.data.arrays import CIFAR10, CIFAR100, cifar, digits, fashion_mnist
 from gnnrl.data.folders import image_folder, imagenet
-from gnnrl.data.images import Shape
+from gnnrl.data.settings import DataRecipe
 from gnnrl.data.splits import Source, Splits
 from gnnrl.data.transform import AUGMENTATIONS, Transform
 from gnnrl.errors import UserError
 from gnnrl.files import user_path
 from gnnrl.registry import named
+from gnnrl.shapes import Shape, as_shape
 
 Opener: TypeAlias = Callable[[Path, Shape, Transform], Source]
 
@@ -50,35 +51,13 @@ KINDS: Mapping[str, Kind] = {
 }
 
 
-@dataclass(frozen=True)
-class DataRecipe:
-    """Which images, and how they are split and prepared.
-
-    name: a key of KINDS, or `package.module:function` of your own, an `Opener`.
-    root: the folder of the data set (all but digits); ~, variables and DVC's checkout are known.
-    reward_images: how many images score a search.
-    reward_from: "train", or "test" for a network which has been trained on all training images.
-    augmentation: a key of AUGMENTATIONS; None: as is customary for the data set.
-    mean, std: one number per channel, of pixels in [0, 1]; None: as is customary.
-    """
-
-    name: str
-    root: str | None = None
-    reward_images: int = 1000
-    reward_from: str = "train"
-    seed: int = 0
-    augmentation: str | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-
-
 def load_data(recipe: DataRecipe, input_shape: Shape = (3, 32, 32)) -> Splits:
     """Return the splits, each read at its first use, as images of the input shape."""
     kind = _kind(recipe)
     if kind.needs_root and not recipe.root:
         raise UserError(f"the data set {recipe.name} needs a root: the folder its images are in")
     root = user_path(recipe.root or ".")
-    source = kind.open(root, tuple(input_shape), _transform(kind, recipe, input_shape[0]))
+    source = kind.open(root, as_shape(input_shape), _transform(kind, recipe, input_shape[0]))
     return Splits(
         replace(source, name=recipe.name),
         reward_images=recipe.reward_images,

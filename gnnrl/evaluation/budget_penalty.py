@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from gnnrl.errors import UserError
 from gnnrl.evaluation.base import Evaluation
@@ -11,8 +11,6 @@ from gnnrl.graph.cost import Cost
 
 OVER = "over budget"
 """Status of a student that is dearer than allowed; its reward is that of one that failed."""
-
-RESOURCES = ("parameters", "flops")
 
 
 @dataclass(frozen=True)
@@ -28,7 +26,7 @@ class Constraint:
     teacher_accuracy: float
 
     def __post_init__(self) -> None:
-        if self.budget.resource not in RESOURCES:
+        if self.budget.resource not in asdict(self.whole):
             raise UserError(
                 "a constrained reward needs a budget of parameters or flops for students to keep "
                 f"to, got one of {self.budget.resource}: give search.budget.parameters"

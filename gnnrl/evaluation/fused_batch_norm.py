@@ -16,7 +16,8 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-from gnnrl.graph.tracing.fx_utils import operation_name
+from gnnrl.graph.rules.flow import module_of
+from gnnrl.graph.tracing.fx_utils import only_user, operation_name
 from gnnrl.graph.tracing.inplace import stop_writing
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -149,7 +150,7 @@ def _twin(subnet: fx.GraphModule) -> fx.GraphModule:
     stop_writing(twin)
     writes = any(operation_name(n).endswith("_") for n in graph.nodes if n.op == "call_function")
     for node in list(graph.nodes):
-        if isinstance(_module(node), _BatchNorm):
+        if isinstance(module_of(node), _BatchNorm):
             _put_unit(twin, node, sums=not writes)
     twin.recompile()
     return twin
@@ -160,21 +161,21 @@ def _put_unit(twin: fx.GraphModule, node: fx.Node, sums: bool) -> None:
 
     sums: nothing is written into tensors, so that a unit may read when the sum was made.
     """
-    before, norm = node.all_input_nodes[0], FixedNorm(_module(node))
+    before, norm = node.all_input_nodes[0], FixedNorm(module_of(node))
     taken, reads = [node], [before]
     unit: nn.Module = norm
-    if type(_module(before)) in CONVOLUTIONS and len(before.users) == 1:
+    if type(module_of(before)) in CONVOLUTIONS and len(before.users) == 1:
         taken, reads, spare = [before, node], [before.all_input_nodes[0]], False
-        follower = _only_user(node)
+        follower = only_user(node)
         summand = _summand(follower, node) if sums and follower is not None else None
         if summand is not None:
             taken.append(follower)
             reads.append(summand)
             spare = _is_spare(summand, follower)
-            follower = _only_user(follower)
+            follower = only_user(follower)
         relu = follower is not None and operation_name(follower) in ("relu", "ReLU")
         taken += [follower] if relu else []
-        unit = FoldedConvolution(_module(before), norm, relu, spare)
+        unit = FoldedConvolution(module_of(before), norm, relu, spare)
     twin.units.append(unit)
     with twin.graph.inserting_before(taken[0] if len(reads) == 1 else taken[-1]):
         put = twin.graph.call_module(f"units.{len(twin.units) - 1}", tuple(reads))
@@ -194,18 +195,9 @@ def _is_spare(summand: fx.Node, follower: fx.Node) -> bool:
     """Whether a tensor is of a convolution, and read by convolutions only before it is added."""
     readers = [user for user in summand.users if user is not follower]
     return all(
-        isinstance(_module(x), FoldedConvolution) and (x is summand or x < follower)
+        isinstance(module_of(x), FoldedConvolution) and (x is summand or x < follower)
         for x in (summand, *readers)
     )
-
-
-def _only_user(node: fx.Node) -> fx.Node | None:
-    return next(iter(node.users)) if len(node.users) == 1 else None
-
-
-def _module(node: fx.Node) -> nn.Module | None:
-    called = node.op == "call_module"
-    return node.graph.owning_module.get_submodule(str(node.target)) if called else None
 
 
 def _side_by_side(x: Tensor) -> tuple[Tensor, int]:

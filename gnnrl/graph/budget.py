@@ -2,58 +2,71 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from gnnrl.errors import UserError
+from gnnrl.graph.resources import RESOURCES
+from gnnrl.registry import hint
 
-RESOURCES = ("flops", "parameters", "latency", "sparsity")
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Budget:
-    """Allowed fraction of the dense cost, (0, 1], of exactly one resource.
+    """Allowed fraction of the dense cost, (0, 1], of exactly one resource: `Budget(flops=0.5)`.
 
-    sparsity: instead, the fraction of all filters that go, [0, 1).
+    resource: a key of RESOURCES.  value: as it was given; for `sparsity` the fraction of all
+    filters that is removed, [0, 1).
     """
 
-    flops: float | None = None
-    parameters: float | None = None
-    latency: float | None = None
-    sparsity: float | None = None
+    resource: str
+    value: float
 
-    def __post_init__(self) -> None:
-        named = [name for name in RESOURCES if getattr(self, name) is not None]
+    def __init__(self, **fractions: float | None) -> None:
+        for name in fractions:
+            if name not in RESOURCES:
+                known = f"known are {', '.join(RESOURCES)}"
+                raise UserError(f"there is no budget {name!r}; {hint(name, RESOURCES, known)}")
+        named = [name for name, value in fractions.items() if value is not None]
         if len(named) != 1:
             raise UserError(
                 f"a budget names exactly one of {', '.join(RESOURCES)}, got "
                 f"{', '.join(named) or 'none'}; set the others to null"
             )
-        value = getattr(self, named[0])
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if named[0] == "sparsity" and not (number and 0 <= value < 1):
-            raise UserError(
-                f"budget.sparsity must be in [0, 1), the fraction of filters that go, got {value}"
-            )
-        if named[0] == "sparsity":
-            return
-        if not (number and math.isfinite(value) and 0 < value <= 1):
-            raise UserError(
-                f"budget.{named[0]} must be in (0, 1], a fraction of the dense network, got {value}"
-            )
+        (name,) = named
+        value = fractions[name]
+        valid = isinstance(value, int | float) and not isinstance(value, bool)
+        if RESOURCES[name].is_removed:
+            valid, what = valid and 0 <= value < 1, "[0, 1), the fraction of filters to remove"
+        else:
+            valid, what = valid and 0 < value <= 1, "(0, 1], a fraction of the dense network"
+        if not valid:
+            raise UserError(f"budget.{name} must be in {what}, got {value}")
+        object.__setattr__(self, "resource", name)
+        object.__setattr__(self, "value", value)
 
     @classmethod
-    def of(cls, budget: Budget | float) -> Budget:
-        """A bare number is a budget of flops."""
-        return budget if isinstance(budget, Budget) else cls(flops=budget)
-
-    @property
-    def resource(self) -> str:
-        """What is limited: flops, parameters, latency or (the number of filters) sparsity."""
-        return next(name for name in RESOURCES if getattr(self, name) is not None)
+    def of(cls, budget: Budget | float, resource: str = "flops") -> Budget:
+        """A bare number is a budget of `resource`."""
+        return budget if isinstance(budget, Budget) else cls(**{resource: budget})
 
     @property
     def fraction(self) -> float:
-        """How much of the dense network may stay, (0, 1]."""
-        value = float(getattr(self, self.resource))
-        return 1.0 - value if self.resource == "sparsity" else value
+        """How much of the dense network may be kept, (0, 1]."""
+        value = float(self.value)
+        return 1.0 - value if RESOURCES[self.resource].is_removed else value
+
+
+def largest(
+    fits: Callable[[float], bool], low: float, high: float, steps: int
+) -> tuple[float, float]:
+    """The largest number that fits, by halving: the last that did, and the least that did not.
+
+    fits: true up to some number between `low` and `high`, false above it.
+    """
+    for _ in range(steps):
+        middle = (low + high) / 2
+        if fits(middle):
+            low = middle
+        else:
+            high = middle
+    return low, high

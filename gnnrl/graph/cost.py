@@ -1,20 +1,20 @@
 """What a network costs, and what it will cost under a plan, without running anything.
 
-`flops` are multiply-accumulates of convolution and linear layers for one image; this is the one
-place where they are defined.
+What flops and parameters are is defined in `gnnrl.graph.cost_model`.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 
 from gnnrl.errors import UserError
-from gnnrl.graph.graph import FIXED, Channels, ComputationalGraph, Parameter
+from gnnrl.graph import cost_model
+from gnnrl.graph.cost_model import AxisCosts, Term
+from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.graph.removal import without
 from gnnrl.graph.unit_mapping import kept_units
 
@@ -28,7 +28,7 @@ class Plan(Protocol):
 
     @property
     def removed_layers(self) -> frozenset[str]:
-        """Layers and units that are replaced by the identity."""
+        """Layers and blocks that are replaced by the identity."""
 
     @property
     def weight_sparsity(self) -> Mapping[str, float]:
@@ -38,11 +38,10 @@ class Plan(Protocol):
 @dataclass(frozen=True)
 class Cost:
     """flops: multiply-accumulates for one image.  parameters: trainable numbers that are not zero
-    by plan.  activations: numbers that the operations write for one image."""
+    by plan."""
 
     flops: int
     parameters: int
-    activations: int = 0
 
 
 def cost(
@@ -60,13 +59,23 @@ def cost(
     if keep is None:
         keep = kept_units(graph, plan.kept)
     whole = cost_of_units(graph, keep)
-    gone = _zeros(graph, keep, plan.weight_sparsity)
-    return replace(whole, parameters=whole.parameters - gone)
+    removed = _zeros(graph, keep, plan.weight_sparsity)
+    return replace(whole, parameters=whole.parameters - removed)
+
+
+def cost_of_units(graph: ComputationalGraph, keep: np.ndarray) -> Cost:
+    """Cost of what is left when the units with `keep` `[num_units]` true are kept."""
+    models = cost_model.flops(graph), cost_model.parameters(graph)
+    return Cost(*(model.of_units(keep) for model in models))
+
+
+def zeros(size: int, sparsity: float) -> int:
+    """How many of `size` weights a sparsity sets to zero: at least one is kept."""
+    return min(round(sparsity * size), size - 1)
 
 
 def _zeros(graph: ComputationalGraph, keep: np.ndarray, sparsity: Mapping[str, float]) -> int:
     """Weights that a plan sets to zero."""
-    length = _Lengths(keep)
     total = 0
     for layer, fraction in sparsity.items():
         if layer not in graph.layers:
@@ -75,66 +84,5 @@ def _zeros(graph: ComputationalGraph, keep: np.ndarray, sparsity: Mapping[str, f
                 "of another network"
             )
         weight = graph.parameters[graph.layers[layer].parameters[0]]
-        total += zeros(kept_size(weight, length), fraction)
+        total += zeros(AxisCosts([Term.of(weight)]).of_units(keep), fraction)
     return total
-
-
-def zeros(size: int, sparsity: float) -> int:
-    """How many of `size` weights a sparsity sets to zero: at least one stays."""
-    return min(round(sparsity * size), size - 1)
-
-
-def cost_of_units(graph: ComputationalGraph, keep: np.ndarray) -> Cost:
-    """Cost of what is left when the units with `keep` `[num_units]` true stay."""
-    length = _Lengths(keep)
-    sizes = {name: kept_size(p, length) for name, p in graph.parameters.items()}
-    return Cost(
-        flops=sum(
-            n.flops
-            + (n.positions * sizes[n.parameters[0]] if n.positions else 0)
-            + sum(each * length(channels) for each, channels in n.products)
-            for n in graph.nodes
-        ),
-        parameters=sum(sizes[name] for name, p in graph.parameters.items() if not p.buffer),
-        activations=sum(_kept_shape(n.shape, n.channels, length) for n in graph.nodes),
-    )
-
-
-class _Lengths:
-    """Lengths of axes after a cut; axes of the same channels are counted once."""
-
-    def __init__(self, keep: np.ndarray) -> None:
-        self._before = np.concatenate([[0], np.cumsum(keep)])
-        self._known: dict[tuple[tuple[int, int, int], ...], int] = {}
-
-    def __call__(self, channels: Channels) -> int:
-        known = self._known.get(channels.runs)
-        if known is None:
-            known = self._known[channels.runs] = kept_length(channels, self._before)
-        return known
-
-
-def kept_size(parameter: Parameter, length: Callable[[Channels], int]) -> int:
-    """Elements of a parameter that stay, when `length` tells how long its axes will be."""
-    shape = list(parameter.shape)
-    for channels in parameter.channels:
-        shape[channels.axis] = length(channels)
-    return math.prod(shape)
-
-
-def kept_length(channels: Channels, before: np.ndarray) -> int:
-    """Length of an axis after the cut; `before[u]`: units below u that stay."""
-    return sum(
-        count * repeat if first == FIXED else repeat * int(before[first + count] - before[first])
-        for first, count, repeat in channels.runs
-    )
-
-
-def _kept_shape(
-    shape: tuple[int, ...], channels: Channels | None, length: Callable[[Channels], int]
-) -> int:
-    if channels is None:
-        return math.prod(shape)
-    axis = channels.axis - 1  # node shapes are given without the batch axis
-    rest = math.prod(shape[:axis]) * math.prod(shape[axis + 1 :])
-    return rest * length(channels)

@@ -67,8 +67,9 @@ class Node:
     """One operation.
 
     name: unique.  layer: dotted module name, empty for the network's own code.  operation: what
-    it does (`conv`, `add`, `relu` …).  inputs: names of the nodes it reads.  shape: of its
-    output for one image, without the batch axis.  attributes: kernel, stride, groups …
+    it does, a name of `gnnrl.graph.operations` (`conv`, `add`, `activation` …) or, where there is
+    no rule for it, its own.  inputs: names of the nodes it reads.  shape: of its output for one
+    image, without the batch axis.  attributes: kernel, stride, groups …
     parameters: names in `state_dict`, the weight first.  positions: how often the weight is
     applied for one image (flops = positions x elements of the weight); 0: it costs nothing.
     filters: the unit of each filter of a layer that makes channels.  flops: multiply-accumulates
@@ -88,6 +89,12 @@ class Node:
     filters: Channels | None = None
     flops: int = 0
     products: tuple[tuple[int, Channels], ...] = ()
+
+    @property
+    def width(self) -> int:
+        """Number of channels; where none is known, the length of the first axis."""
+        axis = 0 if self.channels is None else self.channels.axis - 1  # without the batch axis
+        return self.shape[axis] if self.shape else 1
 
 
 @dataclass(frozen=True)
@@ -136,6 +143,19 @@ class ComputationalGraph:
             if node.channels is not None:
                 found.setdefault(node.channels.runs, node.layer or node.name)
         return found
+
+    @cached_property
+    def places(self) -> Mapping[str, int]:
+        """Place of each operation in `nodes`, by name."""
+        return {node.name: i for i, node in enumerate(self.nodes)}
+
+    @cached_property
+    def sources(self) -> tuple[int, ...]:
+        """For each operation, the place of the first one it reads; its own where it reads none."""
+        return tuple(
+            self.places.get(node.inputs[0], i) if node.inputs else i
+            for i, node in enumerate(self.nodes)
+        )
 
     @property
     def num_units(self) -> int:

@@ -4,7 +4,7 @@ The table is measured once per machine and kept as a file; given the table, late
 like flops, and a budget of latency is deterministic.
 """
 
-# n: operations   P: widths measured on each side of an operation
+# n: operations   P: widths measured on each side of an operation   A: different axes
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from gnnrl.errors import UserError
-from gnnrl.graph.graph import ComputationalGraph
+from gnnrl.graph.cost_model import Axes, full_length
+from gnnrl.graph.graph import ComputationalGraph, Node
+from gnnrl.graph.operations import operation_of
 
 POINTS = 5
 """Widths at which an operation is measured, from one channel to all."""
@@ -75,6 +77,24 @@ class LatencyTable:
         return found
 
 
+class LatencyCosts:
+    """Milliseconds of a graph by the lengths of its axes, a `CostModel`."""
+
+    def __init__(self, graph: ComputationalGraph, table: LatencyTable) -> None:
+        axes = Axes()
+        writes = [axes.number(node.channels) for node in graph.nodes]
+        self.axes = axes.all
+        self._grids = table.grids(graph)
+        self._reads = np.array([writes[i] for i in graph.sources])
+        self._writes = np.array(writes)
+        self._whole = np.array([full_length(axis) for axis in self.axes])
+
+    def of_lengths(self, lengths: np.ndarray) -> float:
+        """Sum over operations, interpolated bilinearly, when the axes have these lengths `[A]`."""
+        part = (lengths - 1) / np.maximum(self._whole - 1, 1)
+        return interpolate(self._grids, part[self._reads], part[self._writes])
+
+
 def interpolate(grids: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> float:
     """Sum over operations of the bilinear value; rows, columns in [0, 1] `[n]`."""
     total = np.zeros(len(grids))
@@ -93,20 +113,13 @@ def width(channels: int, point: int) -> int:
 
 
 def keys(graph: ComputationalGraph) -> list[str]:
-    """What tells operations apart that take different times; empty: takes none."""
-    return [_key(graph, i) for i in range(len(graph.nodes))]
+    """A text for each operation, the same for those that take the same time; empty: none."""
+    pairs = zip(graph.nodes, graph.sources, strict=True)
+    return [_key(node, graph.nodes[source]) for node, source in pairs]
 
 
-def sources(graph: ComputationalGraph) -> list[int]:
-    """Which operation each one reads (its first input; itself where it reads none)."""
-    index = {n.name: i for i, n in enumerate(graph.nodes)}
-    return [index.get(n.inputs[0], i) if n.inputs else i for i, n in enumerate(graph.nodes)]
-
-
-def _key(graph: ComputationalGraph, i: int) -> str:
-    node = graph.nodes[i]
-    if node.operation not in ("conv", "linear", "norm", "activation", "add", "mul", "pool"):
+def _key(node: Node, source: Node) -> str:
+    if operation_of(node).timed is None:
         return ""
-    source = graph.nodes[sources(graph)[i]]
     written = {k: v for k, v in node.attributes.items() if k not in ("type", "num_groups")}
     return json.dumps([node.operation, source.shape, node.shape, written], sort_keys=True)

@@ -15,9 +15,8 @@ from gnnrl.data.splits import Splits
 from gnnrl.graph.cost import Cost, cost
 from gnnrl.graph.extract import extract
 from gnnrl.measurement.latency import median_latency
+from gnnrl.shapes import Shape
 from gnnrl.training.evaluate import accuracy
-
-Shape = tuple[int, int, int]
 
 
 def figures(
@@ -27,7 +26,7 @@ def figures(
     images: Labelled,
     batch_size: int,
     opaque: Iterable[str] = (),
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Return what is known of "dense" and "subnet"; the same networks give the same figures.
 
     Costs are counted on each network's own graph, not on the plan. bytes: of the checkpoint.

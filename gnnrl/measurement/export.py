@@ -13,11 +13,12 @@ import torch
 from torch import nn
 
 from gnnrl.errors import UserError
+from gnnrl.shapes import Shape
 
 TOLERANCE = 1e-4  # largest difference of a logit between PyTorch and onnxruntime
 
 
-def onnx_bytes(network: nn.Module, input_shape: tuple[int, int, int]) -> bytes:
+def onnx_bytes(network: nn.Module, input_shape: Shape) -> bytes:
     """Return the network as ONNX with a free batch size, the same bytes for the same network.
 
     Raises RuntimeError where onnxruntime does not compute what PyTorch does.
@@ -72,6 +73,7 @@ def _exported(network: nn.Module, images: torch.Tensor) -> Any:
             dynamic_shapes=({0: torch.export.Dim("batch")},),
             verbose=False,
         )
+    assert program is not None
     return program.model_proto
 
 

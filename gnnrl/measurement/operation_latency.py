@@ -2,46 +2,35 @@
 
 from __future__ import annotations
 
-import math
-import statistics
-import time
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
-from torch.nn import functional as F
 
 from gnnrl.graph.graph import ComputationalGraph, Node
-from gnnrl.graph.latency import POINTS, LatencyTable, keys, sources, width
+from gnnrl.graph.latency import POINTS, LatencyTable, keys, width
+from gnnrl.graph.operations import operation_of
+from gnnrl.measurement.latency import median_milliseconds
 
 
 def measure(graph: ComputationalGraph, batch_size: int, rounds: int, machine: str) -> LatencyTable:
     """Time every different operation of a graph at `POINTS` x `POINTS` widths.
 
-    The median of `rounds`; widths take turns, so that what else the machine does falls on all.
+    The median of `rounds`; widths take turns, so that other load on the machine affects all alike.
     """
     nodes = {key: i for i, key in enumerate(keys(graph)) if key}
     grids: dict[str, tuple[tuple[float, ...], ...]] = {}
     for key, i in nodes.items():
-        node, (inputs, outputs) = graph.nodes[i], _widths(graph, i)
+        node, source = graph.nodes[i], graph.nodes[graph.sources[i]]
         tied = _tied(node)
         times = np.zeros((POINTS, POINTS))
         points = [(a, b) for a in range(POINTS) for b in range(POINTS) if not tied or a == b]
         runs = {
-            (a, b): _run(graph, i, width(inputs, a), width(outputs, b), batch_size)
+            (a, b): _run(node, source, width(source.width, a), width(node.width, b), batch_size)
             for a, b in points
         }
-        taken: dict[tuple[int, int], list[float]] = {point: [] for point in points}
-        for turn in range(rounds + 1):
-            for point, run in runs.items():
-                start = time.perf_counter()
-                run()
-                if turn:
-                    taken[point].append(1000 * (time.perf_counter() - start))
-        for (a, b), values in taken.items():
-            times[a, b] = statistics.median(values)
+        for point, median in median_milliseconds(runs, rounds, 1, torch.device("cpu")).items():
+            times[point] = median
         if tied:
             times = np.maximum.outer(np.diag(times), np.diag(times))
         times = np.maximum.accumulate(np.maximum.accumulate(times, axis=0), axis=1)
@@ -49,43 +38,20 @@ def measure(graph: ComputationalGraph, batch_size: int, rounds: int, machine: st
     return LatencyTable(grids, batch_size, machine)
 
 
-def _widths(graph: ComputationalGraph, i: int) -> tuple[int, int]:
-    def size(node: Node) -> int:
-        return node.shape[node.channels.axis - 1] if node.channels is not None else node.shape[0]
-
-    return size(graph.nodes[sources(graph)[i]]), size(graph.nodes[i])
-
-
 def _tied(node: Node) -> bool:
-    """Writes as many channels as it reads."""
+    """Whether it writes as many channels as it reads."""
     depthwise = node.operation == "conv" and int(node.attributes.get("groups", 1)) > 1
-    return depthwise or node.operation not in ("conv", "linear")
+    return depthwise or not operation_of(node).mixes_channels
 
 
 def _run(
-    graph: ComputationalGraph, i: int, inputs: int, outputs: int, batch: int
-) -> Callable[[], Any]:
+    node: Node, source: Node, inputs: int, outputs: int, batch_size: int
+) -> Callable[[], object]:
     """An operation of these widths, ready to be timed."""
-    node, source = graph.nodes[i], graph.nodes[sources(graph)[i]]
     shape = list(source.shape)
-    axis = source.channels.axis - 1 if source.channels is not None else 0
-    shape[axis] = inputs
-    x = torch.randn(batch, *shape)
-    if node.operation == "conv":
-        groups = inputs if int(node.attributes.get("groups", 1)) > 1 else 1
-        written = {k: node.attributes[k] for k in ("stride", "padding", "dilation")}
-        kernel = tuple(node.attributes["kernel_size"])
-        layer: nn.Module = nn.Conv2d(
-            inputs, inputs if groups > 1 else outputs, kernel, groups=groups, **written
-        )
-    elif node.operation == "linear":
-        layer = nn.Linear(inputs, outputs)
-    elif node.operation == "norm" and len(shape) == 3:
-        layer = nn.BatchNorm2d(inputs).eval()
-    elif node.operation == "pool" and math.prod(node.shape[1:]) == 1 and len(shape) == 3:
-        layer = nn.AdaptiveAvgPool2d(1)
-    elif node.operation in ("add", "mul"):
-        return torch.inference_mode()(lambda: x + x)
-    else:
-        return torch.inference_mode()(lambda: F.relu(x))
-    return torch.inference_mode()(lambda: layer(x))
+    shape[0 if source.channels is None else source.channels.axis - 1] = inputs
+    x = torch.randn(batch_size, *shape)
+    timed = operation_of(node).timed
+    assert timed is not None
+    run = timed(node, x, outputs)
+    return torch.inference_mode()(lambda: run(x))

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from torch import nn
 
 from gnnrl.errors import UserError
-from gnnrl.networks.shape import Shape
+from gnnrl.shapes import Shape
 
 WIDTHS = (64, 128, 256, 512)
 STRIDES = (2, 1, 2, 1)

@@ -13,8 +13,9 @@ from gnnrl.errors import UserError
 from gnnrl.networks import mobilenet, resnet, shufflenet, vgg
 from gnnrl.networks.basic_cnn import BasicCNN
 from gnnrl.networks.sagemaker import SageMaker5Block
-from gnnrl.networks.shape import Builder, Shape, replace_first_conv
+from gnnrl.networks.shape import Builder, replace_first_conv
 from gnnrl.registry import call, hint, imported, is_own
+from gnnrl.shapes import Shape
 
 TORCHVISION = "torchvision/"
 
@@ -86,7 +87,7 @@ def _torchvision(name: str, num_classes: int, input_shape: Shape) -> nn.Module:
 def _drop_auxiliary_heads(network: nn.Module) -> None:
     """Remove the classifiers which only a special loss would train: the output is one tensor."""
     if getattr(network, "aux_logits", False):
-        network.aux_logits = False
+        network.aux_logits = False  # type: ignore[assignment]
         for child in [child for child, _ in network.named_children() if "aux" in child.lower()]:
             setattr(network, child, None)
 

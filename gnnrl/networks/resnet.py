@@ -8,7 +8,8 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gnnrl.networks.shape import Builder, Shape, conv_bn, replace_first_conv
+from gnnrl.networks.shape import Builder, conv_bn, replace_first_conv
+from gnnrl.shapes import Shape
 
 WIDTHS = (16, 32, 64)
 
@@ -51,6 +52,10 @@ class CifarResNet(nn.Module):
 
     projected: shortcuts by 1x1 convolutions where the width changes (option B), else option A.
     """
+
+    layer1: nn.Sequential
+    layer2: nn.Sequential
+    layer3: nn.Sequential
 
     def __init__(
         self, num_classes: int, input_shape: Shape, depth: int, *, projected: bool

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gnnrl.networks.shape import Shape, initialise
+from gnnrl.networks.shape import initialise
+from gnnrl.shapes import Shape
 
 # (filters, stride, has a projection) of each block. A block without one has no shortcut at all.
 BLOCKS = ((16, 2, True), (32, 2, True), (32, 1, False), (64, 2, True), (64, 1, False))

@@ -7,7 +7,8 @@ from typing import TypeAlias
 
 from torch import nn
 
-Shape: TypeAlias = tuple[int, int, int]  # channels, height, width of one image
+from gnnrl.shapes import Shape
+
 Builder: TypeAlias = Callable[[int, Shape], nn.Module]  # (num_classes, input_shape) -> network
 
 LARGE = 96  # pixels: from here on the stem of the ImageNet networks, below that of CIFAR

@@ -7,7 +7,8 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from gnnrl.networks.shape import Builder, Shape, conv_bn, initialise
+from gnnrl.networks.shape import Builder, conv_bn, initialise
+from gnnrl.shapes import Shape
 
 WIDTHS = (64, 128, 256, 512, 512)
 

@@ -30,6 +30,7 @@ def load_weights(
     network called "torchvision/...", the name of its weights, as DEFAULT or IMAGENET1K_V1. Those of
     GoogLeNet and Inception v3 expect images normalised with mean and std 0.5.
     """
+    state: State
     if re.match(r"https?://", source):
         state = read_weights(_fetched(source, sha256))
     elif name.startswith(TORCHVISION) and re.fullmatch(r"[A-Z][A-Z0-9_]*", source):

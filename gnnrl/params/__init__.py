@@ -1,5 +1,12 @@
 """The parameters of a run, as they stand in params.yaml."""
 
-from gnnrl.params.load import STAGE_SECTIONS, Params, check, load_params
+from gnnrl.params.load import (
+    STAGE_SECTIONS,
+    Params,
+    check,
+    load_params,
+    resolved,
+    without_effect,
+)
 
-__all__ = ["STAGE_SECTIONS", "Params", "check", "load_params"]
+__all__ = ["STAGE_SECTIONS", "Params", "check", "load_params", "resolved", "without_effect"]

@@ -1,4 +1,4 @@
-"""What each section of params.yaml holds: types and ranges, no values."""
+"""The section `search` of params.yaml."""
 
 from __future__ import annotations
 
@@ -6,20 +6,16 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
-from gnnrl.params.agents import (
-    A3C,
-    DDPG,
-    PPO,
-    Annealing,
-    Evolution,
-    Gnn,
-    PlackettLuce,
-    Reinforce,
-    Sensitivity,
-    ShortTraining,
-    Swaps,
-)
-from gnnrl.params.suits import (
+from gnnrl.agents.a3c import A3CSettings
+from gnnrl.agents.annealing import AnnealingSettings
+from gnnrl.agents.annealing_subset import SwapSettings
+from gnnrl.agents.ddpg import DDPGSettings
+from gnnrl.agents.evolution import EvolutionSettings
+from gnnrl.agents.ppo import PPOSettings
+from gnnrl.agents.reinforce import ReinforceSettings
+from gnnrl.agents.reinforce_subset import PlackettLuceSettings
+from gnnrl.agents.sensitivity import SensitivitySettings
+from gnnrl.params.compatibility import (
     RANKINGS,
     refuse_constraint,
     refuse_misfits,
@@ -28,71 +24,101 @@ from gnnrl.params.suits import (
     refuse_trainings,
     settings_of,
 )
-from gnnrl.params.training import Distillation, Recipe, Rescore, Students
-from gnnrl.params.workers import Ray
+from gnnrl.pruning.bottleneck import BottleneckSettings
+from gnnrl.rl.gnn import GnnSettings
 from gnnrl.settings import (
     Count,
     CountOrNone,
     Encoder,
-    Float,
+    NotNegative,
     Positive,
     Probability,
     RewardKind,
-    Section,
     Seed,
+    Settings,
     Share,
     Space,
     Sparsity,
     Weights,
 )
+from gnnrl.training.recipe import DistillationSettings, TrainingRecipe
 
 
-class Data(Section):
-    """Which images, and which of them score the search."""
+class ShortTraining(Settings):
+    """How long a subnet is trained before it is scored; `epochs` may be a part of one."""
 
-    name: str
-    root: str | None
-    reward_images: Count
-    reward_from: Literal["train", "test"]
-    seed: Seed
-    augmentation: str | None
-    mean: tuple[Float, ...] | None
-    std: tuple[Positive, ...] | None
-
-
-class Network(Section):
-    """The network that is compressed, and its images: channels, height, width."""
-
-    name: str
-    input_shape: tuple[Count, Count, Count]
+    epochs: Positive = 1.0
+    """Over the training images; less than one is that part of them."""
+    batch_size: Count = 64
+    """Images of a step."""
+    learning_rate: Positive = 0.05
+    """Constant."""
+    momentum: Probability = 0.9
+    """Of the gradient."""
+    weight_decay: NotNegative = 5e-4
+    """Of all weights."""
 
 
-class Pretrain(Section):
-    """Where the dense network's weights come from."""
+class Students(Settings):
+    """Subnets are trained before they are scored; the fields are explained in `Schooling`."""
 
-    seed: Seed
-    weights: str | None
-    sha256: str | None
-    snapshots: tuple[CountOrNone, ...]
-    recipe: Recipe
-
-
-class Extract(Section):
-    """How the network is read."""
-
-    protect: tuple[str, ...]
+    recipe: TrainingRecipe = TrainingRecipe()
+    """The training schedule of every student."""
+    distillation: DistillationSettings = DistillationSettings(alpha=0.9)
+    """What the dense network teaches them."""
+    ease_in: CountOrNone = 15
+    """Updates until being over the budget is punished in full (n2n_constrained)."""
+    keep: CountOrNone = 5
+    """How many of the best students are kept as checkpoints."""
 
 
-class Budget(Section):
-    """What the subnet may cost, as a fraction of the dense network, in one of three ways.
+class Rescore(Settings):
+    """A second evaluation of the best plans of a search: how many, on how many training images."""
 
-    sparsity: or the fraction of filters that go (space filters).
-    """
+    plans: Count
+    """How many of the best plans are scored again."""
+    images: Count
+    """On how many training images."""
 
-    flops: Share | None
-    parameters: Share | None
-    latency: Share | None
+
+class Ray(Settings):
+    """Workers on Ray; the fields are explained in `gnnrl/search/parallel/workers.py`."""
+
+    workers: Count = 2
+    """Processes, each with a copy of network, images and agent."""
+    cpus: Positive = 1.0
+    """Of each worker, as Ray counts them."""
+    gpus: NotNegative = 0.0
+    """Of each worker; fractions share a GPU."""
+    timeout_s: Positive = 3600.0
+    """Seconds that one evaluation may take."""
+
+
+AGENTS: dict[str, type[Settings]] = {
+    "a3c": A3CSettings,
+    "ppo": PPOSettings,
+    "ddpg": DDPGSettings,
+    "reinforce": ReinforceSettings,
+    "annealing": AnnealingSettings,
+    "plackett_luce": PlackettLuceSettings,
+    "swaps": SwapSettings,
+    "evolution": EvolutionSettings,
+    "sensitivity": SensitivitySettings,
+}
+"""The settings of agents, by the key that they stand under."""
+
+
+class Budget(Settings):
+    """What the subnet may cost, as a fraction of the dense network: exactly one is not null."""
+
+    flops: Share | None = None
+    """Multiply-accumulates."""
+    parameters: Share | None = None
+    """Weights and biases."""
+    latency: Share | None = None
+    """Measured milliseconds; needs search.latency_table."""
     sparsity: Sparsity | None = None
+    """Instead, the fraction of filters that is removed (space filters)."""
 
     @model_validator(mode="after")
     def _one(self) -> Budget:
@@ -105,18 +131,27 @@ class Budget(Section):
         return self
 
 
-class Reward(Section):
+class Reward(Settings):
     """How a plan is scored on the reward images."""
 
-    kind: RewardKind
-    statistics: Literal["matched", "batch", "images", "kept"]
-    statistics_images: CountOrNone = 0  # absent: all of them
-    recalibration_images: Count
-    compensation: Literal["none", "gram"]
-    precision: Literal["float32", "bfloat16"]
-    batch_size: Count
-    race: CountOrNone
+    kind: RewardKind = "loss"
+    """accuracy; minus loss, divergence from the dense network, jensen_shannon; n2n."""
+    statistics: Literal["matched", "batch", "images", "kept"] = "matched"
+    """Of batch norm: matched (to the dense network's), batch, kept; images: of training images."""
+    statistics_images: CountOrNone = 0
+    """Reward images that give matched or batch statistics for all, faster with 100; 0: all."""
+    recalibration_images: Count = 256
+    """For `images`: measured on so many training images."""
+    compensation: Literal["none", "gram"] = "none"
+    """none; gram: layers make up for inputs that they lost."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """What the subnet computes in; bfloat16 ranks plans alike and is faster where supported."""
+    batch_size: Count = 512
+    """Images that pass the subnet at once."""
+    race: CountOrNone = 0
+    """Images on which losers of a batch are recognised and stopped; 0: none are."""
     training: ShortTraining | None = None
+    """Train subnets before they are scored; absent: they are not."""
 
     @model_validator(mode="after")
     def _statistics_can_be_measured(self) -> Reward:
@@ -124,53 +159,78 @@ class Reward(Section):
         return self
 
 
-class Bottleneck(Section):
-    """How long the gates of the importance and prior `bottleneck` are trained."""
-
-    batches: Count
-    batch_size: Count
-    learning_rate: Positive
-
-
-class Search(Section):
+class Search(Settings):
     """What is searched for, by whom, at what cost.
 
     The settings of an agent stand under its name; those of agents that are not used may be absent.
     """
 
-    seed: Seed
-    space: Space
-    agent: str
-    agent_from: str | None
-    encoder: Encoder
-    budget: Budget
-    evaluations: Count
-    batch: Count
-    max_steps: Count
-    importance: str
-    prior: Literal["none", "reconstruction", "bottleneck"]
-    calibration_images: Count
-    latency_table: str | None
-    weights: Weights
-    min_channels: Count
-    multiple: Count
-    min_fraction: Probability | None = None  # of its filters that every layer keeps (filters)
-    reward: Reward
-    gnn: Gnn
-    a3c: A3C | None = None
-    ppo: PPO | None = None
-    ddpg: DDPG | None = None
-    reinforce: Reinforce | None = None
-    annealing: Annealing | None = None
-    plackett_luce: PlackettLuce | None = None  # reinforce in the space filters
-    swaps: Swaps | None = None  # annealing in the space filters
-    evolution: Evolution | None = None
-    sensitivity: Sensitivity | None = None
-    bottleneck: Bottleneck | None = None
-    rescore: Rescore | None = None  # absent: the plan with the best reward is taken
-    students: Students | None = None  # absent: plans are scored without training
-    ray: Ray | None = None  # absent: this process evaluates
-    own: dict[str, Any] | None = None  # of an agent named package.module:function
+    seed: Seed = 0
+    """Of the search."""
+    space: Space = "channels"
+    """channels, weights, layers, filters."""
+    agent: str = "ppo"
+    """ppo, ddpg, reinforce, a3c, annealing, evolution, sensitivity, random ..."""
+    agent_from: str | None = None
+    """The agent.pt of another search, on any network, to start with."""
+    encoder: Encoder = "multi_stage"
+    """Of ppo, ddpg, reinforce and a3c: plain, multi_stage."""
+    budget: Budget = Budget(flops=0.5)
+    """Fraction of the dense network's cost."""
+    evaluations: Count = 96
+    """What may be spent; 1 is 500 images passed through the network."""
+    batch: Count = 8
+    """Plans between two updates of the agent."""
+    max_steps: Count = 1
+    """1: a plan in one go; more: the network is pruned step by step."""
+    importance: str = "l1"
+    """l1, l2, batch_norm, fpgm, reconstruction, bottleneck, ...: docs/concepts.md."""
+    prior: Literal["none", "reconstruction", "bottleneck"] = "none"
+    """none; actions depart from an allocation: reconstruction, bottleneck."""
+    calibration_images: Count = 1024
+    """Unlabelled training images for importance, prior, compensation."""
+    latency_table: str | None = None
+    """A file of `python -m stages.latency`, for a budget of latency."""
+    weights: Weights = "final"
+    """Weights that are searched: initial, final or the epoch of a snapshot."""
+    min_channels: Count = 1
+    """That every group keeps."""
+    multiple: Count = 1
+    """Widths are rounded to multiples of it."""
+    min_fraction: Probability | None = None
+    """Of its filters, that every layer keeps (space filters)."""
+    reward: Reward = Reward()
+    """How a plan is scored."""
+    gnn: GnnSettings = GnnSettings()
+    """The encoder of agents that have one."""
+    a3c: A3CSettings | None = None
+    """Asynchronous advantage actor-critic."""
+    ppo: PPOSettings | None = None
+    """Proximal policy optimisation."""
+    ddpg: DDPGSettings | None = None
+    """Deep deterministic policy gradient."""
+    reinforce: ReinforceSettings | None = None
+    """Policy gradient with a leave-one-out baseline."""
+    annealing: AnnealingSettings | None = None
+    """Simulated annealing."""
+    plackett_luce: PlackettLuceSettings | None = None
+    """Reinforce in the space filters."""
+    swaps: SwapSettings | None = None
+    """Annealing in the space filters."""
+    evolution: EvolutionSettings | None = None
+    """CMA-ES."""
+    sensitivity: SensitivitySettings | None = None
+    """Each decision alone first, then what is near."""
+    bottleneck: BottleneckSettings = BottleneckSettings()
+    """How long gates are trained (importance and prior bottleneck)."""
+    rescore: Rescore | None = None
+    """The best plans are scored again on other images; absent: the best reward decides."""
+    students: Students | None = None
+    """Subnets are trained with a teacher before they are scored; absent: they are not."""
+    ray: Ray | None = None
+    """Workers; absent: this process evaluates."""
+    own: dict[str, Any] | None = None
+    """Settings of an agent named package.module:function."""
 
     @model_validator(mode="after")
     def _agent_suits_the_space(self) -> Search:
@@ -179,16 +239,6 @@ class Search(Section):
         short = self.reward.training is not None
         refuse_trainings(short, self.students is not None, self.reward.race)
         refuse_constraint(self.reward.kind, self.students is not None)
-        return self
-
-    @model_validator(mode="after")
-    def _has_its_agent(self) -> Search:
-        optional = {name for name, field in Search.model_fields.items() if not field.is_required()}
-        name = self.agent_section
-        if name in optional and getattr(self, name) is None:
-            raise ValueError(f"has no settings of its agent {self.agent}: add 'search.{name}'")
-        if "bottleneck" in (self.importance, self.prior) and self.bottleneck is None:
-            raise ValueError("has no settings of its gates: add 'search.bottleneck'")
         return self
 
     @property
@@ -221,49 +271,36 @@ class Search(Section):
             "max_steps": self.max_steps,
             "min_channels": self.min_channels,
             "multiple": self.multiple,
-            "gates": None if self.bottleneck is None else dict(self.bottleneck),
+            "gates": dict(self.bottleneck),
             **({} if self.min_fraction is None else {"min_fraction": self.min_fraction}),
             "training": None if self.reward.training is None else dict(self.reward.training),
             "students": None if self.students is None else self.students.model_dump(),
             "view": "plain" if self.encoder == "plain" else "hierarchical",
         }
 
+    def agent_settings(self) -> dict[str, Any]:
+        """Return the settings of the chosen agent, complete."""
+        if ":" in self.agent:
+            return dict(self.own or {})
+        name = self.agent_section
+        given = getattr(self, name, None)
+        return dict(AGENTS[name]() if given is None and name in AGENTS else given or {})
+
     def agent_parameters(self) -> dict[str, Any]:
         """Return the flat settings of the chosen agent, its encoder's included if it has one."""
+        encoded = self.agent in ("a3c", "ppo", "ddpg", "reinforce")
+        encoder = {"encoder": self.encoder, **dict(self.gnn)} if encoded else {}
+        return self.agent_settings() | encoder
+
+    @property
+    def without_effect(self) -> list[str]:
+        """The keys of settings that are given for agents that are not chosen."""
+        chosen = "own" if ":" in self.agent else self.agent_section
+        given = [name for name in (*AGENTS, "own") if getattr(self, name) is not None]
+        return [name for name in given if name != chosen]
+
+    def resolved(self) -> dict[str, Any]:
+        """Return everything that the result depends on, the chosen agent's defaults included."""
+        values = self.model_dump(mode="json", exclude={*AGENTS, "own", "ray"})
         name = "own" if ":" in self.agent else self.agent_section
-        settings = dict(getattr(self, name, None) or {})
-        if self.agent in ("a3c", "ppo", "ddpg", "reinforce"):
-            settings |= {"encoder": self.encoder, **dict(self.gnn)}
-        return settings
-
-
-class Prune(Section):
-    """What the plan is applied to."""
-
-    weights: Weights
-    recalibration_images: CountOrNone
-    compensation: Literal["none", "sequential"]
-    calibration_images: Count
-
-
-class Train(Section):
-    """How the subnet is trained."""
-
-    seed: Seed
-    recipe: Recipe
-    distillation: Distillation
-
-
-class Evaluate(Section):
-    """How dense network and subnet are compared."""
-
-    batch_size: Count
-    latency_batches: tuple[Count, ...]
-    latency_rounds: Count
-
-
-class Report(Section):
-    """What the page is called and how fine its pictures are."""
-
-    title: str
-    dpi: Count
+        return values | ({name: settings} if (settings := self.agent_settings()) else {})

@@ -1,8 +1,8 @@
-"""Which channels can go, found by gradients through gates: in the manner of AutoBot.
+"""Which channels can be removed, found by gradients through gates: in the manner of AutoBot.
 
 Castells & Yeom (2021) put a trainable gate on every channel and minimise the loss while the flops
-are pulled onto a budget.  Here a gate is the chance that a channel passes, drawn anew for every
-image: a channel that goes is then seen to be gone, not to be small, which batch norm would undo.
+are pulled onto a budget.  Here a gate is the probability that a channel passes, drawn anew for
+every image: a channel is then either present or absent, never small, which batch norm would undo.
 """
 
 # n: images   U: units   G: groups   K: classes
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from gnnrl.errors import UserError
+from gnnrl.graph.budget import largest
 from gnnrl.graph.extract import Analysis
 from gnnrl.graph.rules.base import tensors_read
 from gnnrl.graph.rules.flow import Layout
@@ -24,6 +24,7 @@ from gnnrl.pruning.batch_norm import batch_statistics
 from gnnrl.pruning.compensation.stepper import out_of_place
 from gnnrl.pruning.expected_cost import ExpectedCost
 from gnnrl.pruning.importance import Importance
+from gnnrl.settings import Count, Positive, Settings
 
 OPEN = 4.0
 """Logit of the gates at the start: nearly all passes."""
@@ -36,25 +37,20 @@ TEMPERATURE = 0.5
 """How far draws are from zero and one; the smaller, the nearer."""
 
 
-@dataclass(frozen=True)
-class BottleneckSettings:
-    """How long the gates are trained."""
+class BottleneckSettings(Settings):
+    """How long the gates are trained, for the importance and the prior `bottleneck`."""
 
-    batches: int = 100
-    batch_size: int = 64
-    learning_rate: float = 0.2  # of the gates' logits, by Adam
-
-    def __post_init__(self) -> None:
-        if min(self.batches, self.batch_size) < 1 or self.learning_rate <= 0:
-            raise UserError(
-                f"batches {self.batches}, batch_size {self.batch_size}, learning_rate "
-                f"{self.learning_rate}: expected at least one batch of one image and a rate above 0"
-            )
+    batches: Count = 100
+    """Steps of training; 100 batches of 64 cost 40 evaluations."""
+    batch_size: Count = 64
+    """Images of a batch."""
+    learning_rate: Positive = 0.2
+    """Of the gates' logits, by Adam."""
 
 
 @dataclass(frozen=True)
 class Bottleneck:
-    """What the gates say.
+    """The result of training the gates.
 
     importance: their logits.  keep_ratios: group name → mean gate; their expected cost is the
     budget.  forward_images: what it cost; a backward pass counts as two forward passes."""
@@ -94,8 +90,9 @@ def bottleneck(
 ) -> Bottleneck:
     """Train the gates on images `[n, C, H, W]`, without labels, for a budget.
 
-    The loss is the divergence from the dense network's answers.  fraction: of the dense cost.
-    Costs a forward and a backward pass over the batches, and a look of the dense network.
+    The loss is the divergence from the dense network's logits.  fraction: of the dense cost.
+    Costs a forward and a backward pass over the batches, and one forward pass of the dense network
+    over all images.
     """
     settings = settings or BottleneckSettings()
     dense = _answers(analysis.traced, images, settings.batch_size)
@@ -163,7 +160,7 @@ def _drawn(stays: Tensor, images: int, generator: torch.Generator) -> Tensor:
 
 
 def _divergence(answer: Tensor, dense: Tensor) -> Tensor:
-    """Mean Kullback-Leibler divergence from the dense network's answers, `[n, K]` both."""
+    """Mean Kullback-Leibler divergence from the dense network's logits, `[n, K]` both."""
     log_p, log_q = F.log_softmax(answer.float(), 1), F.log_softmax(dense.float(), 1)
     return F.kl_div(log_p, log_q, log_target=True, reduction="batchmean")
 
@@ -178,20 +175,14 @@ def _toward_the_budget(logits: Tensor, expected: ExpectedCost) -> None:
 
 def _shift(logits: Tensor, expected: ExpectedCost, target: float) -> float:
     """What to add to all logits so that the expected cost is the target."""
-    low, high = -30.0, 30.0
-    for _ in range(40):
-        middle = (low + high) / 2
-        if float(expected((logits + middle).sigmoid())) <= target:
-            low = middle
-        else:
-            high = middle
-    return low
+
+    def fits(shift: float) -> bool:
+        return float(expected((logits + shift).sigmoid())) <= target
+
+    return largest(fits, -30.0, 30.0, steps=40)[0]
 
 
 def _read_off(analysis: Analysis, logits: Tensor, forward_images: int) -> Bottleneck:
-    groups = {g.name: logits[g.start : g.start + g.size] for g in analysis.graph.groups}
-    return Bottleneck(
-        Importance(groups),
-        {name: float(part.sigmoid().mean()) for name, part in groups.items()},
-        forward_images,
-    )
+    importance = Importance.of_units(analysis.graph, logits)
+    keep_ratios = {name: float(part.sigmoid().mean()) for name, part in importance.items()}
+    return Bottleneck(importance, keep_ratios, forward_images)

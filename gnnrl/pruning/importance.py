@@ -1,21 +1,23 @@
 """Importance: one score for each channel of each group, higher = keep.
 
 A criterion scores the filters of a layer; a channel's score is the sum over the layers of its
-group (every filter that goes when the channel goes).
+group (every filter that is removed with the channel).
 """
+
+# U: units   O: filters of a layer   I: weights of one filter
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from gnnrl.errors import UserError
 from gnnrl.graph.graph import ComputationalGraph, Node
 from gnnrl.graph.tracing.fx_utils import attribute
+from gnnrl.pruning.orthogonality import rise_without_each_row
 from gnnrl.registry import named
 
 Criterion = Callable[[nn.Module, ComputationalGraph], "Importance"]
@@ -43,15 +45,41 @@ class Importance(Mapping[str, Tensor]):
     def __len__(self) -> int:
         return len(self.scores)
 
+    @classmethod
+    def of_units(cls, graph: ComputationalGraph, scores: Tensor) -> Importance:
+        """From one score for each unit `[U]`."""
+        return cls({g.name: scores[g.start : g.start + g.size] for g in graph.groups})
+
+
+def over_layers(
+    graph: ComputationalGraph,
+    score: Callable[[Node], Tensor],
+    *,
+    mean: bool = False,
+    dtype: torch.dtype = torch.float32,
+) -> Importance:
+    """Sum, or mean, of the scores of all filters that are removed with a unit.
+
+    score: gives a score for each filter of a layer `[O]`.  dtype: of the sums.
+    """
+    total, count = torch.zeros(2, graph.num_units, dtype=dtype)
+    for node in graph.layers.values():
+        units = torch.from_numpy(node.filters.units)
+        free = units >= 0
+        if free.any():
+            total.index_add_(0, units[free], score(node).to(dtype)[free])
+            count.index_add_(0, units[free], torch.ones(int(free.sum()), dtype=dtype))
+    return Importance.of_units(graph, total / count.clamp(min=1) if mean else total)
+
 
 def l1(network: nn.Module, graph: ComputationalGraph) -> Importance:
     """Sum of absolute weights of a filter (Li et al. 2017, section 3.1)."""
-    return _sum(graph, lambda node: filters(network, node).abs().sum(1))
+    return over_layers(graph, lambda node: filters(network, node).abs().sum(1))
 
 
 def l2(network: nn.Module, graph: ComputationalGraph) -> Importance:
     """Euclidean norm of a filter."""
-    return _sum(graph, lambda node: filters(network, node).norm(dim=1))
+    return over_layers(graph, lambda node: filters(network, node).norm(dim=1))
 
 
 def l1_normalised(network: nn.Module, graph: ComputationalGraph) -> Importance:
@@ -61,7 +89,7 @@ def l1_normalised(network: nn.Module, graph: ComputationalGraph) -> Importance:
         norms = filters(network, node).abs().sum(1)
         return norms / norms.mean().clamp(min=1e-12)
 
-    return _sum(graph, score)
+    return over_layers(graph, score)
 
 
 def fpgm(network: nn.Module, graph: ComputationalGraph) -> Importance:
@@ -72,7 +100,7 @@ def fpgm(network: nn.Module, graph: ComputationalGraph) -> Importance:
         rows = filters(network, node)
         return torch.cdist(rows, rows).sum(1)
 
-    return _sum(graph, score)
+    return over_layers(graph, score)
 
 
 def batch_norm(network: nn.Module, graph: ComputationalGraph) -> Importance:
@@ -92,31 +120,21 @@ def batch_norm(network: nn.Module, graph: ComputationalGraph) -> Importance:
                 seen[units[free]] = True
     rest = l1_normalised(network, graph)
     fallback = torch.cat([rest[g.name] for g in graph.groups]) if graph.groups else total
-    return _split(graph, torch.where(seen, total, fallback))
+    return Importance.of_units(graph, torch.where(seen, total, fallback))
 
 
 def random(network: nn.Module, graph: ComputationalGraph, seed: int = 0) -> Importance:
     """Scores drawn uniformly: the control that every criterion has to beat."""
     generator = torch.Generator().manual_seed(seed)
-    return _split(graph, torch.rand(graph.num_units, generator=generator))
+    return Importance.of_units(graph, torch.rand(graph.num_units, generator=generator))
 
 
-def taylor(
-    network: nn.Module, graph: ComputationalGraph, loss: Callable[[nn.Module], Tensor]
-) -> Importance:
-    """Squared first-order change of the loss when a filter goes (Molchanov et al. 2019, Eq. 8).
+def orthogonality(network: nn.Module, graph: ComputationalGraph) -> Importance:
+    """How much worse the layer's orthogonality score becomes without the filter.
 
-    loss: the network's loss on some images.  Costs one forward and one backward pass.
+    The score is that of the thesis (`gnnrl.pruning.orthogonality`), after Lee et al. 2020.
     """
-    names = [node.parameters[0] for node in graph.layers.values()]
-    tensors = [attribute(network, name) for name in names]
-    with torch.enable_grad():
-        gradients = torch.autograd.grad(loss(network), tensors, allow_unused=True)
-    products = {
-        name: (t * g).detach() if g is not None else torch.zeros_like(t)
-        for name, t, g in zip(names, tensors, gradients, strict=True)
-    }
-    return _sum(graph, lambda node: rows(products[node.parameters[0]], node).sum(1).square())
+    return over_layers(graph, lambda node: rise_without_each_row(filters(network, node)))
 
 
 CRITERIA: Mapping[str, Criterion] = {
@@ -126,6 +144,7 @@ CRITERIA: Mapping[str, Criterion] = {
     "batch_norm": batch_norm,
     "fpgm": fpgm,
     "random": random,
+    "orthogonality": orthogonality,
 }
 
 
@@ -151,18 +170,3 @@ def rows(weight: Tensor, node: Node) -> Tensor:
         split = weight.reshape(groups, weight.shape[0] // groups, weight.shape[1], -1)
         return split.permute(0, 2, 1, 3).reshape(groups * weight.shape[1], -1)
     return weight.flatten(1)
-
-
-def _sum(graph: ComputationalGraph, score: Callable[[Node], Tensor]) -> Importance:
-    """Sum over the layers of each group."""
-    total = torch.zeros(graph.num_units)
-    for node in graph.layers.values():
-        units = torch.from_numpy(np.asarray(node.filters.units))
-        free = units >= 0
-        if free.any():
-            total.index_add_(0, units[free], score(node)[free])
-    return _split(graph, total)
-
-
-def _split(graph: ComputationalGraph, units: Tensor) -> Importance:
-    return Importance({g.name: units[g.start : g.start + g.size] for g in graph.groups})

@@ -1,58 +1,56 @@
-"""How far the rows or columns of a masked layer are from orthogonal, and bringing them nearer.
+"""How far a layer's weights are from orthonormal, with or without some of its filters.
 
-A layer passes signals on undiminished when its weights are orthonormal; pruning takes that away
-(Lee et al. 2020, arXiv:1906.06307, section 4: approximate dynamical isometry).
+A layer preserves the norm of signals when its weights are orthonormal; pruning destroys that
+(Lee et al. 2020, arXiv:1906.06307, section 4: approximate dynamical isometry).  The importance
+`orthogonality` ranks filters by what the score loses with each of them.
 """
 
 # O: filters   I: weights of one filter   W: weight [O, ...] read as [O, I]
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gnnrl.errors import UserError
-from gnnrl.graph.graph import ComputationalGraph
-from gnnrl.graph.tracing.fx_utils import attribute
 
 
 def orthogonality_score(weight: Tensor, mask: Tensor | None = None) -> float:
     """Mean squared entry of (W * M)^T (W * M) - 1, [I, I]; 0 where the columns are orthonormal.
 
-    weight [O, ...], mask of the same shape or one that spreads to it (True or 1: stays).  Lower is
-    better.  (The score of the thesis, part B2.4.)
+    weight [O, ...], mask of the same shape or one that expands to it (True or 1: kept).  Lower is
+    better (the score of the early-compression thesis).
     """
     return float(_score(_masked(weight, mask)))
 
 
-def network_orthogonality(
-    network: nn.Module, graph: ComputationalGraph, masks: Mapping[str, Tensor] | None = None
-) -> dict[str, float]:
-    """The score of every layer that makes channels, by name; masks by layer."""
-    masks = masks or {}
-    return {
-        name: orthogonality_score(attribute(network, node.parameters[0]), masks.get(name))
-        for name, node in graph.layers.items()
-    }
+def rise_without_each_row(matrix: Tensor) -> Tensor:
+    """How much the score of a matrix [O, I] rises when one row is set to zero, for each row [O].
+
+    By |G - w w^T - 1|^2 - |G - 1|^2 = |w|^4 + 2 |w|^2 - 2 w^T G w, with G = W^T W and row w.
+    """
+    matrix = matrix.double()
+    products = matrix @ matrix.T
+    norms = products.diagonal()
+    rise = norms.square() + 2 * norms - 2 * products.square().sum(1)
+    return rise / matrix.shape[1] ** 2
 
 
 def orthogonality_repair(
     weight: Tensor, mask: Tensor | None = None, *, steps: int = 200, rate: float = 0.1
 ) -> Tensor:
-    """The weight after gradient descent on its score; what is masked is zero and stays so.
+    """Return the weight after gradient descent on its score; masked entries remain zero.
 
-    A step that does not lower the score is taken back and made half as long, so that the result is
-    never worse than what was given.  rate: of the first step, in units of the weights' own scale.
+    A step that does not lower the score is undone and halved, so that the result is never worse
+    than the weight given.  rate: of the first step, relative to the norm of the weights.
     """
     if steps < 0 or rate <= 0:
         raise UserError(f"steps {steps}, rate {rate}: expected at least 0 steps and a rate above 0")
     matrix = _masked(weight, mask)
-    stays = _spread(mask, weight).flatten(1)
+    kept = _spread(mask, weight).flatten(1)
     score = _score(matrix)
     for _ in range(steps):
-        gradient = _gradient(matrix) * stays
+        gradient = _gradient(matrix) * kept
         size = float(gradient.norm())
         if size == 0.0:
             break

@@ -1,7 +1,7 @@
-"""Criteria of pruning before training: which filters matter, by weights and first gradients.
+"""Criteria that need more than the weights: labelled images, or the initial network.
 
-Each scores the weights of a layer and sums them over a filter, then over the filters that go
-together; higher = keep.  They are ranked over the whole network.
+Each scores the weights of a layer and sums them over a filter, then over the filters that are
+removed together; higher = keep.  All but `taylor` are ranked over the whole network.
 """
 
 # N: images   U: units
@@ -9,10 +9,9 @@ together; higher = keep.  They are ranked over the whole network.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -22,11 +21,11 @@ from gnnrl.errors import UserError
 from gnnrl.graph.graph import ComputationalGraph, Node
 from gnnrl.graph.tracing.fx_utils import attribute
 from gnnrl.pruning.batch_norm import batch_statistics
-from gnnrl.pruning.importance import Importance, filters, rows
+from gnnrl.pruning.importance import Importance, filters, over_layers, rows
 
 Examples = Callable[[], tuple[Tensor, Tensor]]
 
-CRITERIA = ("magnitude", "magnitude_sign", "snip", "grasp", "synflow")
+CRITERIA = ("magnitude", "magnitude_sign", "snip", "grasp", "synflow", "taylor")
 TEMPERATURE = 200.0  # of the logits (Wang et al. 2020, GraSP, published code)
 ROUNDS = 100  # of SynFlow (Tanaka et al. 2020, section 6)
 
@@ -48,8 +47,8 @@ def score(
 ) -> Scored:
     """By name, a member of CRITERIA.
 
-    examples: gives labelled training images, for snip and grasp.  initial: the network before it
-    was trained, for magnitude_sign.
+    examples: gives labelled training images, for snip, grasp and taylor.  initial: the network
+    before it was trained, for magnitude_sign.
     """
     if criterion == "magnitude":
         return Scored(magnitude(network, graph))
@@ -65,6 +64,8 @@ def score(
     images, labels = examples()
     if criterion == "snip":
         return Scored(snip(network, graph, images, labels), 3 * len(images))
+    if criterion == "taylor":
+        return Scored(taylor(network, graph, images, labels), 3 * len(images))
     return Scored(grasp(network, graph, images, labels), 9 * len(images))
 
 
@@ -91,12 +92,16 @@ def snip(
     network: nn.Module, graph: ComputationalGraph, images: Tensor, labels: Tensor
 ) -> Importance:
     """Sensitivity of the loss to each weight's presence, |w dL/dw| (Lee et al. 2019, Eq. 5)."""
-    names, weights = _weights(network, graph)
-    with torch.enable_grad(), _as_trained(network):
-        loss = F.cross_entropy(network(images), labels)
-        gradients = torch.autograd.grad(loss, weights)
-    products = [(w * g).detach().abs() for w, g in zip(weights, gradients, strict=True)]
-    return _sum(graph, dict(zip(names, products, strict=True)))
+    products = _times_gradient(network, graph, images, labels)
+    return _sum(graph, {name: product.abs() for name, product in products.items()})
+
+
+def taylor(
+    network: nn.Module, graph: ComputationalGraph, images: Tensor, labels: Tensor
+) -> Importance:
+    """Squared first-order change of the loss without a filter (Molchanov et al. 2019, Eq. 8)."""
+    products = _times_gradient(network, graph, images, labels)
+    return over_layers(graph, lambda node: _row_sums(products, node).square(), dtype=torch.float64)
 
 
 def grasp(
@@ -110,16 +115,15 @@ def grasp(
         flow = sum((g * g.detach()).sum() for g in gradients)
         assert isinstance(flow, Tensor)
         curved = torch.autograd.grad(flow, weights)
-    products = [(w * h).detach() for w, h in zip(weights, curved, strict=True)]
-    return _sum(graph, dict(zip(names, products, strict=True)))
+    return _sum(graph, _products(names, weights, curved))
 
 
 def synflow(network: nn.Module, graph: ComputationalGraph, rounds: int = ROUNDS) -> Importance:
-    """When a filter goes as SynFlow prunes down to one, in `rounds` (Tanaka et al. 2020, Alg. 1).
+    """When SynFlow removes a filter as it prunes to one in `rounds` (Tanaka et al. 2020, Alg. 1).
 
-    The synaptic flow of a weight is w dR/dw of R, the sum of what the network makes of an image of
-    ones when all weights are positive and nothing is added; no data are looked at.  A filter's
-    score is the round in which it goes, and within a round its share of the flow.
+    The synaptic flow of a weight is w dR/dw of R, the sum of the network's outputs for an image of
+    ones when all weights are positive and nothing is added; no data are used.  A filter's score is
+    the round in which it is removed, and within a round its share of the flow.
     """
     flow = _positive(network)
     units, left = graph.num_units, torch.ones(graph.num_units, dtype=torch.bool)
@@ -130,18 +134,18 @@ def synflow(network: nn.Module, graph: ComputationalGraph, rounds: int = ROUNDS)
         share = flowing / flowing[left].max().clamp(min=1e-300)
         total[left] = done + share[left].clamp(0.0, 1.0) * 0.999
         keep = max(1, round(units ** (1.0 - done / rounds)))
-        going = share.masked_fill(~left, torch.inf).argsort(stable=True)[: int(left.sum()) - keep]
-        left[going] = False
-        _silence(flow, graph, going)
-    return _split(graph, total)
+        smallest = share.masked_fill(~left, torch.inf).argsort(stable=True)
+        removed = smallest[: int(left.sum()) - keep]
+        left[removed] = False
+        _silence(flow, graph, removed)
+    return Importance.of_units(graph, total)
 
 
 def _flow(network: nn.Module, graph: ComputationalGraph, image: Tensor) -> Tensor:
     names, weights = _weights(network, graph)
     with torch.enable_grad():
         gradients = torch.autograd.grad(network(image).sum(), weights)
-    products = [(w * g).detach() for w, g in zip(weights, gradients, strict=True)]
-    scored = _sum(graph, dict(zip(names, products, strict=True)))
+    scored = _sum(graph, _products(names, weights, gradients))
     return torch.cat([scored[group.name] for group in graph.groups])
 
 
@@ -164,9 +168,9 @@ def _positive(network: nn.Module) -> nn.Module:
 
 def _silence(network: nn.Module, graph: ComputationalGraph, units: Tensor) -> None:
     """Set the filters of these units to zero."""
-    gone = set(units.tolist())
+    removed = set(units.tolist())
     for node in graph.layers.values():
-        mine = [i for i, unit in enumerate(node.filters.units) if int(unit) in gone]
+        mine = [i for i, unit in enumerate(node.filters.units) if int(unit) in removed]
         weight = attribute(network, node.parameters[0])
         if mine and "transpose" not in str(node.attributes["type"]).lower():
             with torch.no_grad():
@@ -174,43 +178,43 @@ def _silence(network: nn.Module, graph: ComputationalGraph, units: Tensor) -> No
 
 
 def _weights(network: nn.Module, graph: ComputationalGraph) -> tuple[list[str], list[Tensor]]:
-    """The weights of all layers that make channels which can go."""
+    """The weights of all layers that make channels which can be removed."""
     nodes = [node for node in graph.layers.values() if (node.filters.units >= 0).any()]
     names = [node.parameters[0] for node in nodes]
     return names, [attribute(network, name) for name in names]
 
 
+def _times_gradient(
+    network: nn.Module, graph: ComputationalGraph, images: Tensor, labels: Tensor
+) -> dict[str, Tensor]:
+    """Each weight times the gradient of the loss with respect to it, by name."""
+    names, weights = _weights(network, graph)
+    with torch.enable_grad(), _as_trained(network):
+        gradients = torch.autograd.grad(F.cross_entropy(network(images), labels), weights)
+    return _products(names, weights, gradients)
+
+
+def _products(
+    names: Sequence[str], weights: Sequence[Tensor], others: Sequence[Tensor]
+) -> dict[str, Tensor]:
+    pairs = zip(names, weights, others, strict=True)
+    return {name: (weight * other).detach() for name, weight, other in pairs}
+
+
 def _as_trained(network: nn.Module) -> object:
-    """Batch norm as in training, dropout off, nothing remembered."""
+    """Batch norm as in training, dropout off, running statistics unchanged."""
     return batch_statistics(network.eval())
 
 
 def _sum(graph: ComputationalGraph, by_name: Mapping[str, Tensor]) -> Importance:
     """Scores of single weights, summed over filters and over the layers of a group."""
-    total = torch.zeros(graph.num_units, dtype=torch.float64)
-    for node in graph.layers.values():
-        units = torch.from_numpy(np.asarray(node.filters.units))
-        if node.parameters[0] in by_name:
-            free = units >= 0
-            total.index_add_(0, units[free], _row_sums(by_name[node.parameters[0]], node)[free])
-    return _split(graph, total)
+    return over_layers(graph, lambda node: _row_sums(by_name, node), dtype=torch.float64)
 
 
-def _row_sums(weights: Tensor, node: Node) -> Tensor:
-    return rows(weights, node).double().sum(1)
+def _row_sums(by_name: Mapping[str, Tensor], node: Node) -> Tensor:
+    return rows(by_name[node.parameters[0]], node).double().sum(1)
 
 
 def _mean(graph: ComputationalGraph, per_filter: Callable[[Node], Tensor]) -> Importance:
-    """The mean over all filters that go with a unit."""
-    total, count = torch.zeros(2, graph.num_units, dtype=torch.float64)
-    for node in graph.layers.values():
-        units = torch.from_numpy(np.asarray(node.filters.units))
-        free = units >= 0
-        if free.any():
-            total.index_add_(0, units[free], per_filter(node).double()[free])
-            count.index_add_(0, units[free], torch.ones(int(free.sum()), dtype=torch.float64))
-    return _split(graph, total / count.clamp(min=1))
-
-
-def _split(graph: ComputationalGraph, units: Tensor) -> Importance:
-    return Importance({g.name: units[g.start : g.start + g.size] for g in graph.groups})
+    """The mean over all filters that are removed with a unit."""
+    return over_layers(graph, per_filter, mean=True, dtype=torch.float64)

@@ -18,7 +18,7 @@ MOST_LABELS = 60  # layers named one by one below the picture
 
 @dataclass(frozen=True)
 class LayerWidth:
-    """How many channels a layer has and how many of them stay."""
+    """How many channels a layer has and how many of them are kept."""
 
     layer: str
     dense: int
@@ -26,7 +26,7 @@ class LayerWidth:
 
 
 def draw_widths(widths: Sequence[LayerWidth], dpi: int) -> bytes:
-    """Draw the channels that stay before those there were, layer after layer."""
+    """Draw the kept channels in front of all channels, layer after layer."""
     figure, axes = _figure(min(22.0, max(9.0, 0.24 * len(widths))), 4.2, dpi)
     places = range(len(widths))
     axes.bar(places, [w.dense for w in widths], width=0.8, color=FAINT, label="dense")
@@ -75,7 +75,7 @@ def draw_training(accuracies: Mapping[str, Sequence[float]], dpi: int) -> bytes:
         )
     axes.set_xlabel("epoch")
     axes.set_ylabel("accuracy, %")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis="x", integer=True)
     if accuracies:
         _legend(axes)
     return _png(figure)

@@ -1,5 +1,4 @@
-"""The computational graph as a picture: what is read from left to right, what goes together in
-one colour."""
+"""The computational graph as a picture: data flow from left to right, a colour for each group."""
 
 from __future__ import annotations
 
@@ -10,12 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gnnrl.graph.graph import ComputationalGraph, Node
+from gnnrl.graph.operations import operation_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-HIDDEN = ("norm", "activation", "identity", "arithmetic")
-"""Operations that follow another one and are left out where they read one tensor."""
 
 COLUMNS = 22
 """Operations side by side before the picture goes on in the next row."""
@@ -54,12 +51,15 @@ def draw(graph: ComputationalGraph, dpi: int = 110) -> bytes:
 
 
 def _shown(graph: ComputationalGraph) -> tuple[list[Node], Mapping[str, list[str]]]:
-    """Operations that are drawn, and what each of them reads among these."""
+    """Operations that are drawn, and what each of them reads among these.
+
+    Operations that only follow another one are left out where they read one tensor.
+    """
     stands_for: dict[str, str] = {}
     shown: list[Node] = []
     source: dict[str, list[str]] = {}
     for node in graph.nodes:
-        if node.operation in HIDDEN and len(node.inputs) == 1:
+        if not operation_of(node).is_drawn and len(node.inputs) == 1:
             stands_for[node.name] = stands_for[node.inputs[0]]
             continue
         stands_for[node.name] = node.name
@@ -107,12 +107,11 @@ def _edge(axes: Axes, start: tuple[float, float], end: tuple[float, float], wrap
 
 
 def _box(axes: Axes, point: tuple[float, float], node: Node, colour: object) -> None:
-    width = node.shape[node.channels.axis - 1] if node.channels is not None else node.shape[0]
     kernel = node.attributes.get("kernel_size")
     size = f" {'x'.join(map(str, kernel))}" if isinstance(kernel, list) else ""
     axes.text(
         *point,
-        f"{node.operation}{size}\n{width}",
+        f"{node.operation}{size}\n{node.width}",
         ha="center",
         va="center",
         fontsize=6.5,

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import csv
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from gnnrl.errors import UserError
 from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.report.drawing import LayerWidth, draw_search, draw_training, draw_widths
 from gnnrl.report.page import Picture, Row, page
-
-Table = list[dict[str, str]]
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Run:
     latency: Mapping[str, Any] | None
     graph: ComputationalGraph
     plan: PruningPlan
-    evaluations: Table
-    histories: Mapping[str, Table]
+    evaluations: pd.DataFrame
+    histories: Mapping[str, pd.DataFrame]
 
 
 def read_run(artifacts: Path) -> Run:
@@ -57,8 +57,11 @@ def _json(path: Path) -> Any:
         raise UserError(f"{path} is not JSON ({error}): run its stage again") from error
 
 
-def _csv(path: Path) -> Table:
-    return list(csv.DictReader(_text(path).splitlines()))
+def _csv(path: Path) -> pd.DataFrame:
+    text = _text(path)
+    if not text.strip():  # of a run without epochs
+        return pd.DataFrame()
+    return pd.read_csv(io.StringIO(text), float_precision="round_trip")
 
 
 def _text(path: Path) -> str:
@@ -70,7 +73,7 @@ def _text(path: Path) -> str:
 
 
 def layer_widths(graph: ComputationalGraph, plan: PruningPlan) -> list[LayerWidth]:
-    """Return every layer that makes channels which can be cut, in the order of the network."""
+    """Return the widths of every layer with channels that can be pruned, in the network's order."""
     widths = []
     for layer, node in graph.layers.items():
         units = () if node.filters is None else node.filters.units
@@ -88,18 +91,18 @@ def _removed(layer: str, plan: PruningPlan) -> bool:
 
 def pictures(run: Run, dpi: int) -> list[Picture]:
     """Draw the widths, the search and the training."""
-    played = sorted(run.evaluations, key=lambda row: int(row["episode"]))
-    rewards = [float(row["reward"]) for row in played if row["status"] == "ok"]
+    played = run.evaluations.sort_values("episode", kind="stable")
+    rewards = played.loc[played["status"] == "ok", "reward"].tolist()
     accuracies = {
-        name: [float(row["reward_accuracy"]) for row in rows]
-        for name, rows in run.histories.items()
-        if rows
+        name: history["reward_accuracy"].tolist()
+        for name, history in run.histories.items()
+        if len(history)
     }
     return [
         Picture(
             "channels",
             "Kept channels",
-            "Each bar is a layer, in the order of the network; blue is what stays of it.",
+            "Each bar is a layer, in the order of the network; blue is what is kept of it.",
             draw_widths(layer_widths(run.graph, run.plan), dpi),
         ),
         Picture(
@@ -141,7 +144,7 @@ def comparison(run: Run) -> list[Row]:
 def notes(run: Run) -> list[str]:
     """Say what the figures were taken on."""
     said = [
-        f"Accuracy on {run.figures['test_images']} test images which nothing else has looked at. "
+        f"Accuracy on {run.figures['test_images']} test images that nothing else has used. "
         "Flops are multiply-accumulates of convolution and linear layers for one image.",
     ]
     if run.figures["reward_images_from"] == "test":
@@ -158,5 +161,5 @@ def notes(run: Run) -> list[str]:
 
 
 def render(title: str, run: Run, drawn: list[Picture]) -> str:
-    """Return the page; pictures are inside, nothing is loaded from anywhere."""
+    """Return the page as HTML, with all pictures inside."""
     return page(title, notes(run), comparison(run), drawn)

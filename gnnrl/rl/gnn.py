@@ -5,31 +5,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from gnnrl.errors import UserError
 from gnnrl.registry import named
 from gnnrl.rl.observation import ObservationSpec
+from gnnrl.settings import Count, Settings, Switch, name_in
 
 
-@dataclass(frozen=True)
-class EncoderSettings:
-    """The encoder of a policy. `blind` and `message_passing` are there for ablations."""
+class GnnSettings(Settings):
+    """The size of the encoder. `blind` and `message_passing` are there for ablations."""
 
-    encoder: str = "multi_stage"  # plain: the graph alone; multi_stage: its channels first; or own
-    hidden: int = 64  # width of every embedding
-    layers: int = 3  # rounds of message passing on the graph
-    blind: bool = False  # all features read as zero: only the topology is seen
-    message_passing: bool = True  # False: every node by itself, the graph unseen
+    hidden: Count = 64
+    """Width of every embedding."""
+    layers: Count = 3
+    """Rounds of message passing on the graph."""
+    blind: Switch = False
+    """Ablation: all features read as zero, only the topology is seen."""
+    message_passing: Switch = True
+    """False, an ablation: every node by itself, the graph unseen."""
 
-    def __post_init__(self) -> None:
-        named(self.encoder, ENCODERS, "encoder")
-        if self.hidden < 1 or self.layers < 1:
-            raise UserError(f"hidden {self.hidden}, layers {self.layers}: expected at least 1")
+
+class EncoderSettings(GnnSettings):
+    """The encoder of a policy."""
+
+    encoder: Annotated[str, name_in("gnnrl.rl.gnn:ENCODERS")] = "multi_stage"
+    """plain: the graph alone; multi_stage: its channels first; or package.module:name."""
 
 
 def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:

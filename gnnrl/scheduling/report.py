@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
-
-from gnnrl.files import atomic_write, write_csv, write_json
+from gnnrl.files import write_csv, write_json, write_torch
 from gnnrl.rl.agent import Agent
 from gnnrl.scheduling.compare import Row
 from gnnrl.scheduling.settings import Schedule
@@ -51,9 +48,7 @@ def write_results(
     write_json(output / "metrics.json", {"schedule": figures})
     write_csv(output / "makespans.csv", rows)
     write_csv(output / "history.csv", history)
-    buffer = io.BytesIO()
-    torch.save(agent.state_dict(), buffer)
-    atomic_write(output / "agent.pt", buffer.getvalue())
+    write_torch(output / "agent.pt", agent.state_dict())
     return lines(figures)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 from pathlib import Path
@@ -12,7 +11,7 @@ import torch
 
 from gnnrl.errors import UserError
 from gnnrl.evaluation.base import Evaluation
-from gnnrl.files import atomic_write
+from gnnrl.files import atomic_write, write_torch
 
 EVALUATIONS = "evaluations.jsonl"
 STATE = "search.pt"
@@ -57,9 +56,7 @@ class Journal:
 
     def save(self, state: dict[str, Any]) -> None:
         """Write the state whole or not at all."""
-        buffer = io.BytesIO()
-        torch.save({"settings": self.settings, **state}, buffer)
-        atomic_write(self.folder / STATE, buffer.getvalue())
+        write_torch(self.folder / STATE, {"settings": self.settings, **state})
 
     def load(self) -> dict[str, Any] | None:
         """Return the last state, None where there is none."""

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
-import torch
-
 from gnnrl.evaluation.student_store import refuse_failure
-from gnnrl.files import atomic_write, write_csv, write_json
+from gnnrl.files import write_csv, write_json, write_torch
 from gnnrl.graph.cost import cost
 from gnnrl.search.env import PruningEnv
 from gnnrl.search.journal import EVALUATIONS
@@ -34,9 +31,7 @@ def save(folder: Path, env: PruningEnv, result: SearchResult) -> None:
     write_csv(folder / "history.csv", result.history)
     if result.rescored:
         write_csv(folder / "rescored.csv", result.rescored)
-    state = io.BytesIO()  # a file's name would stand in its bytes
-    torch.save(result.agent.state_dict(), state)
-    atomic_write(folder / "agent.pt", state.getvalue())
+    write_torch(folder / "agent.pt", result.agent.state_dict())
     write_json(folder / "metrics.json", {"search": summary(env, result)})
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gnnrl.errors import UserError
+from gnnrl.training.recipe import DistillationSettings
 
 # B: images   K: classes
 
@@ -35,46 +34,35 @@ def mse(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
 KINDS: Mapping[str, Callable[[Tensor, Tensor, float], Tensor]] = {"kl": kl, "mse": mse}
 
 
-@dataclass(frozen=True, eq=False)
 class Distillation:
-    """What a student is told beside the labels.
+    """A teacher, and what it adds to the labels.
 
-    alpha: share of the teacher in the loss, [0, 1]; the labels have the rest.
-    temperature: how far outputs are softened, above 0.
-    kind: a key of KINDS.
-    weight: instead of alpha, what the teacher counts beside the labels, whose loss counts in full.
+    settings, values: `DistillationSettings`, or its fields.
     """
 
-    teacher: nn.Module
-    alpha: float = 0.9
-    temperature: float = 4.0
-    kind: str = "kl"
-    weight: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise UserError(
-                f"the kind of distillation is {self.kind!r}, expected one of {', '.join(KINDS)}"
-            )
-        if not 0 <= self.alpha <= 1 or self.temperature <= 0:
-            raise UserError(
-                "distillation needs alpha in [0, 1] and a temperature above 0, got "
-                f"alpha {self.alpha} and temperature {self.temperature}"
-            )
-        if self.weight is not None and not 0 <= self.weight < math.inf:
-            raise UserError(f"the weight of distillation is {self.weight}, expected 0 or more")
+    def __init__(
+        self,
+        teacher: nn.Module,
+        *values: Any,
+        settings: DistillationSettings | None = None,
+        **named: Any,
+    ) -> None:
+        self.teacher = teacher
+        self.settings = settings or DistillationSettings(*values, **named)
 
     @property
     def active(self) -> bool:
         """Whether the teacher counts at all."""
-        return bool(self.alpha if self.weight is None else self.weight)
+        how = self.settings
+        return bool(how.alpha if how.weight is None else how.weight)
 
     def loss(self, student: Tensor, teacher: Tensor, hard: Tensor) -> Tensor:
         """Mix what the teacher asks for with `hard`, the loss on the labels; logits [B, K]."""
-        soft = KINDS[self.kind](student, teacher, self.temperature)
-        if self.weight is not None:
-            return hard + self.weight * soft
-        return self.alpha * soft + (1 - self.alpha) * hard
+        how = self.settings
+        soft = KINDS[how.kind](student, teacher, how.temperature)
+        if how.weight is not None:
+            return hard + how.weight * soft
+        return how.alpha * soft + (1 - how.alpha) * hard
 
 
 class Remembered(nn.Module):

@@ -87,14 +87,16 @@ class Together:
 
     def summed(self, values: Tensor) -> Tensor:
         """Return the sum over all processes."""
-        return self.fabric.all_reduce(values, reduce_op="sum")
+        total = self.fabric.all_reduce(values, reduce_op="sum")
+        assert isinstance(total, Tensor)
+        return total
 
     def agreed(self, value: Any) -> Any:
         """Return what the first process has for it."""
         return self.fabric.broadcast(value)
 
 
-Team = Alone | Together
+ProcessGroup = Alone | Together
 
 
 class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
@@ -147,7 +149,7 @@ def _moments(x: Tensor, axes: list[int]) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def launch(processes: int, machines: int, work: Callable[..., Any], *arguments: Any) -> Any:
-    """Call `work(team, *arguments)` in so many processes on each machine; return the result.
+    """Call `work(group, *arguments)` in so many processes on each machine; return the result.
 
     The arguments are sent by pickle, and all processes share the memory of their tensors; the
     result of the first is saved by `torch.save`. All of them end with this process.

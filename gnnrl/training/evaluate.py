@@ -15,7 +15,7 @@ BATCH_SIZE = 256
 
 @dataclass(frozen=True)
 class Score:
-    """accuracy: top-1, in [0, 1].  loss: mean cross-entropy.  images: how many were looked at."""
+    """accuracy: top-1, in [0, 1].  loss: mean cross-entropy.  images: how many were measured."""
 
     accuracy: float
     loss: float

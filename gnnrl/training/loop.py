@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import io
 import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -15,13 +14,13 @@ from torch import Tensor, nn
 
 from gnnrl.data.images import Labelled, batch_count
 from gnnrl.errors import UserError
-from gnnrl.files import atomic_write
+from gnnrl.files import write_torch
 from gnnrl.progress import progress
 from gnnrl.runtime import device, generator
 from gnnrl.training.distillation import Distillation
-from gnnrl.training.distributed import Alone, Team, launch
+from gnnrl.training.distributed import Alone, ProcessGroup, launch
 from gnnrl.training.recipe import TrainingRecipe
-from gnnrl.training.state import Asked, Course, EachEpoch, State
+from gnnrl.training.state import Asked, EachEpoch, State, TrainingState
 
 STATE_FILE = "training.pt"
 SECONDS_BETWEEN_STATES = 5.0
@@ -29,7 +28,7 @@ SECONDS_BETWEEN_STATES = 5.0
 
 @dataclass(frozen=True)
 class Training:
-    """What a course of training leaves beside the network.
+    """What training leaves in addition to the network.
 
     history: one row per epoch: epoch, learning_rate (of its first step), loss and accuracy on the
         images as they were trained on, and what `each_epoch` added.
@@ -71,33 +70,33 @@ def train(
 
 
 def _train(
-    team: Team, network: nn.Module, images: Labelled, asked: Asked, visible: bool
+    group: ProcessGroup, network: nn.Module, images: Labelled, asked: Asked, visible: bool
 ) -> Training:
     place, recipe = device(), asked.recipe
     images = images.to(place)
     steps = batch_count(len(images), recipe.batch_size)
     with torch.random.fork_rng([place] if place.type == "cuda" else []):
         torch.manual_seed(generator(asked.seed, "dropout").initial_seed())
-        course = Course(network.to(place), images, asked, team)
-        keeper = _Keeper(asked.scratch, course)
-        if 0 in asked.snapshots and not course.history:
-            course.keep_snapshot(0)
-        done = course.epoch * steps
+        training = TrainingState(network.to(place), images, asked, group)
+        keeper = _Keeper(asked.scratch, training)
+        if 0 in asked.snapshots and not training.history:
+            training.keep_snapshot(0)
+        done = training.epoch * steps
         with progress("training", recipe.epochs * steps, done=done, visible=visible) as bar:
-            while course.epoch < recipe.epochs:
-                course.run_epoch(bar)
-                if course.epoch in asked.snapshots:
-                    course.keep_snapshot(course.epoch)
+            while training.epoch < recipe.epochs:
+                training.run_epoch(bar)
+                if training.epoch in asked.snapshots:
+                    training.keep_snapshot(training.epoch)
                 keeper.save_now_and_then()
-    return Training(tuple(course.history), course.snapshots)
+    return Training(tuple(training.history), training.snapshots)
 
 
 def _train_together(
-    team: Team, network: nn.Module, images: Labelled, asked: Asked, visible: bool
+    group: ProcessGroup, network: nn.Module, images: Labelled, asked: Asked, visible: bool
 ) -> dict[str, Any]:
     """Train in one of several processes; return all that comes of it as tensors and numbers."""
     network = copy.deepcopy(network)  # what was sent is shared with the other processes
-    training = _train(team, network, images, asked, visible and team.rank == 0)
+    training = _train(group, network, images, asked, visible and group.rank == 0)
     state = {key: value.cpu() for key, value in network.state_dict().items()}
     history = [dict(row) for row in training.history]
     return {"network": state, "history": history, "snapshots": dict(training.snapshots)}
@@ -110,27 +109,26 @@ def _refuse_unknown(snapshots: Iterable[int], epochs: int) -> None:
 
 
 class _Keeper:
-    """Puts the state of a course into the scratch folder, and takes it from there."""
+    """Saves the training state in the scratch folder and restores it from there."""
 
-    def __init__(self, scratch: Path | None, course: Course) -> None:
-        team = course.team
-        self.path = None if scratch is None or team.rank > 0 else scratch / STATE_FILE
-        self.course, self.saved = course, time.monotonic()
+    def __init__(self, scratch: Path | None, training: TrainingState) -> None:
+        group = training.group
+        self.path = None if scratch is None or group.rank > 0 else scratch / STATE_FILE
+        self.training, self.saved = training, time.monotonic()
         written = None
         if self.path is not None and self.path.exists():
             written = torch.load(self.path, map_location="cpu", weights_only=True)
-        if (written := team.agreed(written)) is not None:
-            course.load_state_dict(written)
+        if (written := group.agreed(written)) is not None:
+            training.load_state_dict(written)
         if self.path is not None and written is not None:
             print(
-                f"training goes on after epoch {course.epoch} of {course.recipe.epochs}", flush=True
+                f"training goes on after epoch {training.epoch} of {training.recipe.epochs}",
+                flush=True,
             )
 
     def save_now_and_then(self) -> None:
-        """Save, if there is a place for it and the last time is some seconds ago."""
+        """Save the state where a folder was given and the last save is some seconds ago."""
         if self.path is None or time.monotonic() - self.saved < SECONDS_BETWEEN_STATES:
             return
-        content = io.BytesIO()
-        torch.save(self.course.state_dict(), content)
-        atomic_write(self.path, content.getvalue())
+        write_torch(self.path, self.training.state_dict())
         self.saved = time.monotonic()

@@ -1,65 +1,80 @@
-"""How a network is trained: stochastic gradient descent and the course of its learning rate."""
+"""How a network is trained, and what a teacher adds."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from typing import Literal
 
-from gnnrl.errors import UserError
+from pydantic import field_validator, model_validator
+
+from gnnrl.settings import (
+    Count,
+    CountOrNone,
+    NotNegative,
+    Positive,
+    Probability,
+    Settings,
+    Switch,
+)
 
 
-@dataclass(frozen=True)
-class TrainingRecipe:
-    """One course of training.
+class TrainingRecipe(Settings):
+    """One training schedule: stochastic gradient descent with momentum."""
 
-    schedule: a key of SCHEDULES.
-    milestones: epochs after which the step schedule divides the learning rate by ten.
-    warmup_epochs: epochs over which the learning rate rises from zero, before the schedule.
-    label_smoothing: share of the target that is spread over all classes, [0, 1).
-    augment: change the images at random, as the data set has it.
-    bf16, channels_last: faster on some devices, with other rounding.
-    processes: that train together on each machine, one GPU each where there are GPUs; each has its
-        part of every batch.  machines: on which the same command is started.  None: one.
-    """
+    epochs: CountOrNone = 10
+    """Passes over the training images; 0: the network stays as it is."""
+    batch_size: Count = 64
+    """Images of a step."""
+    learning_rate: Positive = 0.1
+    """Its maximum."""
+    momentum: Probability = 0.9
+    """Of the gradient."""
+    nesterov: Switch = True
+    """Nesterov's momentum."""
+    weight_decay: NotNegative = 5e-4
+    """Of all weights."""
+    schedule: str = "one_cycle"
+    """Of the learning rate: constant, cosine, step, one_cycle."""
+    milestones: tuple[Count, ...] = ()
+    """Epochs after which the schedule `step` divides the learning rate by ten."""
+    warmup_epochs: NotNegative = 0.0
+    """Epochs over which the learning rate rises from zero, before the schedule."""
+    label_smoothing: Probability = 0.0
+    """Share of the target that is spread over all classes."""
+    augment: Switch = True
+    """Change the images at random, as `data.augmentation` says."""
+    bf16: Switch = False
+    """Compute in bfloat16: faster on some devices, with other rounding."""
+    channels_last: Switch = False
+    """Store channels last: faster on some devices, with other rounding."""
+    processes: Count | None = None
+    """Train together on each machine, one GPU each where there are GPUs; null: one."""
+    machines: Count | None = None
+    """On which the same command is started; null: one."""
 
-    epochs: int
-    batch_size: int = 128
-    learning_rate: float = 0.1
-    momentum: float = 0.9
-    nesterov: bool = True
-    weight_decay: float = 5e-4
-    schedule: str = "cosine"
-    milestones: tuple[int, ...] = ()
-    warmup_epochs: float = 0.0
-    label_smoothing: float = 0.0
-    augment: bool = True
-    bf16: bool = False
-    channels_last: bool = False
-    processes: int | None = None
-    machines: int | None = None
+    @field_validator("schedule")
+    @classmethod
+    def _known(cls, schedule: str) -> str:
+        if schedule not in SCHEDULES:
+            raise ValueError(f"must be one of {', '.join(SCHEDULES)}, got {schedule!r}")
+        return schedule
 
-    def __post_init__(self) -> None:
-        if self.schedule not in SCHEDULES:
-            raise UserError(
-                f"schedule is {self.schedule!r}, expected one of {', '.join(SCHEDULES)}"
+    @model_validator(mode="after")
+    def _fit_together(self) -> TrainingRecipe:
+        if self.warmup_epochs > self.epochs:
+            raise ValueError(
+                f"has {self.warmup_epochs:g} warmup_epochs, expected at most its {self.epochs} "
+                "epochs: lower the first or raise the second"
             )
-        for name, low, high in (
-            ("epochs", 0, math.inf),
-            ("batch_size", 1, math.inf),
-            ("learning_rate", 0, math.inf),
-            ("momentum", 0, 1),
-            ("weight_decay", 0, math.inf),
-            ("warmup_epochs", 0, max(self.epochs, 0)),
-            ("label_smoothing", 0, 1),
-            ("processes", 1, self.batch_size),
-            ("machines", 1, math.inf),
-        ):
-            value = getattr(self, name)
-            if value is not None and not low <= value <= high:
-                raise UserError(f"{name} is {value}, expected {low} to {high}")
+        if self.processes is not None and self.processes > self.batch_size:
+            raise ValueError(
+                f"has {self.processes} processes, expected at most its batch_size "
+                f"{self.batch_size}: lower the first or raise the second"
+            )
         if self.nesterov and not self.momentum:
-            raise UserError("nesterov needs a momentum above 0: raise momentum or switch it off")
+            raise ValueError("has nesterov, which needs a momentum above 0: set nesterov to false")
+        return self
 
     def learning_rate_at(self, epoch: float) -> float:
         """Return the learning rate after `epoch` epochs (0 at the start, fractions within one)."""
@@ -70,6 +85,19 @@ class TrainingRecipe:
     def share_done(self, epoch: float) -> float:
         """Return the fraction [0, 1] of the training after the warm-up that lies behind."""
         return (epoch - self.warmup_epochs) / max(self.epochs - self.warmup_epochs, 1e-9)
+
+
+class DistillationSettings(Settings):
+    """What a teacher, the dense network, adds to the labels."""
+
+    alpha: Probability = 0.0
+    """Share of the teacher in the loss; 0: labels only."""
+    temperature: Positive = 4.0
+    """By which the logits are divided before they are compared."""
+    kind: Literal["kl", "mse"] = "kl"
+    """kl, mse: how outputs are compared."""
+    weight: NotNegative | None = None
+    """Instead of alpha: weight of the teacher beside the labels, whose loss counts in full."""
 
 
 def _constant(recipe: TrainingRecipe, epoch: float) -> float:

@@ -1,4 +1,4 @@
-"""One course of training: everything that changes while a network is trained."""
+"""The state of a training: everything that changes while a network is trained."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gnnrl.errors import UserError
 from gnnrl.progress import Progress
 from gnnrl.runtime import generator
 from gnnrl.training.distillation import Distillation
-from gnnrl.training.distributed import Part, Team
+from gnnrl.training.distributed import Part, ProcessGroup
 from gnnrl.training.recipe import TrainingRecipe
 
 State: TypeAlias = dict[str, Tensor]
@@ -42,13 +42,13 @@ class Asked:
 
 
 @dataclass(eq=False)
-class Course:
+class TrainingState:
     """Everything that changes while a network is trained."""
 
     network: nn.Module
     images: Labelled
     asked: Asked
-    team: Team
+    group: ProcessGroup
     history: list[dict[str, float]] = field(default_factory=list)
     snapshots: dict[int, State] = field(default_factory=dict)
 
@@ -73,7 +73,7 @@ class Course:
             (self.network.get_parameter(name), mask.to(self.device))
             for name, mask in self.asked.zeros.items()
         ]
-        self.called = self.team.joined(self.network)
+        self.called = self.group.joined(self.network)
 
     @property
     def epoch(self) -> int:
@@ -86,20 +86,20 @@ class Course:
         steps = batch_count(len(self.images), recipe.batch_size)
         loss, correct = torch.zeros(2, device=self.device)
         self.network.train()
-        if self.team.rank > 0:  # random numbers of its own, the same after a resume
-            own = generator(self.asked.seed, f"dropout of process {self.team.rank} in {start}")
+        if self.group.rank > 0:  # random numbers of its own, the same after a resume
+            own = generator(self.asked.seed, f"dropout of process {self.group.rank} in {start}")
             torch.manual_seed(own.initial_seed())
         batches = self.images.batches(
             recipe.batch_size, self.device, self.order, augment=recipe.augment
         )
         for step, (x, labels) in enumerate(batches):
             self._set_learning_rate(recipe.learning_rate_at(start + (step + 0.5) / steps))
-            part = self.team.part(x, labels)
+            part = self.group.part(x, labels)
             step_loss, logits = self._step(part)
             loss += step_loss * len(part.labels) * part.share
             correct += (logits.argmax(1) == part.labels).sum() * part.share
             bar.advance()
-        loss, correct = self.team.summed(torch.stack([loss, correct]))
+        loss, correct = self.group.summed(torch.stack([loss, correct]))
         row = {
             "epoch": start + 1,
             "learning_rate": recipe.learning_rate_at(start + 0.5 / steps),
@@ -107,7 +107,7 @@ class Course:
             "accuracy": correct.item() / len(self.images),
         }
         self._refuse_divergence(row)
-        ask = self.asked.each_epoch if self.team.rank == 0 else None
+        ask = self.asked.each_epoch if self.group.rank == 0 else None
         extra = ask(start + 1, self.network) if ask else {}
         self.history.append({**row, **extra})
         bar.advance(0, best=max(row["accuracy"] for row in self.history))
@@ -126,7 +126,7 @@ class Course:
                     teacher = self.distillation.teacher(x)
                 loss = self.distillation.loss(logits, teacher, loss)
         self.optimizer.zero_grad()
-        self.team.backward(loss * part.weight)
+        self.group.backward(loss * part.weight)
         self.optimizer.step()
         with torch.no_grad():
             for weight, mask in self.zeroed:  # momentum and weight decay alone keep none at zero

@@ -60,9 +60,9 @@ def test_every_split_has_every_class():
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"reward_images": 0}, "reward_images is 0"),
+        ({"reward_images": 0}, "'reward_images' must be at least 1, got 0"),
         ({"reward_images": 5000}, "only 1438 train images"),
-        ({"reward_from": "val"}, "'val', expected one of train, test"),
+        ({"reward_from": "val"}, "must be one of 'train' or 'test', got 'val'"),
         ({"name": "digit"}, "did you mean digits"),
         ({"name": "pictures"}, "known are digits, image_folder"),
         ({"name": "cifar10"}, "needs a root"),

@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from gnnrl.params import check
+from tests.docs import import_graph
 from tests.docs.pages import PAGES, ROOT, Snippet, run, snippets
 from tests.docs.test_extending import merged
 from tests.test_pipeline import STAGES
@@ -52,6 +53,11 @@ def test_the_introduction_finds_a_plan_on_budget_and_a_smaller_network(names):
     assert sum(p.numel() for p in left) < 0.75 * sum(p.numel() for p in dense)
 
 
+def test_the_snippet_that_adds_an_operation_takes_at_most_thirty_lines():
+    (snippet,) = [s for s in snippets(ROOT / "docs" / "extending.md", "python") if not s.file]
+    assert "add_rule" in snippet.text and len(snippet.text.splitlines()) <= 30
+
+
 def test_the_five_steps_take_at_most_25_lines():
     (steps, *_) = snippets(INTRODUCTION, "python")
     assert len([line for line in steps.text.splitlines() if line.strip()]) <= 25
@@ -73,23 +79,38 @@ def test_a_command_that_is_shown_exists(page: Path, line: str):
         module = ROOT / words[2].replace(".", "/")
         assert words[2] in ("pdoc", "pytest") or module.with_suffix(".py").is_file()
         assert all((ROOT / word).exists() for word in words if word.endswith(".yaml"))
+    elif words[0] == "dvc":
+        assert words[1] in ("repro", "exp", "queue")
     else:
-        assert words[0] == "dvc" and words[1] in ("repro", "exp")
+        assert words[0] == "ray"
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("line", [line for _, line in COMMANDS if line.startswith("ray ")])
+def test_a_ray_command_exists(line: str):
+    from ray.scripts.scripts import cli
+
+    words = shlex.split(line, comments=True)
+    options = {name for p in cli.commands[words[1]].params for name in p.opts}
+    assert {word.partition("=")[0] for word in words[2:]} <= options
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_names_and_links_lead_somewhere(page: Path):
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-    for link in LINK.findall(text):
+    for link in (link for link in LINK.findall(text) if "://" not in link):
         target, _, anchor = link.partition("#")
         other = page if not target else page.parent / target
         assert other.exists(), link
-        heads = re.findall(r"^#+ (.+)$", other.read_text(encoding="utf-8"), re.MULTILINE)
-        assert not anchor or anchor in {head.lower().replace(" ", "-") for head in heads}, link
+        if anchor:
+            heads = re.findall(r"^#+ (.+)$", other.read_text(encoding="utf-8"), re.MULTILINE)
+            plain = {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
+            assert anchor in plain, link
     for name in re.findall(
         r"`((?:gnnrl|stages|tests|examples|experiments|benchmarks)/[\w./-]+)`", text
     ):
-        assert (ROOT / name).exists() or name.endswith(".csv"), name
+        made = name.endswith(".csv") or name == "benchmarks/data/"
+        assert made or (ROOT / name).exists(), name
     for name in re.findall(r"`(gnnrl(?:\.\w+)+)[`(]", text):
         assert resolves(name), name
     for name in re.findall(r"`python -m stages\.(\w+)", text):
@@ -105,6 +126,11 @@ def resolves(path: str) -> bool:
     except (ImportError, AttributeError):
         return False
     return True
+
+
+def test_the_import_graph_is_that_of_the_code():
+    text = import_graph.PAGE.read_text(encoding="utf-8")
+    assert text == import_graph.rewritten(text), "run python -m tests.docs.import_graph"
 
 
 def test_every_page_is_listed():

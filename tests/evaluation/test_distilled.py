@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import replace
 
 import pytest
 import torch
@@ -83,7 +82,7 @@ def test_what_the_teacher_says_is_computed_once(network):
 
 
 def test_a_student_inherits_what_remains(network):
-    untaught = Schooling(replace(SHORT, epochs=0))
+    untaught = Schooling(SHORT.changed(epochs=0))
     student = students(network, untaught).taught(PLAN)
     state = network.state_dict()
     assert all(torch.equal(value, state[key]) for key, value in student.state_dict().items())
@@ -95,7 +94,7 @@ def test_one_that_is_not_smaller_is_not_even_trained(network):
 
 
 def test_one_that_diverges_gets_minus_one(network):
-    wild = Schooling(replace(SHORT, epochs=3, learning_rate=1e18))
+    wild = Schooling(SHORT.changed(epochs=3, learning_rate=1e18))
     found = students(network, wild).evaluate(PLAN)
     assert (found.reward, found.status, found.cost) == (FAILED, "diverged", 1.0)
 

@@ -109,9 +109,11 @@ def agent(name: str, env: PruningEnv, settings: Mapping[str, Any]) -> Any:
     return build_agent(name, env, seed=SEED, **settings)
 
 
-def searched(env: PruningEnv, agent: Any, evaluations: int, batch: int) -> SearchResult:
-    """What the agent finds."""
-    return search(env, agent, evaluations=evaluations, batch=batch, seed=SEED)
+def searched(
+    env: PruningEnv, agent: Any, evaluations: int, batch: int, journal: Path | None = None
+) -> SearchResult:
+    """What the agent finds.  journal: a folder from which a killed search goes on."""
+    return search(env, agent, evaluations=evaluations, batch=batch, seed=SEED, journal=journal)
 
 
 def latency_table(world: World) -> LatencyTable:

@@ -9,7 +9,9 @@ from torch import nn
 from gnnrl.errors import UserError
 from gnnrl.graph.extract import extract
 from gnnrl.networks.build import build_network
-from gnnrl.pruning.importance import CRITERIA, batch_norm, fpgm, importance, l1, taylor
+from gnnrl.pruning.importance import CRITERIA, batch_norm, fpgm, importance, l1, orthogonality
+from gnnrl.pruning.orthogonality import orthogonality_score
+from gnnrl.pruning.saliency import taylor
 
 IMAGE = torch.zeros(1, 3, 32, 32)
 
@@ -77,12 +79,20 @@ def test_taylor_gives_nothing_to_a_filter_that_does_not_matter():
     network[1].bias.data[2] = 0.0
     images, labels = torch.randn(8, 3, 32, 32), torch.randint(0, 2, (8,))
 
-    def loss(network: nn.Module) -> torch.Tensor:
-        return nn.functional.cross_entropy(network(images), labels)
-
-    scores = taylor(network, extract(network, IMAGE), loss)["0"]
+    scores = taylor(network, extract(network, IMAGE), images, labels)["0"]
     assert scores[2] == 0
     assert (scores[[0, 1, 3]] > 0).all()
+
+
+def test_orthogonality_is_what_the_score_of_a_layer_loses_with_a_filter():
+    network = small()
+    scores = orthogonality(network, extract(network, IMAGE))["0"]
+    weight = network[0].weight.detach()
+    whole = orthogonality_score(weight)
+    for index in range(len(weight)):
+        kept = (torch.arange(len(weight)) != index)[:, None, None, None]
+        rise = orthogonality_score(weight, kept) - whole
+        assert float(scores[index]) == pytest.approx(rise, rel=1e-4)
 
 
 def test_an_unknown_importance_is_refused_with_the_nearest_name():

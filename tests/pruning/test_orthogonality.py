@@ -6,10 +6,7 @@ import pytest
 import torch
 
 from gnnrl.errors import UserError
-from gnnrl.graph.extract import extract
-from gnnrl.networks.build import build_network
 from gnnrl.pruning.orthogonality import (
-    network_orthogonality,
     orthogonality_repair,
     orthogonality_score,
 )
@@ -67,14 +64,6 @@ def test_whole_filters_are_masked_by_a_mask_that_spreads():
     stays = torch.tensor([True, False, True, True])
     cut = orthogonality_score(weight[stays])
     assert orthogonality_score(weight, stays[:, None, None, None]) == pytest.approx(cut)
-
-
-def test_every_layer_of_a_network_has_a_score():
-    network = build_network("basic_cnn_eighth", input_shape=(1, 20, 20))
-    graph = extract(network.eval(), torch.zeros(1, 1, 20, 20))
-    found = network_orthogonality(network, graph)
-    assert list(found) == list(graph.layers)
-    assert found["conv1"] == pytest.approx(orthogonality_score(network.conv1.weight))
 
 
 def test_nonsense_is_refused():

@@ -15,7 +15,7 @@ from gnnrl.rl.policy import Policy
 from tests.rl.toys import ring
 
 SMALL = EncoderSettings(hidden=16, layers=2)
-KINDS = [EncoderSettings("plain", 16, 2), SMALL]
+KINDS = [EncoderSettings(encoder="plain", hidden=16, layers=2), SMALL]
 
 
 def graphs(count, size=6):
@@ -100,7 +100,7 @@ def test_each_encoder_sees_what_it_should():
     for settings in KINDS:
         assert differs(settings, moved) and differs(settings, other_edges)
     assert differs(SMALL, other_channels)
-    assert not differs(EncoderSettings("plain", 16, 2), other_channels)
+    assert not differs(EncoderSettings(encoder="plain", hidden=16, layers=2), other_channels)
     blind = EncoderSettings(hidden=16, blind=True)
     assert not differs(blind, moved) and differs(blind, other_edges)
     alone = EncoderSettings(hidden=16, message_passing=False)
@@ -122,5 +122,7 @@ def test_graphs_with_and_without_channels_do_not_mix():
 
 
 def test_an_unknown_encoder_is_refused():
-    with pytest.raises(UserError, match=r"no encoder 'plane'; did you mean plain"):
-        EncoderSettings("plane")
+    with pytest.raises(
+        UserError, match=r"'encoder' must be one of plain, multi_stage or .*, got 'plane'"
+    ):
+        EncoderSettings(encoder="plane")

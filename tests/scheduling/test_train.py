@@ -116,9 +116,9 @@ def test_the_command_writes_what_it_measured(tmp_path):
     ("change", "message"),
     [
         ({"smallest": 9, "largest": 5}, "smallest 9 is more than largest 5"),
-        ({"episodes": 0}, "'schedule.episodes': .* greater than or equal to 1, got 0"),
-        ({"kinds": ["ring"]}, "'schedule.kinds.0': .* got 'ring'"),
-        ({"speed": 1}, "'schedule.speed': Extra inputs"),
+        ({"episodes": 0}, "'schedule.episodes' must be at least 1, got 0"),
+        ({"kinds": ["ring"]}, "'schedule.kinds.0' must be one of .* got 'ring'"),
+        ({"speed": 1}, "unknown key 'schedule.speed'"),
     ],
 )
 def test_bad_parameters_are_one_sentence(tmp_path, change, message):

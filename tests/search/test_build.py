@@ -67,6 +67,14 @@ def test_gates_may_order_channels_only_or_say_how_many_only():
     assert middle != task_of().space.uniform()
 
 
+@pytest.mark.parametrize("name", ["orthogonality", "taylor"])
+def test_an_importance_orders_channels_by_its_name_and_is_charged_for_its_images(name):
+    env = task_of(criterion=name)
+    assert env.space.uniform() != task_of().space.uniform()
+    images = env.spent * EQUIVALENT
+    assert images > 0 if name == "taylor" else images == 0
+
+
 def test_a_prior_of_channels_is_refused_by_a_space_that_decides_others():
     with pytest.raises(UserError, match="the prior is an allocation of channels"):
         task_of("parameters", space="weights", prior="bottleneck")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -25,7 +24,7 @@ from gnnrl.training.loop import train
 from gnnrl.training.recipe import TrainingRecipe
 
 RECIPE = TrainingRecipe(epochs=2, batch_size=101, learning_rate=0.05)  # 101: uneven parts
-TWO = replace(RECIPE, processes=2)
+TWO = RECIPE.changed(processes=2)
 
 
 @pytest.fixture(autouse=True)
@@ -93,7 +92,7 @@ def test_a_cut_network_and_its_zeros_are_trained_in_two_processes(splits):
     results = [cut(), cut()]
     zeros = {"conv1.weight": torch.rand_like(results[0].conv1.weight) < 0.5}
     for learned, processes in zip(results, (1, 2), strict=True):
-        train(learned, splits.train, replace(recipe, processes=processes), zeros=zeros)
+        train(learned, splits.train, recipe.changed(processes=processes), zeros=zeros)
     close(*results, tolerance=2e-3)
     assert not results[1].conv1.weight[zeros["conv1.weight"]].any()
 
@@ -108,26 +107,26 @@ def nothing(epoch: int, network: nn.Module) -> dict[str, float]:
     return {}
 
 
-def resumed(team, folder, images):
+def resumed(group, folder, images):
     """Train in a process of two until it is cut short, then to the end."""
     loop.SECONDS_BETWEEN_STATES = 0.0
-    recipe = replace(RECIPE, epochs=3)
+    recipe = RECIPE.changed(epochs=3)
     asked = loop.Asked(recipe, 0, None, (), None, {}, folder)
-    course = loop.Course(network(), images, asked, team)
-    keeper = loop._Keeper(folder, course)
+    training = loop.TrainingState(network(), images, asked, group)
+    keeper = loop._Keeper(folder, training)
     with loop.progress("training", 1, visible=False) as bar:
-        while course.epoch < 2:
-            course.run_epoch(bar)
+        while training.epoch < 2:
+            training.run_epoch(bar)
         keeper.save_now_and_then()
     fresh = network(seed=3)
-    loop._train(team, fresh, images, asked, visible=False)
+    loop._train(group, fresh, images, asked, visible=False)
     return dict(fresh.state_dict())
 
 
 @pytest.mark.slow
 def test_a_killed_training_of_two_processes_goes_on(splits, tmp_path):
     whole = network()
-    train(whole, splits.train, replace(TWO, epochs=3))
+    train(whole, splits.train, TWO.changed(epochs=3))
     state = launch(2, 1, resumed, tmp_path, splits.train)
     for key, value in whole.state_dict().items():
         torch.testing.assert_close(state[key], value, rtol=0, atol=0, msg=key)
@@ -136,7 +135,7 @@ def test_a_killed_training_of_two_processes_goes_on(splits, tmp_path):
 @pytest.mark.slow
 def test_divergence_in_two_processes_is_said_in_one_sentence(splits):
     with pytest.raises(UserError, match=r"training diverged in epoch 1 .* lower learning_rate"):
-        train(network(), splits.train, replace(TWO, learning_rate=1e30))
+        train(network(), splits.train, TWO.changed(learning_rate=1e30))
 
 
 def test_without_fabric_one_sentence_says_how_to_install_it(splits, monkeypatch):
@@ -147,5 +146,5 @@ def test_without_fabric_one_sentence_says_how_to_install_it(splits, monkeypatch)
 
 @pytest.mark.parametrize("key", ["processes", "machines"])
 def test_no_processes_are_refused(key):
-    with pytest.raises(UserError, match=f"{key} is 0"):
-        replace(RECIPE, **{key: 0})
+    with pytest.raises(UserError, match=f"'{key}' must be at least 1, got 0"):
+        RECIPE.changed(**{key: 0})

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 from torch import nn
@@ -140,7 +138,7 @@ def test_divergence_is_said_in_one_sentence(splits):
 @pytest.mark.parametrize("option", [{"channels_last": True}, {"bf16": True}])
 def test_faster_arithmetic_learns_as_well(splits, option):
     learned = network()
-    train(learned, splits.train, replace(RECIPE, **option))
+    train(learned, splits.train, RECIPE.changed(**option))
     assert accuracy(learned, splits.reward) > 0.9
 
 

@@ -41,12 +41,12 @@ def test_warm_up_rises_from_zero_before_any_schedule(schedule):
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"schedule": "cosin"}, "cosin"),
-        ({"epochs": -1}, "epochs is -1"),
-        ({"batch_size": 0}, "batch_size is 0"),
-        ({"warmup_epochs": 11}, "warmup_epochs is 11, expected 0 to 10"),
-        ({"momentum": 0.0}, "nesterov needs a momentum"),
-        ({"learning_rate": float("nan")}, "learning_rate is nan"),
+        ({"schedule": "cosin"}, "must be one of constant, .*, got 'cosin'"),
+        ({"epochs": -1}, "'epochs' must be at least 0, got -1"),
+        ({"batch_size": 0}, "'batch_size' must be at least 1, got 0"),
+        ({"warmup_epochs": 11}, "11 warmup_epochs, expected at most its 10 epochs"),
+        ({"momentum": 0.0}, "nesterov, which needs a momentum above 0"),
+        ({"learning_rate": float("nan")}, "'learning_rate' must be a number, got nan"),
     ],
 )
 def test_nonsense_is_refused(wrong, said):

@@ -1,7 +1,7 @@
 """Which rule stands for which operation.
 
 An operation is known by the class of its module or by the name of its function or method; the
-second column is the word that stands for it in the graph.
+second column is its name in the graph, one of `gnnrl.graph.operations`.
 """
 
 from __future__ import annotations
@@ -129,6 +129,11 @@ _TABLE = {
 }
 _UNKNOWN = base.Refused("there is no rule for it")
 _LIBRARIES = ("torch", "torchvision", "_operator", "operator", "math", "builtins")
+
+
+def add_rule(functions: str, operation: str, rule: Rule) -> None:
+    """Give functions and methods, named with spaces between them, an operation and its rule."""
+    _TABLE.update({name: (operation, rule) for name in functions.split()})
 
 
 def look_up(node: fx.Node) -> tuple[str, Rule]:

@@ -16,6 +16,11 @@ def operation_name(node: fx.Node) -> str:
     return getattr(node.target, "__name__", str(node.target))
 
 
+def only_user(node: fx.Node) -> fx.Node | None:
+    """Return the one node that reads a node's output; None where several or none do."""
+    return next(iter(node.users)) if len(node.users) == 1 else None
+
+
 def scope_of(node: fx.Node) -> str:
     """Dotted name of the module a node belongs to; empty for the network itself."""
     if node.op == "call_module":

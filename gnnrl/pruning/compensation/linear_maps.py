@@ -20,7 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from gnnrl.graph.extract import Analysis
 from gnnrl.graph.rules.base import tensors_read
 from gnnrl.graph.rules.flow import Layout, shape_of
-from gnnrl.graph.tracing.fx_utils import operation_name
+from gnnrl.graph.tracing.fx_utils import only_user, operation_name
 
 
 @dataclass(frozen=True)
@@ -78,12 +78,12 @@ def _reader(
 ) -> Reader:
     traced, source = analysis.traced, tensors_read(node)[0]
     end, norm, other = node, "", ""
-    following = _only_user(end)
+    following = only_user(end)
     if following is not None and following.op == "call_module":
         module = traced.get_submodule(str(following.target))
         if isinstance(module, _BatchNorm) and module.affine and module.track_running_stats:
             end, norm = following, str(following.target)
-    following = _only_user(end)
+    following = only_user(end)
     if following is not None and operation_name(following) in ("add", "iadd"):
         others = [n for n in tensors_read(following) if n is not end]
         if len(others) == 1 and order[others[0]] < order[node]:
@@ -112,10 +112,6 @@ def _reader(
         padding=tuple(layer.padding) if conv else (0, 0),
         dilation=tuple(layer.dilation) if conv else (1, 1),
     )
-
-
-def _only_user(node: fx.Node) -> fx.Node | None:
-    return next(iter(node.users)) if len(node.users) == 1 else None
 
 
 def _is_relu(traced: fx.GraphModule, node: fx.Node) -> bool:

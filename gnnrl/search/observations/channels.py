@@ -17,56 +17,40 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from gnnrl.graph.cost import cost_of_units, kept_length
-from gnnrl.graph.graph import ChannelGroup, ComputationalGraph, Node
+from gnnrl.graph import cost_model
+from gnnrl.graph.cost_model import AxisCosts, elements, full_length, kept_length, units_before
+from gnnrl.graph.graph import ComputationalGraph, Node
+from gnnrl.graph.operations import OPERATIONS
 from gnnrl.pruning.importance import Importance
-from gnnrl.search.observations.common import first_number, two_way
+from gnnrl.search.observations.common import Columns, number, one_hot, two_way
 
-KINDS = (
-    "input",
-    "conv",
-    "linear",
-    "norm",
-    "activation",
-    "pool",
-    "add",
-    "mul",
-    "cat",
-    "reshape",
-    "pad",
-    "slice",
-    "group",
-)
-"""Operations that have a column of their own; all others share the last one, `other`."""
+KINDS = (*(name for name, operation in OPERATIONS.items() if operation.has_column), "group")
+"""Kinds of nodes that have a column of their own; all others share the last one."""
 
 EDGES = ("reads", "read by", "made by", "makes", "wanted by", "wants")
-STATIC = (
-    "width",
-    "input width",
-    "resolution",
-    "kernel",
-    "stride",
-    "groups",
-    "depthwise",
-    "flops share",
-    "parameter share",
-    "depth",
-    "importance spread",
-    "importance tail",
-    "weight scale",
-    "prior",
-    "residual at 3/4",
-    "residual at 1/2",
-    "residual at 1/4",
+STATIC = Columns(
+    "width; input width; resolution; kernel; stride; groups; depthwise; flops share; "
+    "parameter share; depth; importance spread; importance tail; weight scale; prior; "
+    "residual at 3/4; residual at 1/2; residual at 1/4".split("; ")
 )
-DYNAMIC = ("keep ratio", "flops share now", "slack")
+"""Columns that follow the kinds.  Of a group, "input width" is the number of its layers."""
+
+DYNAMIC = Columns(("keep ratio", "flops share now", "slack"))
+"""Columns that follow the static ones and change as channels are removed."""
+
+SCORES = ("relative score", "log score", "rank")
+"""Columns of a channel: score over its group's mean, its logarithm, its rank; then: is kept."""
+
+REMOVED = {"residual at 3/4": 0.25, "residual at 1/2": 0.5, "residual at 1/4": 0.75}
+"""Fraction of a group's channels that is removed, by the column of the residual."""
 
 
 class View:
     """Observations of one network; what does not change is computed once.
 
-    decide: layers that are decided; None: the channel groups are.  curves: what the channels of
-    each group cost.  prior: keep ratios `[G]` that are thought good before any evaluation.
+    decide: layers that are decided; None: the channel groups are.  curves: what removing the
+    channels of each group costs.  prior: keep ratios `[G]` that are thought good before any
+    evaluation.
     """
 
     def __init__(
@@ -80,12 +64,13 @@ class View:
     ) -> None:
         self.graph = graph
         self._sizes = np.array([g.size for g in graph.groups])
-        kinds = _kinds(graph)
-        shares = _Shares(graph)
-        static = np.concatenate(
-            [_operations(graph, shares), _groups(graph, importance, shares, curves, prior)]
-        ).astype(np.float32)
-        self._static = torch.from_numpy(np.concatenate([kinds, static], axis=1))
+        flops = cost_model.flops(graph)
+        shares = _shares([flops.of_operation(node.name) for node in graph.nodes])
+        kinds = [n.operation for n in graph.nodes] + ["group"] * len(graph.groups)
+        groups = _groups(graph, importance, flops, curves, prior)
+        static = np.concatenate([_operations(graph, shares), groups])
+        static = np.concatenate([one_hot(kinds, KINDS), static], axis=1)
+        self._static = torch.from_numpy(static.astype(np.float32))
         self._edge_index, self._edge_attr = _edges(graph)
         first = {n.layer: i for i, n in reversed(list(enumerate(graph.nodes))) if n.filters}
         self._decisions = (
@@ -93,28 +78,29 @@ class View:
             if decide is None
             else torch.tensor([first[name] for name in decide])
         )
-        self._axes = shares.axes
-        self._price = shares.price
+        self._flops = shares
+        self._depthwise = np.array([_depthwise(node) for node in graph.nodes])
         self._channels = _channels(graph, importance) if hierarchical else None
-        self._owner = torch.from_numpy(np.repeat(np.arange(len(self._sizes)), self._sizes)) + len(
-            graph.nodes
-        )
+        self._owner = torch.from_numpy(_owners(graph)) + len(graph.nodes)
 
     def data(self, counts: np.ndarray, order: np.ndarray, slack: float) -> Data:
         """The graph when group g keeps the first `counts[g]` of its units in `order` `[U]`.
 
-        slack: fraction of the current cost that has to go to meet the budget (0 or less: met).
+        slack: fraction of the current cost that must be removed to meet the budget (0 or less: it
+        is met).
         """
         starts = np.cumsum(self._sizes) - self._sizes
         place = np.arange(len(order)) - np.repeat(starts, self._sizes)
         keep = np.zeros(len(order), dtype=bool)
         keep[order] = place < np.repeat(counts, self._sizes)
-        before = np.concatenate([[0], np.cumsum(keep)])
-        widths = np.array([1.0 if c is None else kept_length(c, before) / n for c, n in self._axes])
-        return self._data(np.concatenate([widths, counts / self._sizes]), widths, keep, slack)
+        before = units_before(keep)
+        axes = [node.channels for node in self.graph.nodes]
+        widths = [1.0 if a is None else kept_length(a, before) / full_length(a) for a in axes]
+        keep_ratio = np.concatenate([widths, counts / self._sizes])
+        return self._data(keep_ratio, np.array(widths), keep, slack)
 
     def with_density(self, density: np.ndarray, slack: float) -> Data:
-        """The graph when the decided layers keep these shares of their single weights."""
+        """The graph when the decided layers keep these fractions of their single weights."""
         ratio = np.ones(len(self.graph.nodes) + len(self._sizes))
         ratio[self._decisions] = density
         keep = np.ones(self.graph.num_units, dtype=bool)
@@ -123,11 +109,13 @@ class View:
     def _data(
         self, keep_ratio: np.ndarray, widths: np.ndarray, keep: np.ndarray, slack: float
     ) -> Data:
-        now = self._price(widths)
+        read = np.where(self._depthwise, 1.0, widths[np.array(self.graph.sources)])
+        now = self._flops * widths * read  # about the flops of each operation
         share = np.concatenate([now / max(now.sum(), 1e-12), np.zeros(len(self._sizes))])
-        column = np.stack([keep_ratio, np.sqrt(share), np.full(len(share), slack)], axis=1)
+        values = {"keep ratio": keep_ratio, "flops share now": np.sqrt(share), "slack": slack}
+        dynamic = DYNAMIC.table(len(share), values).astype(np.float32)
         data = Data(
-            x=torch.cat([self._static, torch.from_numpy(column.astype(np.float32))], dim=1),
+            x=torch.cat([self._static, torch.from_numpy(dynamic)], dim=1),
             edge_index=self._edge_index,
             edge_attr=self._edge_attr,
             decision_index=self._decisions,
@@ -139,41 +127,13 @@ class View:
         return data
 
 
-class _Shares:
-    """Share of the dense flops and parameters of each operation and each group."""
-
-    def __init__(self, graph: ComputationalGraph) -> None:
-        flops = [float(n.flops) for n in graph.nodes]
-        parameters = [0.0 for _ in graph.nodes]
-        for i, node in enumerate(graph.nodes):
-            sizes = [math.prod(graph.parameters[p].shape) for p in node.parameters]
-            parameters[i] = float(sum(sizes))
-            flops[i] += node.positions * sizes[0] if node.positions else 0
-        self.flops = np.array(flops) / max(sum(flops), 1.0)
-        self.parameters = np.array(parameters) / max(sum(parameters), 1.0)
-        self.axes = [(n.channels, _width(n)) for n in graph.nodes]
-        index = {n.name: i for i, n in enumerate(graph.nodes)}
-        self._source = np.array(
-            [index.get(n.inputs[0], i) if n.inputs else i for i, n in enumerate(graph.nodes)]
-        )
-        self._depthwise = np.array([_depthwise(n) for n in graph.nodes])
-        self.of_group = np.array([_share(graph, g) for g in graph.groups]).reshape(-1)
-
-    def price(self, widths: np.ndarray) -> np.ndarray:
-        """Flops of each operation when its width and its input's are these fractions `[O]`."""
-        return self.flops * widths * np.where(self._depthwise, 1.0, widths[self._source])
-
-
-def _share(graph: ComputationalGraph, group: ChannelGroup) -> float:
-    """Fraction of the flops that goes when all of a group goes."""
-    keep = np.ones(graph.num_units, dtype=bool)
-    whole = cost_of_units(graph, keep).flops
-    keep[group.start : group.start + group.size] = False
-    return 1.0 - cost_of_units(graph, keep).flops / max(whole, 1)
+def _shares(amounts: Sequence[float]) -> np.ndarray:
+    """Amounts as fractions of their sum."""
+    return np.array(amounts, dtype=np.float64) / max(sum(amounts), 1.0)
 
 
 def _width(node: Node) -> int:
-    return node.shape[node.channels.axis - 1] if node.channels is not None else 1
+    return 1 if node.channels is None else node.width
 
 
 def _depthwise(node: Node) -> bool:
@@ -181,73 +141,88 @@ def _depthwise(node: Node) -> bool:
     return node.operation == "conv" and groups > 1 and groups == _width(node)
 
 
-def _kinds(graph: ComputationalGraph) -> np.ndarray:
-    """One-hot of the operation `[N, KINDS + 1]`."""
-    names = [n.operation for n in graph.nodes] + ["group"] * len(graph.groups)
-    column = [KINDS.index(n) if n in KINDS else len(KINDS) for n in names]
-    return np.eye(len(KINDS) + 1, dtype=np.float32)[column]
+def _log(amount: float, bits: int) -> float:
+    """An amount on a logarithmic scale on which 2 ** bits is one."""
+    return math.log2(max(amount, 1)) / bits
 
 
-def _operations(graph: ComputationalGraph, shares: _Shares) -> np.ndarray:
-    """Features of operations `[O, STATIC]`."""
-    width = {n.name: _width(n) for n in graph.nodes}
-    table = np.zeros((len(graph.nodes), len(STATIC)))
-    for i, node in enumerate(graph.nodes):
-        spatial = math.prod(node.shape[1:]) if len(node.shape) > 1 else 1
-        table[i, :7] = (
-            math.log2(max(width[node.name], 1)) / 12,
-            math.log2(max(width[node.inputs[0]], 1)) / 12 if node.inputs else 0.0,
-            math.log2(max(spatial, 1)) / 16,
-            first_number(node.attributes.get("kernel_size", 0)) / 7,
-            first_number(node.attributes.get("stride", 0)) / 4,
-            math.log2(max(int(node.attributes.get("groups", 1)), 1)) / 10,
-            float(_depthwise(node)),
-        )
-        table[i, 9] = i / len(graph.nodes)
-    table[:, 7], table[:, 8] = np.sqrt(shares.flops), np.sqrt(shares.parameters)
-    return table
+def _operations(graph: ComputationalGraph, flops: np.ndarray) -> np.ndarray:
+    """Features of operations `[O, STATIC]`; flops: share of each `[O]`."""
+    nodes = graph.nodes
+    width = {node.name: _width(node) for node in nodes}
+    values = {
+        "width": [_log(width[n.name], 12) for n in nodes],
+        "input width": [_log(width[n.inputs[0]], 12) if n.inputs else 0.0 for n in nodes],
+        "resolution": [_log(math.prod(n.shape[1:]), 16) for n in nodes],
+        "kernel": [number(n, "kernel_size") / 7 for n in nodes],
+        "stride": [number(n, "stride") / 4 for n in nodes],
+        "groups": [_log(int(n.attributes.get("groups", 1)), 10) for n in nodes],
+        "depthwise": [_depthwise(n) for n in nodes],
+        "flops share": np.sqrt(flops),
+        "parameter share": np.sqrt(_shares([elements(graph, n) for n in nodes])),
+        "depth": [i / len(nodes) for i in range(len(nodes))],
+    }
+    return STATIC.table(len(nodes), values)
 
 
 def _groups(
     graph: ComputationalGraph,
     importance: Importance,
-    shares: _Shares,
+    flops: AxisCosts,
     curves: Mapping[str, Tensor] | None,
     prior: np.ndarray | None,
 ) -> np.ndarray:
     """Features of channel groups `[G, STATIC]`."""
-    order = {n.layer: i for i, n in enumerate(graph.nodes)}
-    table = np.zeros((len(graph.groups), len(STATIC)))
-    for i, group in enumerate(graph.groups):
-        score = importance[group.name].double()
-        mean = float(score.mean().clamp(min=1e-12))
-        table[i, 0] = math.log2(group.size) / 12
-        table[i, 1] = math.log2(len(group.layers)) / 6
-        table[i, 9] = order[group.layers[0]] / len(graph.nodes)
-        table[i, 10] = min(float(score.std(unbiased=False)) / mean, 3.0)
-        table[i, 11] = min(float(score.min()) / mean, 3.0)
-        table[i, 12] = math.log10(mean + 1e-6) / 3
-    table[:, 7] = np.sqrt(shares.of_group)
+    place = {n.layer: i for i, n in enumerate(graph.nodes)}
+    groups = graph.groups
+    scores = [importance[group.name].double() for group in groups]
+    means = [float(score.mean().clamp(min=1e-12)) for score in scores]
+    spreads = [float(score.std(unbiased=False)) for score in scores]
+    values = {
+        "width": [_log(group.size, 12) for group in groups],
+        "input width": [_log(len(group.layers), 6) for group in groups],
+        "flops share": np.sqrt(_removed(graph, flops)),
+        "depth": [place[group.layers[0]] / len(graph.nodes) for group in groups],
+        "importance spread": [min(s / m, 3.0) for s, m in zip(spreads, means, strict=True)],
+        "importance tail": [
+            min(float(s.min()) / m, 3.0) for s, m in zip(scores, means, strict=True)
+        ],
+        "weight scale": [math.log10(mean + 1e-6) / 3 for mean in means],
+    }
     if prior is not None:
-        table[:, 13] = np.log2(np.clip(prior, 1 / 64, 1.0)) / 6
+        values["prior"] = np.log2(np.clip(prior, 1 / 64, 1.0)) / 6
     if curves:
-        table[:, 14:17] = _curve_features(graph, curves)
-    return table
+        values |= _residuals(graph, curves)
+    return STATIC.table(len(groups), values)
 
 
-def _curve_features(graph: ComputationalGraph, curves: Mapping[str, Tensor]) -> np.ndarray:
-    """Residual after a quarter, half and three quarters went, over the network's mean at half."""
-    points = np.ones((len(graph.groups), 3))
+def _removed(graph: ComputationalGraph, flops: AxisCosts) -> np.ndarray:
+    """Fraction of the flops that is saved when all of a group is removed `[G]`."""
+    keep = np.ones((len(graph.groups), graph.num_units), dtype=bool)
+    for row, group in zip(keep, graph.groups, strict=True):
+        row[group.start : group.start + group.size] = False
+    whole = max(flops.without(()), 1)
+    return np.array([1.0 - flops.of_units(row) / whole for row in keep])
+
+
+def _residuals(graph: ComputationalGraph, curves: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    """Residual `[G]` after a quarter, half and three quarters of the channels are removed, over
+    the network's mean at half, by column."""
+    points = {name: np.ones(len(graph.groups)) for name in REMOVED}
     for i, group in enumerate(graph.groups):
         if group.name in curves:
             curve = curves[group.name].double().numpy()
-            points[i] = [curve[round(part * group.size)] for part in (0.25, 0.5, 0.75)]
-    scale = max(float(points[:, 1].mean()), 1e-12)
-    return np.clip(np.log10(points / scale + 1e-4) / 4, -1.0, 1.0)
+            for name, part in REMOVED.items():
+                points[name][i] = curve[round(part * group.size)]
+    scale = max(float(points["residual at 1/2"].mean()), 1e-12)
+    return {
+        name: np.clip(np.log10(values / scale + 1e-4) / 4, -1.0, 1.0)
+        for name, values in points.items()
+    }
 
 
 def _channels(graph: ComputationalGraph, importance: Importance) -> Tensor:
-    """Features of channels `[U, 3]`: score over the group's mean, its logarithm, its rank."""
+    """Features of channels `[U, SCORES]`."""
     parts = []
     for group in graph.groups:
         score = importance[group.name].float()
@@ -258,17 +233,22 @@ def _channels(graph: ComputationalGraph, importance: Importance) -> Tensor:
     return torch.cat(parts)
 
 
+def _owners(graph: ComputationalGraph) -> np.ndarray:
+    """The group of each unit `[U]`."""
+    return np.repeat(np.arange(len(graph.groups)), [group.size for group in graph.groups])
+
+
 def _edges(graph: ComputationalGraph) -> tuple[Tensor, Tensor]:
     """Typed edges, each with its reverse `[2, E]`, `[E, EDGES]`."""
-    index = {n.name: i for i, n in enumerate(graph.nodes)}
     pairs: list[tuple[int, int, int]] = []
-    owner = np.repeat(np.arange(len(graph.groups)), [g.size for g in graph.groups])
+    owner = _owners(graph)
     for i, node in enumerate(graph.nodes):
-        pairs += [(index[read], i, 0) for read in node.inputs if read in index]
-        source = graph.nodes[index[node.inputs[0]]] if node.inputs else None
-        for channels, kind in ((node.filters, 2), (source.channels if source else None, 4)):
+        pairs += [(graph.places[name], i, 0) for name in node.inputs if name in graph.places]
+        source = graph.nodes[graph.sources[i]].channels if node.inputs else None
+        for channels, kind in ((node.filters, "made by"), (source, "wanted by")):
             if channels is not None and node.positions:
                 units = channels.units
                 groups = np.unique(owner[units[units >= 0]]) if len(owner) else []
-                pairs += [(len(graph.nodes) + int(g), i, kind) for g in groups]
+                kinds = EDGES.index(kind)
+                pairs += [(len(graph.nodes) + int(g), i, kinds) for g in groups]
     return two_way(pairs, len(EDGES))

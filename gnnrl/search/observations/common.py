@@ -1,13 +1,34 @@
-"""What all observations of a network write alike: typed edges, and attributes that may be pairs."""
+"""What all observations of a network share: named columns, one-hot kinds, typed edges."""
 
-# E: edges   K: kinds of edges
+# E: edges   K: kinds   N: nodes   C: columns
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
+
+from gnnrl.graph.graph import Node
+
+
+class Columns(tuple[str, ...]):
+    """The names of a table's columns, in order."""
+
+    def table(self, length: int, values: Mapping[str, ArrayLike]) -> np.ndarray:
+        """Write values `[length]`, or one for all rows, by column: `[length, C]`, else zero."""
+        table = np.zeros((length, len(self)))
+        for name, value in values.items():
+            table[:, self.index(name)] = value
+        return table
+
+
+def one_hot(names: Sequence[str], kinds: Sequence[str]) -> np.ndarray:
+    """Return a column for each kind, and one for all that are none of them: `[N, K + 1]`."""
+    column = [kinds.index(name) if name in kinds else len(kinds) for name in names]
+    return np.eye(len(kinds) + 1)[column]
 
 
 def two_way(triples: Sequence[tuple[int, int, int]], kinds: int) -> tuple[Tensor, Tensor]:
@@ -17,8 +38,9 @@ def two_way(triples: Sequence[tuple[int, int, int]], kinds: int) -> tuple[Tensor
     return both[:, :2].t().contiguous(), torch.eye(kinds)[both[:, 2]]
 
 
-def first_number(value: object) -> int:
+def number(node: Node, attribute: str) -> int:
     """Return an attribute's number, the first of several; 0 where it is none."""
+    value = node.attributes.get(attribute, 0)
     if isinstance(value, list):
         return int(value[0])
     return int(value) if isinstance(value, int) else 0

@@ -12,17 +12,18 @@ import torch
 from torch import Tensor
 
 from gnnrl.errors import UserError
-from gnnrl.graph.budget import Budget
+from gnnrl.graph.budget import Budget, largest
 from gnnrl.graph.cost import Cost, cost
 from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.graph.latency import LatencyTable
+from gnnrl.graph.resources import costs_of
 from gnnrl.graph.unit_mapping import kept_filters, kept_units
 from gnnrl.pruning.importance import Importance
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.search.observations.channels import View
 from gnnrl.search.spaces.allocation import allocate, sensitivity_curves
 from gnnrl.search.spaces.channel_order import ordered
-from gnnrl.search.spaces.group_costs import Widths
+from gnnrl.search.spaces.group_costs import GroupCosts
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
@@ -38,16 +39,16 @@ SMALLEST_RATIO = 1e-3
 
 
 class ChannelSpace:
-    """Which channels stay: a ratio per group, the most important first.
+    """Which channels are kept: a ratio per group, the most important first.
 
     An action holds a keep ratio in [0, 1] for each group.  Only its proportions matter: it is
     scaled by the one factor that uses up the budget, then filled up with whole channels, so that
     every action is a plan, none is over budget, and none wastes it.
 
     importance: of the channels, it orders each group.  min_channels: kept of each group at least.
-    multiple: widths are rounded to multiples of it (a group smaller than that stays whole).
-    table: what operations take, needed for a budget of latency.
-    curves: what a group's channels cost (`pruning.compensation.reconstruction`), for the
+    multiple: widths are rounded to multiples of it (a group smaller than that is kept whole).
+    table: how long operations take, for a budget of latency.
+    curves: what removing a group's channels costs (`pruning.compensation.reconstruction`), for the
     observation.  prior: keep ratios `[G]` that an action in the middle stands for; an action then
     holds departures from it, up to `REACH` times more or less.
     """
@@ -78,14 +79,9 @@ class ChannelSpace:
         self._start = np.repeat(np.cumsum(self._sizes) - self._sizes, self._sizes)
         self._multiple = max(1, multiple)
         self.floor = self._grid(np.clip(max(1, min_channels), core, self._sizes), up=True)
-        if self.budget.resource == "latency" and table is None:
-            raise UserError(
-                "a budget of latency needs a latency table; measure one with "
-                "`python -m stages.latency` and name it in search.latency_table"
-            )
-        self.widths = Widths(graph, self._order, table)
+        self.costs = GroupCosts(graph, self._order, costs_of(self.budget.resource, graph, table))
         self.dense: Cost = cost(graph)
-        self.limit = self.price(self._sizes) * self.budget.fraction
+        self.limit = self.costs.cost(self._sizes) * self.budget.fraction
         self._check_reachable()
         self._prior = None if prior is None else np.clip(prior, SMALLEST_RATIO, 1.0)
         self._view = View(
@@ -108,18 +104,16 @@ class ChannelSpace:
             raise UserError(f"an action has {self.size} keep ratios, got shape {ratios.shape}")
         if self._prior is not None:
             ratios = np.maximum(self._prior * REACH ** (2.0 * ratios - 1.0), SMALLEST_RATIO)
-        if self.price(self._sizes) <= self.limit:
+        if self.costs.cost(self._sizes) <= self.limit:
             return self._sizes.copy()
         wanted = ratios * self._sizes
-        low, high = 0.0, float(1.0 / ratios.min())
-        for _ in range(16):
-            middle = (low + high) / 2
-            if self.price(self._bounded(middle * wanted)) <= self.limit:
-                low = middle
-            else:
-                high = middle
+
+        def fits(factor: float) -> bool:
+            return self.costs.cost(self._bounded(factor * wanted)) <= self.limit
+
+        low, high = largest(fits, 0.0, float(1.0 / ratios.min()), steps=16)
         counts = self._fill(self._bounded(low * wanted), high * wanted)
-        while self.price(counts) < USED_UP * self.limit:
+        while self.costs.cost(counts) < USED_UP * self.limit:
             better = self._exchange(counts, high * wanted)
             if better is None:
                 break
@@ -133,7 +127,7 @@ class ChannelSpace:
 
     def met(self, keep: np.ndarray) -> bool:
         """Whether these keep ratios meet the budget without being scaled."""
-        return self.price(self._bounded(keep * self._sizes)) <= self.limit
+        return self.costs.cost(self._bounded(keep * self._sizes)) <= self.limit
 
     def uniform(self) -> PruningPlan:
         """The same ratio everywhere: the baseline that every search has to beat."""
@@ -148,7 +142,7 @@ class ChannelSpace:
         return self.plan(self.random(generator))
 
     def probes(self, keep_ratio: float) -> list[PruningPlan]:
-        """The dense network, then each group cut alone to a keep ratio: over budget, for looking.
+        """The dense network, then each group cut alone to a keep ratio: over budget, to compare.
 
         A group that cannot be cut so far is cut as far as it may be.
         """
@@ -157,7 +151,7 @@ class ChannelSpace:
         return [self.plan_of(counts) for counts in (self._sizes, *alone)]
 
     def informed(self, keep_ratio: float, losses: Sequence[float]) -> np.ndarray:
-        """The action whose plan loses least, as the losses of `probes(keep_ratio)` tell it."""
+        """The action whose plan loses least, estimated from the losses of `probes(keep_ratio)`."""
         left = self._bounded(keep_ratio * self._sizes)
         curves = sensitivity_curves(self.names, self._sizes, left, losses)
         return self.action_of(self.allocation(curves))
@@ -165,7 +159,7 @@ class ChannelSpace:
     def allocation(self, curves: Mapping[str, Tensor]) -> np.ndarray:
         """Keep ratios `[G]` that meet the budget with the least residual, by `curves`."""
         sizes = dict(zip(self.names, self._sizes.tolist(), strict=True))
-        return allocate(curves, sizes, self.floor, self.price, self.limit)
+        return allocate(curves, sizes, self.floor, self.costs.cost, self.limit)
 
     def action_of(self, ratios: np.ndarray) -> np.ndarray:
         """The action that stands for keep ratios `[G]`, as far as the prior lets it reach."""
@@ -182,17 +176,13 @@ class ChannelSpace:
         """Fraction of the dense cost that a plan takes, of the budget's resource."""
         keep = kept_units(self.graph, plan.kept)
         counts = np.add.reduceat(keep, np.cumsum(self._sizes) - self._sizes, dtype=np.int64)
-        return self.price(counts) / self.price(self._sizes)
+        return self.costs.cost(counts) / self.costs.cost(self._sizes)
 
     def observation(self, keep: np.ndarray | None = None) -> Data:
         """The network's graph after keeping these ratios `[G]` (None: all)."""
         counts = self._sizes if keep is None else self._bounded(keep * self._sizes)
-        slack = 1.0 - self.limit / max(self.price(counts), 1e-12)
+        slack = 1.0 - self.limit / max(self.costs.cost(counts), 1e-12)
         return self._view.data(counts, self._order, slack)
-
-    def price(self, counts: np.ndarray) -> float:
-        """Cost, of the budget's resource, when group g keeps `counts[g]` channels `[G]`."""
-        return self.widths.cost(counts, self.budget.resource)
 
     def _bounded(self, wanted: np.ndarray) -> np.ndarray:
         """Whole channels, at least the floor `[G]`."""
@@ -213,7 +203,7 @@ class ChannelSpace:
             group = int(missing.argmax())
             more = counts.copy()
             more[group] = min(counts[group] + self._multiple, self._sizes[group])
-            if self.price(more) <= self.limit:
+            if self.costs.cost(more) <= self.limit:
                 counts = more
                 open_groups[group] = counts[group] < self._sizes[group]
             else:
@@ -221,12 +211,12 @@ class ChannelSpace:
         return counts
 
     def _exchange(self, counts: np.ndarray, wanted: np.ndarray) -> np.ndarray | None:
-        """One channel more of a group that is dear, in exchange for channels of the fullest."""
-        best, best_price = None, self.price(counts)
+        """One channel more of a costly group, in exchange for channels of the fullest ones."""
+        best, most = None, self.costs.cost(counts)
         for more in np.flatnonzero(counts < self._sizes):
             tried = counts.copy()
             tried[more] = min(counts[more] + self._multiple, self._sizes[more])
-            while self.price(tried) > self.limit:
+            while self.costs.cost(tried) > self.limit:
                 fullness = np.where(tried > self.floor, tried / self._sizes, -1.0)
                 fullness[more] = -1.0
                 group = int(fullness.argmax())
@@ -235,12 +225,12 @@ class ChannelSpace:
                 tried[group] = max(tried[group] - self._multiple, self.floor[group])
             else:
                 tried = self._fill(tried, wanted)
-                if self.price(tried) > best_price:
-                    best, best_price = tried, self.price(tried)
+                if self.costs.cost(tried) > most:
+                    best, most = tried, self.costs.cost(tried)
         return best
 
     def _check_reachable(self) -> None:
-        least = self.price(self.floor) / self.price(self._sizes)
+        least = self.costs.cost(self.floor) / self.costs.cost(self._sizes)
         if least > self.budget.fraction:
             raise UserError(
                 f"budget.{self.budget.resource} {self.budget.fraction} cannot be met: with "

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from gnnrl.errors import UserError
 from gnnrl.graph.budget import Budget
@@ -19,14 +18,11 @@ from gnnrl.pruning.importance import Importance
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.rl import subsets
 from gnnrl.rl.subsets import Choice
-from gnnrl.search.observations.channels import View
+from gnnrl.search.observations.filters import filter_observation, ranks
 from gnnrl.search.spaces.minimum_kept import choice_of
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
-
-FEATURES = 4
-"""Of a filter: score over its group's mean, its logarithm, its rank, one for being a filter."""
 
 
 class FilterSpace:
@@ -54,7 +50,7 @@ class FilterSpace:
         self.graph, self.budget, self.dense = graph, budget, cost(graph)
         self.size, self.keep = graph.num_units, self.choice.keep
         self.names = [group.name for group in graph.groups]
-        self._observation = _observation(graph, importance, self.choice)
+        self._observation = filter_observation(graph, importance, self.choice)
 
     def plan(self, action: np.ndarray) -> PruningPlan:
         """The plan that keeps the filters chosen, bool `[U]`."""
@@ -82,8 +78,8 @@ class FilterSpace:
 
     def uniform(self) -> PruningPlan:
         """The same fraction of every group, its most important filters."""
-        rank = self._observation.x[self._observation.decision_index, -2]
-        return self.plan(subsets.as_mask(subsets.best(rank, self.choice), self.size))
+        best = subsets.best(ranks(self._observation), self.choice)
+        return self.plan(subsets.as_mask(best, self.size))
 
     def step(self, keep: np.ndarray | None, action: np.ndarray) -> np.ndarray:
         """Filters are chosen in one go: what is chosen is what stays."""
@@ -126,44 +122,8 @@ def filter_choice(
     least = int(choice.least.sum())
     if keep < least:
         raise UserError(
-            f"budget.sparsity {budget.sparsity} leaves {keep} of {graph.num_units} filters, but "
+            f"budget.sparsity {budget.value} leaves {keep} of {graph.num_units} filters, but "
             f"its {len(graph.groups)} layers or groups of layers need {least} so that none is "
             "emptied; lower the sparsity, min_channels or min_fraction"
         )
     return choice
-
-
-def _observation(graph: ComputationalGraph, importance: Importance, choice: Choice) -> Data:
-    """The plain view of the graph, and below each group a node for each of its filters."""
-    view = View(graph, importance, hierarchical=True)
-    sizes = np.array([group.size for group in graph.groups])
-    seen = view.data(sizes, np.arange(graph.num_units), slack=0.0)
-    nodes, units = len(seen.x), graph.num_units
-    owner = seen.channel_index  # [U]
-    own = torch.cat([seen.channel_x[:, :3], torch.ones(units, 1)], dim=1)
-    above = torch.cat([seen.x, seen.x.new_zeros(nodes, FEATURES)], dim=1)
-    seen.x = torch.cat([above, torch.cat([seen.x[owner], own], dim=1)])
-    below = torch.arange(nodes, nodes + units)
-    seen.edge_index, seen.edge_attr = _joined(seen.edge_index, seen.edge_attr, below, owner)
-    seen.decision_index = below
-    del seen.channel_x, seen.channel_index
-    seen.keep = torch.tensor([choice.keep])
-    seen.part, seen.least = choice.part, choice.least
-    seen.score = torch.cat([importance[group.name] for group in graph.groups]).float()
-    return seen
-
-
-def _joined(
-    edge_index: Tensor, edge_attr: Tensor, below: Tensor, owner: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Edges from filters to their group and back, in two kinds of their own."""
-    up, down = torch.stack([below, owner]), torch.stack([owner, below])
-    kinds = torch.eye(2).repeat_interleave(len(below), 0)
-    width = edge_attr.shape[1]
-    attributes = torch.cat(
-        [
-            torch.cat([edge_attr, edge_attr.new_zeros(len(edge_attr), 2)], dim=1),
-            torch.cat([kinds.new_zeros(len(kinds), width), kinds], dim=1),
-        ]
-    )
-    return torch.cat([edge_index, up, down], dim=1), attributes

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,17 +14,14 @@ from gnnrl.errors import UserError
 from gnnrl.graph.budget import Budget
 from gnnrl.graph.cost import Cost, cost
 from gnnrl.graph.graph import ComputationalGraph, Node
+from gnnrl.graph.operations import operation_of
 from gnnrl.graph.removal import members, removable
+from gnnrl.graph.resources import RESOURCES, costs_of, counted
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.search.observations.layers import LayerView
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
-
-LAYERS = ("conv", "linear", "norm", "activation", "pool")
-"""Operations that are layers, and may go by themselves."""
-
-RESOURCES = ("flops", "parameters")
 
 
 class LayerSpace:
@@ -45,11 +42,12 @@ class LayerSpace:
         self, graph: ComputationalGraph, budget: Budget | float = 1.0, *, project: bool = True
     ) -> None:
         self.graph = graph
-        self.budget = budget if isinstance(budget, Budget) else Budget(parameters=budget)
-        if self.budget.resource not in RESOURCES:
+        self.budget = Budget.of(budget, "parameters")
+        if not RESOURCES[self.budget.resource].is_counted:
             raise UserError(
                 f"space layers cannot meet a budget of {self.budget.resource}: give "
-                "budget.parameters or budget.flops (1.0: whatever the reward makes of it)"
+                f"{' or '.join(f'budget.{name}' for name in counted())} (1.0: the reward alone "
+                "decides)"
             )
         self.parts = parts_of(graph)
         if not self.parts:
@@ -60,7 +58,8 @@ class LayerSpace:
         self.names = list(self.parts)
         self.size, self.dense = len(self.names), cost(graph)
         self._inside = {name: frozenset(n.name for n in part) for name, part in self.parts.items()}
-        self._limit = self.budget.fraction * self._price(())
+        self._costs = costs_of(self.budget.resource, graph)
+        self._limit = self.budget.fraction * self._cost_without(())
         self._project = project
         self._check_reachable()
         self._view = LayerView(graph, self.parts)
@@ -75,7 +74,7 @@ class LayerSpace:
         if chosen.shape != (self.size,):
             raise UserError(f"an action has {self.size} entries, got shape {chosen.shape}")
         gone = self._outermost([n for n, goes in zip(self.names, chosen, strict=True) if goes])
-        while self._project and self._price(gone) > self._limit:
+        while self._project and self._cost_without(gone) > self._limit:
             gone = self._outermost([*gone, self._next(gone)])
         return gone
 
@@ -87,7 +86,7 @@ class LayerSpace:
     def met(self, keep: np.ndarray) -> bool:
         """Whether what is left is on a budget that asks for anything."""
         gone = [n for n, goes in zip(self.names, keep, strict=True) if goes]
-        return self.budget.fraction < 1 and self._price(gone) <= self._limit
+        return self.budget.fraction < 1 and self._cost_without(gone) <= self._limit
 
     def random(self, generator: torch.Generator) -> np.ndarray:
         """A random action: of parts that each go with a chance which is random itself."""
@@ -117,7 +116,7 @@ class LayerSpace:
 
     def used(self, plan: PruningPlan) -> float:
         """Fraction of the dense cost that a plan takes, of the budget's resource."""
-        return self._price(plan.removed_layers) / self._price(())
+        return self._cost_without(plan.removed_layers) / self._cost_without(())
 
     def observation(self, keep: np.ndarray | None = None) -> Data:
         """The network's graph; `keep` `[P]`: what is gone already."""
@@ -128,28 +127,20 @@ class LayerSpace:
         inside = self._inside
         return [n for n in names if not any(inside[n] < inside[other] for other in names)]
 
-    def _price(self, gone: object) -> float:
+    def _cost_without(self, parts: Iterable[str]) -> int:
         """Cost of what is left, of the budget's resource; removal changes no other layer's cost."""
-        names = frozenset().union(*(self._inside[name] for name in gone))  # type: ignore[attr-defined]
-        left = [node for node in self.graph.nodes if node.name not in names]
-        if self.budget.resource == "flops":
-            return float(sum(_flops(self.graph, node) for node in left))
-        owned = {p for node in self.graph.nodes for p in node.parameters}
-        used = {p for node in left for p in node.parameters} | (set(self.graph.parameters) - owned)
-        sizes = self.graph.parameters
-        return float(sum(math.prod(sizes[p].shape) for p in used if not sizes[p].buffer))
+        return self._costs.without(frozenset().union(*(self._inside[name] for name in parts)))
 
     def _next(self, gone: list[str]) -> str:
         """The part that goes next where the budget asks for more."""
         taken = frozenset().union(*(self._inside[name] for name in gone))
-        prices = {n: self._price([*gone, n]) for n in self.names if not self._inside[n] <= taken}
-        enough = [name for name, price in prices.items() if price <= self._limit]
-        return (
-            max(enough, key=prices.__getitem__) if enough else min(prices, key=prices.__getitem__)
-        )
+        open_parts = [name for name in self.names if not self._inside[name] <= taken]
+        left = {name: self._cost_without([*gone, name]) for name in open_parts}
+        enough = [name for name, cost in left.items() if cost <= self._limit]
+        return max(enough, key=left.__getitem__) if enough else min(left, key=left.__getitem__)
 
     def _check_reachable(self) -> None:
-        least = self._price(self.names) / self._price(())
+        least = self._cost_without(self.names) / self._cost_without(())
         if least > self.budget.fraction:
             raise UserError(
                 f"budget.{self.budget.resource} {self.budget.fraction} cannot be met: without all "
@@ -169,13 +160,8 @@ def parts_of(graph: ComputationalGraph) -> dict[str, tuple[Node, ...]]:
     for name in reversed(removable(graph)):  # inner before outer
         working = frozenset(n.name for n in every[name] if n.operation != "identity")
         below = frozenset().union(*(inner for inner in sets if inner < working))
-        alone = len(every[name]) == 1 and every[name][0].operation not in LAYERS
+        alone = len(every[name]) == 1 and not operation_of(every[name][0]).is_layer
         if working and not alone and working != below and working not in sets:
             sets[working] = name
             found[name] = every[name]
     return dict(reversed(found.items()))
-
-
-def _flops(graph: ComputationalGraph, node: Node) -> int:
-    weight = math.prod(graph.parameters[node.parameters[0]].shape) if node.positions else 0
-    return node.flops + node.positions * weight

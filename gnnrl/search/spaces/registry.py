@@ -42,12 +42,6 @@ def build_space(
     start: start from these keep ratios, by group.
     """
     make = named(name, SPACES, "space")
-    budget = offered.get("budget")
-    if name in ("channels", "weights") and getattr(budget, "resource", "") == "sparsity":
-        raise UserError(
-            f"budget.sparsity counts filters, which space {name} does not: take space filters, or "
-            "give budget.flops or budget.parameters"
-        )
     space = call(make, name, curves=curves, **offered)
     missing = [part for part in ("size", "plan", "observation") if not hasattr(space, part)]
     if missing:

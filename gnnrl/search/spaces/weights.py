@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from gnnrl.errors import UserError
-from gnnrl.graph.budget import Budget
+from gnnrl.graph.budget import Budget, largest
 from gnnrl.graph.cost import Cost, cost
 from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.pruning.importance import Importance
@@ -37,7 +37,7 @@ class WeightSpace:
     def __init__(
         self, graph: ComputationalGraph, importance: Importance, budget: Budget | float = 0.5
     ) -> None:
-        self.budget = budget if isinstance(budget, Budget) else Budget(parameters=budget)
+        self.budget = Budget.of(budget, "parameters")
         if self.budget.resource != "parameters":
             raise UserError(
                 f"space weights keeps every shape, so it cannot meet a budget of "
@@ -74,12 +74,17 @@ class WeightSpace:
         wanted = np.clip(np.asarray(action, dtype=np.float64), LEAST_DENSITY, 1.0)
         if wanted.shape != (self.size,):
             raise UserError(f"an action has {self.size} densities, got shape {wanted.shape}")
-        low, high = 0.0, 1.0 / wanted.min()
-        for _ in range(60):
-            middle = (low + high) / 2
-            fits = (np.clip(middle * wanted, LEAST_DENSITY, 1.0) @ self._weights) <= self._limit
-            low, high = (middle, high) if fits else (low, middle)
-        return np.clip(low * wanted, LEAST_DENSITY, 1.0)
+
+        def scaled(factor: float) -> np.ndarray:
+            return np.clip(factor * wanted, LEAST_DENSITY, 1.0)
+
+        factor, _ = largest(
+            lambda factor: scaled(factor) @ self._weights <= self._limit,
+            0.0,
+            1.0 / wanted.min(),
+            steps=60,
+        )
+        return scaled(factor)
 
     def step(self, keep: np.ndarray | None, action: np.ndarray) -> np.ndarray:
         """Densities after one more cut `[L]`."""

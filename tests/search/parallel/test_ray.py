@@ -21,6 +21,7 @@ from gnnrl.errors import UserError
 from gnnrl.search.loop import search
 from gnnrl.search.parallel.ray import ray_workers
 from gnnrl.search.parallel.workers import FAILED, RaySettings, Shared
+from tests import stage_runs
 from tests.rl.toys import Target
 from tests.search.parallel.pools import Pruning, evaluated
 
@@ -174,7 +175,7 @@ def call(stage, *words):
              "search.students.recipe.epochs=1")  # fmt: skip
     settings = [word for setting in small for word in ("--set", setting)]
     app = importlib.import_module(f"stages.{stage}").app
-    arguments = ["--params", str(ROOT / "experiments" / "n2n.yaml"), *map(str, words), *settings]
+    arguments = ["--params", str(stage_runs.preset("n2n")), *map(str, words), *settings]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
 

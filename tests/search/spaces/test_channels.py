@@ -11,11 +11,13 @@ from gnnrl.graph.budget import Budget
 from gnnrl.graph.cost import cost
 from gnnrl.graph.extract import extract
 from gnnrl.graph.latency import LatencyTable
+from gnnrl.graph.resources import costs_of
 from gnnrl.measurement.operation_latency import measure
 from gnnrl.networks.build import build_network
 from gnnrl.pruning.importance import l1
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.search.spaces.channels import ChannelSpace
+from gnnrl.search.spaces.group_costs import GroupCosts
 
 NAMES = ["resnet20", "basic_cnn", "mobilenet_v2"]
 
@@ -47,13 +49,14 @@ def test_random_plans_use_up_the_budget_and_never_exceed_it(name, resource, frac
 def _violations(space: ChannelSpace, decisions: int, seed: int) -> int:
     """Decisions, of every shade, whose counts are over budget or leave a group empty."""
     random = np.random.default_rng(seed)
+    flops = GroupCosts(space.graph, space._order, costs_of("flops", space.graph))
     wrong = 0
     for i in range(decisions):
         action = random.random(space.size) ** random.choice([0.2, 1.0, 5.0])
         if i % 10 == 0:
             action = (action > 0.5).astype(float)
         counts = space.counts(action)
-        over = space.widths.cost(counts, "flops") > 0.5 * space.dense.flops
+        over = flops.cost(counts) > 0.5 * space.dense.flops
         wrong += bool(over or (counts < 1).any())
     return wrong
 
@@ -74,9 +77,10 @@ def test_the_fast_cost_is_the_cost_of_the_plan(name):
     generator = torch.Generator().manual_seed(3)
     for _ in range(5):
         counts = space.counts(space.random(generator))
-        price = cost(space.graph, space.plan_of(counts))
-        assert space.widths.cost(counts, "flops") == price.flops
-        assert space.widths.cost(counts, "parameters") == price.parameters
+        exact = cost(space.graph, space.plan_of(counts))
+        for resource in ("flops", "parameters"):
+            fast = GroupCosts(space.graph, space._order, costs_of(resource, space.graph))
+            assert fast.cost(counts) == getattr(exact, resource)
 
 
 def test_only_the_proportions_of_an_action_matter(resnet20):
@@ -144,6 +148,8 @@ def test_a_latency_table_reads_back_what_it_wrote(tmp_path):
         ({"flops": 1.5}, "got 1.5"),
         ({"flops": 0.5, "parameters": 0.5}, "exactly one of"),
         ({}, "got none"),
+        ({"flpos": 0.5}, r"no budget 'flpos'; did you mean flops\?"),
+        ({"flops": True}, "got True"),
     ],
 )
 def test_nonsense_budgets_are_refused(budget, message):

@@ -1,6 +1,8 @@
-"""Which agents, budgets and spaces go together: said before anything is computed."""
+"""Which settings go together: said before anything is computed."""
 
 from __future__ import annotations
+
+from typing import Any
 
 CRITERIA = ("magnitude", "magnitude_sign", "snip", "grasp", "synflow")
 RANKINGS = {name: c for c in CRITERIA for name in (c, f"{c}_shuffled")}
@@ -87,4 +89,41 @@ def refuse_statistics(statistics: str, images: int, batch_size: int) -> None:
         raise ValueError(
             f"has statistics_images {images}, which pass at once, expected at most the batch_size "
             f"{batch_size}: lower the first or raise the second"
+        )
+
+
+def refuse_weights(params: Any) -> None:
+    """Raise `ValueError` where weights are asked for that pretraining does not keep."""
+    kept = [str(epoch) for epoch in params.pretrain.snapshots]
+    for name in ("search", "prune"):
+        wanted = getattr(getattr(params, name), "weights", "final")
+        if wanted not in ("initial", "final", *kept):
+            raise ValueError(
+                f"'{name}.weights' is {wanted}, but no snapshot of epoch {wanted} is kept "
+                f"(kept are initial, {''.join(f'{epoch}, ' for epoch in kept)}final): add it "
+                "to 'pretrain.snapshots'"
+            )
+
+
+def refuse_seen_images(params: Any) -> None:
+    """Raise `ValueError` where a network that comes trained would be scored by its memory."""
+    weights = params.pretrain.weights
+    # a checkpoint of ours never saw the reward images of its own run
+    foreign = weights is not None and not weights.endswith(".safetensors")
+    if foreign and params.data.reward_from == "train":
+        raise ValueError(
+            "'data.reward_from' is train, but the network of 'pretrain.weights' has been "
+            "trained on these images and would be scored by its memory: set it to test"
+        )
+
+
+def refuse_too_few_images(params: Any) -> None:
+    """Raise `ValueError` where more reward images are asked for than there are."""
+    if params.search is None:
+        return
+    wanted, there = params.search.reward.statistics_images, params.data.reward_images
+    if wanted > there:
+        raise ValueError(
+            f"'search.reward.statistics_images' is {wanted}, expected at most the {there} of "
+            "'data.reward_images': set it to 0 for all of them"
         )

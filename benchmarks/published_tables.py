@@ -1,0 +1,233 @@
+"""Write the tables of the README and of docs/ from the rows in `benchmarks/results/`.
+
+    python -m benchmarks.published_tables
+
+A table stands between `<!-- table: NAME -->` and `<!-- end -->`.  A test fails where a page differs
+from what this writes, so that no published number is copied by hand.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+
+from benchmarks import early_compression_table, layer_removal
+from benchmarks.harness import KEYS
+from benchmarks.pruning_table import gain, rows_of
+from gnnrl.report.sweep import markdown
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+CONTROLS = ("allocation", "random in blocks", "uniform in blocks")
+NAMES = {"resnet56": "ResNet-56", "resnet20": "ResNet-20"}
+KINDS = {"none": "batch norm re-estimated", "gram": "Gram compensation", "refit": "layers refitted"}
+HEADLINES = (
+    ("none", "resnet56", 0.5),
+    ("none", "resnet56", 0.33),
+    ("none", "resnet20", 0.5),
+    ("refit", "resnet56", 0.5),
+    ("refit", "resnet56", 0.33),
+    ("refit", "resnet20", 0.33),
+)
+ALL = (*HEADLINES[:3], ("none", "resnet20", 0.33), ("gram", "resnet56", 0.5),
+       ("gram", "resnet56", 0.33), ("gram", "resnet20", 0.33), *HEADLINES[3:])  # fmt: skip
+FAMILIES = (
+    ("torchvision: AlexNet, VGG, SqueezeNet, GoogLeNet, Inception v3",
+     r"torchvision/(alexnet|vgg|squeezenet|googlenet|inception)"),
+    ("torchvision: ResNet, ResNeXt, Wide ResNet, RegNet X and Y",
+     r"torchvision/(resnet|resnext|wide_resnet|regnet)"),
+    ("torchvision: DenseNet, ConvNeXt", r"torchvision/(densenet|convnext)"),
+    ("torchvision: MobileNet v2 and v3, MNASNet, EfficientNet v1 and v2",
+     r"torchvision/(mobilenet|mnasnet|efficientnet)"),
+    ("torchvision: ShuffleNet v2", r"torchvision/shufflenet"),
+    ("`resnet20` to `resnet110` with shortcuts A (as published for CIFAR)", r"resnet\d+$"),
+    ("`resnet20b` to `resnet110b` (shortcuts B), `resnet18_cifar`, `34`, `50`",
+     r"resnet\d+(b|_cifar)$"),
+    ("`vgg16_bn`, `vgg19_bn`, `mobilenet_v1`, `mobilenet_v2`, `basic_cnn`, `sagemaker_5block`",
+     r"(vgg|mobilenet|basic_cnn|sagemaker)"),
+    ("`shufflenet_v1`, `shufflenet_v2`", r"shufflenet"),
+)  # fmt: skip
+
+
+@cache
+def pruning(stage: str) -> pd.DataFrame:
+    """Return the pruning runs: `refit`, or one-shot with the compensation of that name."""
+    if stage == "refit":
+        return rows_of(RESULTS / "pruning_refit.csv")
+    rows, earlier = (rows_of(RESULTS / f"pruning_search_{n}.csv") for n in (80, 40))
+    rows = pd.concat([rows, earlier[earlier["method"] == "allocation"]])  # it needs one evaluation
+    rows = rows.drop_duplicates(list(KEYS))
+    return rows[rows["compensation"] == stage]
+
+
+def mean(rows: pd.DataFrame) -> str:
+    """Return mean ± standard deviation of the accuracy, in %."""
+    scores = 100 * rows["accuracy"]
+    return f"{scores.mean():.1f}" + (f" ± {scores.std():.1f}" if len(scores) > 1 else "")
+
+
+def chance(p: float) -> str:
+    """Return a probability in as many digits as it deserves."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
+def comparison(stage: str, network: str, budget: float) -> list[str]:
+    """Return a line: `ppo`, its controls, and its gain over them with p over seeds and images."""
+    rows = pruning(stage)
+    rows = rows[(rows["network"] == network) & (rows["budget"] == budget)]
+    # the allocation does not depend on the reward, its rows carry an older one
+    scored = rows[(rows["kind"] == "jensen_shannon") | (rows["method"] == "allocation")]
+    by_method = {name: scored[scored["method"] == name] for name in ("ppo", *CONTROLS)}
+    cells = [f"{NAMES[network]}, {budget:.2f}, {KINDS[stage]}", f"**{mean(by_method['ppo'])}**"]
+    gains = []
+    for name in CONTROLS:
+        other = by_method[name]
+        cells.append(mean(other) if len(other) else "not run")
+        if len(other):
+            points, _, p, _ = gain(by_method["ppo"], other)
+            gains.append((name, f"{points:+.1f} ({chance(p)})", points))
+    known = {name: words for name, words, _ in gains}
+    blind = min((g for g in gains if g[0] != "allocation"), key=lambda g: g[2])
+    return [*cells, known.get("allocation", ""), blind[1]]
+
+
+def comparisons(which: tuple[tuple[str, str, float], ...]) -> str:
+    """Return the table of searches against their controls."""
+    head = ["network, flops kept, repair", "`ppo`", "allocation", "random", "uniform"]
+    head += ["gain over allocation (p)", "over the better of random, uniform (p)"]
+    return markdown(head, [comparison(*key) for key in which])
+
+
+def networks() -> str:
+    """Return how many networks of each family are pruned correctly."""
+    with (RESULTS / "any_network.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    found: dict[str, list[dict[str, str]]] = defaultdict(list)
+    for row in rows:
+        family = next(name for name, form in FAMILIES if re.match(form, row["network"]))
+        found[family].append(row)
+    lines = [_passed(name, found[name]) for name, _ in FAMILIES]
+    return markdown(["networks", "number", "`gnnrl`", "Torch-Pruning"],
+                    [*lines, _passed("together", rows)])  # fmt: skip
+
+
+def _passed(name: str, rows: list[dict[str, str]]) -> list[str]:
+    passed = (sum(row[tool] == "pass" for row in rows) for tool in ("gnnrl", "torch_pruning"))
+    return [name, str(len(rows)), *map(str, passed)]
+
+
+def graph() -> str:
+    """Return what the features and the edges of the graph contribute."""
+    here, there = pruning("none"), rows_of(RESULTS / "pruning_transfer.csv")
+    here = here[(here["network"] == "resnet20") & (here["budget"] == 0.5)]
+    lines = []
+    for method, says in {
+        "ppo": "`ppo`",
+        "ppo, features blanked": "features blanked (only the shape of the graph is left)",
+        "ppo, no message passing": "no message passing (each node sees its own features)",
+        "allocation": "no agent: the allocation",
+    }.items():
+        own = here[here["method"] == method]
+        if method != "allocation":
+            own = own[(own["kind"] == "jensen_shannon") & (own["seed"] < 5)]
+        name = (
+            "ppo learned on nothing" if method == "allocation" else f"{method} learned on resnet20"
+        )
+        moved = there[there["method"] == name]
+        if method != "allocation":
+            moved = moved[moved["kind"] == "jensen_shannon"]
+        lines.append([says, mean(own), mean(moved)])
+    return markdown(["agent", "ResNet-20, 0.50", "moved to ResNet-56, no evaluation there"], lines)
+
+
+def rewards() -> str:
+    """Return how well each reward ranks plans."""
+    rows = pd.read_csv(RESULTS / "reward_kinds.csv")
+    kinds = [kind for kind in rows["kind"].unique() if not kind.startswith("accuracy on")]
+    lines = []
+    for kind in kinds:
+        own = rows[rows["kind"] == kind].set_index("budget")["rank_correlation"]
+        lines.append([f"`{kind}`", *(f"{own[budget]:.2f}" for budget in (0.5, 0.33))])
+    return markdown(["reward", "flops 0.50", "flops 0.33"], lines)
+
+
+def cost() -> str:
+    """Return the time of an evaluation and of an update."""
+    rows = pd.read_csv(RESULTS / "evaluation.csv").set_index("figure")
+    rows = rows[rows["fastest"].notna()]
+    words = {
+        "evaluation, plain": "evaluation, straightforward implementation",
+        "evaluation, float32": "evaluation, float32",
+        "evaluation, bfloat16": "evaluation, bfloat16",
+        "evaluation, folded": "evaluation, bfloat16, `statistics_images: 100`",
+        "evaluation, around the network": "of an evaluation: all but the forward pass",
+        "update of ppo": "one update of `ppo`",
+    }
+    lines = [[says, f"{rows.loc[name, 'fastest']:.3g}", f"{rows.loc[name, 'median']:.3g}"]
+             for name, says in words.items()]  # fmt: skip
+    return markdown(["ResNet-56, one thread", "fastest, s", "median, s"], lines)
+
+
+def early(name: str, thesis: bool = False) -> str:
+    """Return the table of early compression with the comparison of criteria to their shuffles."""
+    rows = pd.read_csv(RESULTS / name)
+    shuffles = early_compression_table.shuffles(rows).splitlines()
+    listed = "\n".join(f"- {line}" for line in shuffles)
+    return f"{early_compression_table.table(rows, thesis)}\n\n{listed}".rstrip()
+
+
+def layers() -> str:
+    """Return size against accuracy of students."""
+    path = RESULTS / "layer_removal.csv"
+    rewards = pd.read_csv(path).drop_duplicates(["method", "seed"]).groupby("method")["best_reward"]
+    sizes = (2.0, 4.0, 6.0, 8.0)
+    lines = []
+    for method, found in layer_removal.table(path).items():
+        own = rewards.get_group(method)
+        cells = [f"`{method}`" if method in layer_removal.AGENTS else method]
+        cells.append(f"{own.mean():.3f} ± {own.std(ddof=0):.3f}")
+        for size in sizes:
+            runs = found[size]
+            average, deviation = layer_removal.spread(runs)
+            few = "" if len(runs) == len(own) else f", {len(runs)} of {len(own)} runs"
+            cells.append(f"{average:.1f} ± {deviation:.1f}{few}")
+        lines.append(cells)
+    return markdown(["method", "best reward", *(f"{s:g}× smaller" for s in sizes)], lines)
+
+
+TABLES: Mapping[str, Callable[[], str]] = {
+    "headlines": lambda: comparisons(HEADLINES),
+    "comparisons": lambda: comparisons(ALL),
+    "networks": networks,
+    "graph": graph,
+    "rewards": rewards,
+    "cost": cost,
+    "early_digits": lambda: early("early_compression.csv"),
+    "early_cifar10": lambda: early("early_compression_cifar10.csv", thesis=True),
+    "layers": layers,
+}
+
+
+def rewritten(text: str) -> str:
+    """Return a page with its tables made anew."""
+    return BLOCK.sub(lambda m: f"{m[1]}\n{TABLES[m[2]]()}\n\n{m[3]}", text)
+
+
+def main() -> None:
+    for page in PAGES:
+        before = page.read_text(encoding="utf-8")
+        if (after := rewritten(before)) != before:
+            page.write_text(after, encoding="utf-8")
+            print(page.relative_to(ROOT))
+
+
+if __name__ == "__main__":
+    main()

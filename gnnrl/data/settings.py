@@ -1,0 +1,28 @@
+"""Which images a run works with."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from gnnrl.settings import Count, Float, Positive, Seed, Settings
+
+
+class DataRecipe(Settings):
+    """Which images, and which of them score the search."""
+
+    name: str = "digits"
+    """digits, image_folder, cifar10, cifar100, fashion_mnist, imagenet."""
+    root: str | None = None
+    """Folder of the images (not for digits); ~ and $VARIABLES are expanded."""
+    reward_images: Count = 300
+    """Images that score what the search finds."""
+    reward_from: Literal["train", "test"] = "train"
+    """train; test where pretrain.weights have seen the training images."""
+    seed: Seed = 0
+    """Of the choice of reward images."""
+    augmentation: str | None = None
+    """none, crop, crop_flip, resized_crop_flip; null: as is customary for the data set."""
+    mean: tuple[Float, ...] | None = None
+    """Per channel, of pixels in [0, 1]; null: as is customary for the data set."""
+    std: tuple[Positive, ...] | None = None
+    """Per channel, of pixels in [0, 1]; null: as is customary for the data set."""
