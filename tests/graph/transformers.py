@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-WIDTH, HEADS, SIDE = 16, 4, 8
+WIDTH, HEADS = 24, 4
 EACH = WIDTH // HEADS
 
 
@@ -88,7 +88,7 @@ class Attention(nn.Module):
             return tuple(y.transpose(1, 2).reshape(-1, n, EACH) for y in parts)
         size = (*x.shape[:-1], -1, EACH)
         if self.how == "separate_sizes":
-            size = x.shape[:-1] + (HEADS, EACH)
+            size = x.shape[:-1] + torch.Size((HEADS, EACH))
         q, k, v = (layer(x).view(size).transpose(1, 2) for layer in (self.q, self.k, self.v))
         if self.how == "rotary":
             return _turned(q), _turned(k), v
