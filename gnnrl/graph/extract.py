@@ -135,10 +135,11 @@ def _flow(
     refused: dict[str, str] = {}
     while True:
         traced = trace(network, example, opaque | refused.keys())
+        left = opaque | refused.keys() | traced.meta["whole"].keys()
         flow, kinds, again = Flow(traced, *settings), {}, False
         for node in traced.graph.nodes:
             kinds[node], rule = look_up(node)
-            if node.op == "call_module" and node.target in opaque | refused.keys():
+            if node.op == "call_module" and node.target in left:
                 kinds[node], rule = "opaque", left_whole
             try:
                 _apply(flow, node, rule)
