@@ -34,10 +34,11 @@ from gnnrl.graph.extract import extract
 from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.networks.build import build_network
 from gnnrl.pruning.plan import PruningPlan
-from gnnrl.pruning.surgery import prune
-from gnnrl.runtime import seed_everything
+from gnnrl.pruning.surgery import Surgeon, prune
+from gnnrl.runtime import device, seed_everything
 from gnnrl.search import build
 from gnnrl.search.loop import search
+from gnnrl.search.settings import ALIASES, SearchSettings
 from gnnrl.training.evaluate import accuracy
 from gnnrl.training.loop import train
 from gnnrl.training.recipe import TrainingRecipe
@@ -117,28 +118,21 @@ def found(
 ) -> tuple[PruningPlan, dict[str, Any]]:
     """The plan of a method, and what it took."""
     start = time.process_time()
-    env = build.pruning_task(
-        dense.at(snapshot),
-        dense.graph,
-        splits.reward,
-        splits.train,
+    ranking = {} if method in SEARCHERS else ALIASES[method]
+    agent_name = method if method in SEARCHERS else "ranking"
+    settings = SearchSettings(
         seed=seed,
         space="filters",
+        agent=agent_name,
         budget={"sparsity": sparsity},
-        criterion="l1" if method in SEARCHERS else method.removesuffix("_shuffled"),
-        prior="none",
-        calibration_images=256,
-        latency_table=None,
-        reward="accuracy",
-        statistics="batch",
-        recalibration_images=1,
-        compensation="none",
-        precision="float32",
-        batch_size=512,
-        max_steps=1,
-        initial=dense.at(0),
+        reward={"kind": "accuracy", "statistics": "batch", "batch_size": 512},
+        **ranking,
     )
-    agent = build_agent(method, env, seed=seed, **SEARCHERS.get(method, {}))
+    surgeon = Surgeon(dense.at(snapshot).to(device()).eval(), dense.graph)
+    inputs = build.Inputs(surgeon, splits.reward, splits.train, initial=dense.at(0))
+    env = build.make_env(settings, inputs)
+    parameters = SEARCHERS.get(method) or ranking.get("ranking", {})
+    agent = build_agent(agent_name, env, seed=seed, **parameters)
     price = len(splits.reward) / 500
     evaluations = spend if method in SEARCHERS else 1
     result = search(env, agent, evaluations=max(1, round(evaluations * price)), batch=8, seed=seed)

@@ -29,16 +29,17 @@ from benchmarks.harness import PUBLISHED, Setting, append, load, options
 from gnnrl.agents.registry import build_agent
 from gnnrl.evaluation.base import Evaluation
 from gnnrl.evaluation.fused_batch_norm import FoldedSubnet
-from gnnrl.evaluation.one_shot import Evaluator
+from gnnrl.evaluation.one_shot import OneShot
+from gnnrl.evaluation.rewards import RewardSettings
 from gnnrl.pruning.batch_norm import recalibrate
 from gnnrl.pruning.importance import l1
 from gnnrl.pruning.plan import PruningPlan
-from gnnrl.pruning.surgery import prune
+from gnnrl.pruning.surgery import Surgeon, prune
 from gnnrl.rl.episodes import roll_out
 from gnnrl.rl.rollout import Rollout
 from gnnrl.search.build import mixed
-from gnnrl.search.deferred import rated
 from gnnrl.search.env import PruningEnv
+from gnnrl.search.pending import evaluated
 from gnnrl.search.spaces.channels import ChannelSpace
 
 IMAGES, FIRST, PLANS = 500, 100, 48
@@ -61,14 +62,14 @@ def plainly(setting: Setting, images: Tensor, plan: PruningPlan) -> Tensor:
         return subnet(images).argmax(1)
 
 
-def around_the_network(evaluator: Evaluator, plan: PruningPlan, logits: Tensor) -> None:
+def around_the_network(evaluator: OneShot, plan: PruningPlan, logits: Tensor) -> None:
     """Do everything in an evaluation except the forward pass."""
     with torch.inference_mode():
         evaluator.cut(plan)
-    evaluator.rated(plan, logits)
+    evaluator.scored(plan, logits)
 
 
-def around_the_folded(evaluator: Evaluator, plan: PruningPlan, images: Tensor) -> float:
+def around_the_folded(evaluator: OneShot, plan: PruningPlan, images: Tensor) -> float:
     """Return the processor seconds of a folded evaluation except its forward passes."""
     with torch.inference_mode():
         folded = FoldedSubnet(evaluator.cut(plan))
@@ -78,14 +79,15 @@ def around_the_folded(evaluator: Evaluator, plan: PruningPlan, images: Tensor) -
     return seconds + timed(lambda: around_the_network(evaluator, plan, logits))
 
 
-def evaluators(setting: Setting) -> tuple[dict[str, Evaluator], Tensor]:
+def evaluators(setting: Setting) -> tuple[dict[str, OneShot], Tensor]:
     """Return our evaluators by name, and the images that they use."""
     images, labels = (values[:IMAGES] for values in mixed(setting.reward, 0))
-    how = {"statistics": "matched", "reward": "divergence"}
-    fast = how | {"precision": torch.bfloat16}
+    how = {"statistics": "matched", "kind": "divergence"}
+    fast = how | {"precision": "bfloat16"}
     ways = {"float32": how, "bfloat16": fast, "folded": fast | {"statistics_images": FIRST}}
+    surgeon = Surgeon(setting.network, setting.graph)
     made = {
-        name: Evaluator(setting.network, setting.graph, images, labels, **options)
+        name: OneShot(surgeon, images, labels, RewardSettings(**options))
         for name, options in ways.items()
     }
     return made, images
@@ -134,7 +136,7 @@ def updates(setting: Setting, rounds: int, batch: int = 8) -> list[float]:
     for first in range(rounds + 1):
         played = roll_out(env, agent, range(first * batch, (first + 1) * batch), random)
         draw = np.random.default_rng(first)
-        lessons = tuple(rated(e, Evaluation(float(draw.normal()))) for e in played)
+        lessons = tuple(evaluated(e, Evaluation(float(draw.normal()))) for e in played)
         seconds.append(timed(lambda given=lessons: agent.learn(Rollout(given))))
     return seconds[1:]
 

@@ -23,7 +23,8 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
-from gnnrl.evaluation.one_shot import Evaluator
+from gnnrl.evaluation.one_shot import OneShot
+from gnnrl.evaluation.rewards import RewardSettings
 from gnnrl.graph.budget import Budget
 from gnnrl.graph.extract import extract
 from gnnrl.graph.graph import ComputationalGraph
@@ -31,6 +32,7 @@ from gnnrl.networks.build import build_network
 from gnnrl.pruning.batch_norm import batch_statistics
 from gnnrl.pruning.importance import random
 from gnnrl.pruning.plan import PruningPlan
+from gnnrl.pruning.surgery import Surgeon
 from gnnrl.runtime import seed_everything
 from gnnrl.search.spaces.filters import FilterSpace
 
@@ -97,9 +99,11 @@ def main() -> None:
         space = FilterSpace(graph, random(network, graph), Budget(sparsity=sparsity))
         generator = torch.Generator().manual_seed(0)
         plans = [space.sample(generator) for _ in range(options.plans)]
+        surgeon = Surgeon(network, graph)
+        common = {"kind": "accuracy", "statistics": "batch", "batch_size": 256}
         ours = {
-            name: Evaluator(network, graph, images, labels, precision=precision, batch_size=256)
-            for name, precision in (("cut", torch.float32), ("cut, bfloat16", torch.bfloat16))
+            name: OneShot(surgeon, images, labels, RewardSettings(precision=precision, **common))
+            for name, precision in (("cut", "float32"), ("cut, bfloat16", "bfloat16"))
         }
         ways = {"masked": masked(network, images), **{n: e.logits for n, e in ours.items()}}
         seconds, logits = measured(ways, plans)

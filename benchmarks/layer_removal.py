@@ -28,10 +28,12 @@ from gnnrl.data.load import DataRecipe, load_data
 from gnnrl.data.splits import Splits
 from gnnrl.evaluation.base import Evaluation
 from gnnrl.evaluation.distilled import Students
-from gnnrl.evaluation.student_settings import Schooling
+from gnnrl.evaluation.rewards import RewardSettings
+from gnnrl.evaluation.training_settings import StudentSettings
 from gnnrl.graph.extract import extract
 from gnnrl.networks.build import build_network
 from gnnrl.pruning.plan import PruningPlan
+from gnnrl.pruning.surgery import Surgeon
 from gnnrl.runtime import generator, seed_everything
 from gnnrl.search.env import PruningEnv
 from gnnrl.search.loop import search
@@ -58,8 +60,8 @@ class Watched(Students):
         self.test_images = test_images
         self.seen: list[tuple[Evaluation, float]] = []
 
-    def rated(self, plan: PruningPlan, student: nn.Module, logits: Tensor) -> Evaluation:
-        found = super().rated(plan, student, logits)
+    def scored(self, plan: PruningPlan, student: nn.Module, logits: Tensor) -> Evaluation:
+        found = super().scored(plan, student, logits)
         self.seen.append((found, accuracy(student, self.test_images)))
         return found
 
@@ -115,11 +117,11 @@ def run(network: nn.Module, splits: Splits, method: str, seed: int, count: int) 
     """One run; a row for each size."""
     graph = extract(network, torch.zeros(1, *SHAPE))
     students = Watched(
-        network,
-        graph,
+        Surgeon(network, graph),
         splits.train,
         splits.reward,
-        Schooling(STUDENT),
+        StudentSettings(recipe=STUDENT),
+        RewardSettings(kind="n2n", batch_size=256),
         seed=seed,
         test_images=splits.test,
     )

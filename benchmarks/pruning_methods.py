@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Method:
-    """A line of the table.  criterion, prior: as in params.yaml.  agent: its name; settings."""
+    """A line of the table.  importance, prior: as in params.yaml.  agent: its name; settings."""
 
     agent: str
-    criterion: str = "reconstruction"
+    importance: str = "reconstruction"
     prior: str = "none"
     settings: tuple[tuple[str, object], ...] = ()
     evaluations: int | None = None  # None: as many as the others

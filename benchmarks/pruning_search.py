@@ -41,10 +41,11 @@ from gnnrl.pruning.batch_norm import recalibrate_matched
 from gnnrl.pruning.compensation.gram import GramSolve
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.surgery import Surgeon
-from gnnrl.runtime import generator, seed_everything
-from gnnrl.search import build, looking
+from gnnrl.runtime import device, seed_everything
+from gnnrl.search import build
 from gnnrl.search.env import PruningEnv
 from gnnrl.search.loop import SearchResult, search
+from gnnrl.search.settings import SearchSettings
 
 RECALIBRATION, CALIBRATION = 512, 1024
 PLANS = Path(".gnnrl/pruning_search")
@@ -61,16 +62,16 @@ def in_blocks(setting: Setting) -> Setting:
     return replace(setting, graph=graph)
 
 
-def calibration_of(setting: Setting, seed: int) -> looking.Looked:
-    """Return the statistics of the calibration pass for a run of this seed."""
-    return shared_calibration_of(setting, 0 if setting.shared_calibration else seed)
+def calibration_of(setting: Setting, seed: int) -> build.Reconstruction:
+    """What a run of this seed knows of the calibration images."""
+    return calibrated(setting, 0 if setting.shared_calibration else seed)
 
 
 @cache
-def shared_calibration_of(setting: Setting, seed: int) -> looking.Looked:
-    """Return the statistics of the calibration pass that all methods of a seed share."""
+def calibrated(setting: Setting, seed: int) -> build.Reconstruction:
+    """The calibration pass that all methods of a seed share."""
     images = calibration_images(setting.train, CALIBRATION, seed, torch.device("cpu"))
-    return looking.look(setting.network, setting.graph, images, generator(seed, "calibration"))
+    return build.reconstruct(Surgeon(setting.network, setting.graph), images, seed)
 
 
 def pruning_env(
@@ -78,27 +79,25 @@ def pruning_env(
 ) -> PruningEnv:
     """Return the environment of a method."""
     setting = in_blocks(setting) if method.blocks else setting
-    needed = "reconstruction" in (method.criterion, method.prior) or compensation == "gram"
-    return build.pruning_task(
-        setting.network,
-        setting.graph,
-        setting.reward,
-        setting.train,
+    needed = "reconstruction" in (method.importance, method.prior) or compensation == "gram"
+    settings = SearchSettings(
         seed=seed,
-        budget={"flops": budget, "parameters": None, "latency": None},
-        criterion=method.criterion,
+        budget={"flops": budget},
+        importance=method.importance,
         prior=method.prior,
         calibration_images=CALIBRATION,
-        latency_table=None,
-        reward=KIND,
-        statistics="matched",
-        recalibration_images=RECALIBRATION,
-        compensation=compensation,
-        precision="bfloat16",
-        batch_size=512,
-        max_steps=1,
-        looked=calibration_of(setting, seed) if needed else None,
+        reward={
+            "kind": KIND,
+            "statistics": "matched",
+            "compensation": compensation,
+            "precision": "bfloat16",
+            "batch_size": 512,
+        },
     )
+    surgeon = Surgeon(setting.network.to(device()).eval(), setting.graph)
+    inputs = build.Inputs(surgeon, setting.reward, setting.train)
+    given = build.Calibrated(calibration_of(setting, seed)) if needed else None
+    return build.make_env(settings, inputs, given)
 
 
 def run(
@@ -127,8 +126,8 @@ def measure(setting: Setting, plan: PruningPlan, compensation: str, seed: int) -
     images = calibration_images(setting.train, RECALIBRATION, seed, torch.device("cpu"))
     subnet = Surgeon(setting.network, setting.graph).cut(plan).eval()
     if compensation == "gram":
-        looked = calibration_of(setting, seed)
-        solve = GramSolve(setting.graph, looked.calibration)
+        found = calibration_of(setting, seed)
+        solve = GramSolve(setting.graph, found.calibration)
         solve(subnet, kept_units(setting.graph, plan.kept))
     recalibrate_matched(setting.network, setting.graph, subnet, plan, images)
     right = correct(subnet, setting.report)

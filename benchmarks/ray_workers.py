@@ -91,7 +91,7 @@ def measured(workers: int, evaluations: int, seconds: float) -> float:
     """Return the seconds that sleeping evaluations take on so many workers that have started."""
     from gnnrl.search.env import PruningEnv
     from gnnrl.search.parallel.ray import ray_workers
-    from gnnrl.search.parallel.workers import RaySettings, Shared, evaluate_on, evaluate_plans
+    from gnnrl.search.parallel.workers import RaySettings, Shared, evaluate_plans, evaluations_of
 
     env = PruningEnv.__new__(PruningEnv)
     env.evaluate = Sleeping(seconds)  # of an environment only this is called
@@ -102,7 +102,7 @@ def measured(workers: int, evaluations: int, seconds: float) -> float:
             pool.submit(worker, evaluate_plans, [])
         assert [pool.completed()[1] for _ in range(workers)] == [[]] * workers
         began = time.perf_counter()
-        found = dict(evaluate_on(pool, env.evaluate, range(evaluations)))
+        found = dict(evaluations_of(env.evaluate, range(evaluations), pool))
         taken = time.perf_counter() - began
     assert [found[i].reward for i in range(evaluations)] == list(range(evaluations))
     return taken

@@ -189,9 +189,3 @@ def _expected(kind: str, message: str, context: Mapping[str, Any]) -> str:
     names = {"string_type": "a text", "bool_type": "true or false", "tuple_type": "a list"}
     names |= {"model_type": "a mapping of keys", "model_attributes_type": "a mapping of keys"}
     return names.get(kind, message.removeprefix("Input should be "))
-
-
-Sparsity = BelowOne
-Space = Annotated[str, name_in("gnnrl.search.spaces.registry:SPACES")]
-Encoder = Annotated[str, name_in("gnnrl.rl.gnn:ENCODERS")]
-RewardKind = Annotated[str, name_in("gnnrl.evaluation.rewards:REWARDS")]

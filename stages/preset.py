@@ -38,8 +38,7 @@ def preset(
             print(line)
         if params.exists() and not force and not _saved(params):
             raise UserError(
-                f"{params} has changes that are neither committed nor a preset's: commit them, or "
-                "overwrite them by --force"
+                f"{params} has changes that are neither committed nor a preset's: commit or --force"
             )
         atomic_write(params, presets.text(name, values).encode())
         print(f"wrote {params}: {presets.title(name)}")
@@ -53,7 +52,7 @@ def _saved(params: Path) -> bool:
     try:
         status = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
-        return presets.is_one(params)
+        status = "no Git"
     return not status or presets.is_one(params)
 
 

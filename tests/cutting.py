@@ -14,11 +14,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from gnnrl.graph.cost import cost
 from gnnrl.graph.extract import extract
 from gnnrl.graph.graph import ComputationalGraph
-from gnnrl.graph.tracing.check import tensors
-from gnnrl.graph.tracing.trace import named_inputs
 from gnnrl.graph.unit_mapping import kept_filters
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.surgery import Surgeon
+from gnnrl.tracing.check import tensors
+from gnnrl.tracing.trace import named_inputs
 from tests.masking import Oracle
 
 

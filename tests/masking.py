@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from gnnrl.graph.tracing.trace import trace
 from gnnrl.pruning.plan import PruningPlan
+from gnnrl.tracing.trace import trace
 
 MOVES = set(
     "view reshape flatten unflatten permute transpose swapaxes movedim unsqueeze squeeze t chunk "

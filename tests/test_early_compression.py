@@ -138,7 +138,7 @@ def test_a_sparsity_that_would_empty_a_layer_ends_in_one_sentence_before_anythin
                 "search.budget.sparsity=null",
                 "search.budget.flops=0.5",
             ),
-            "agent snip, which ranks filters",
+            "agent ranking, which ranks filters",
         ),
     ],
 )

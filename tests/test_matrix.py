@@ -86,11 +86,7 @@ REFUSED: Mapping[Pair, str] = {
 }
 """Pairs that do not go together, and what the sentence must hold."""
 
-LATE = {pair(evaluator=name, rescore="again"): "D2" for name in ("training", "students")}
-BROKEN = {pair(space="layers", sequential="sequential"): "D1"}
-"""Known defects, of tests/test_defects.py: what is mended is taken out here."""
-
-NOT_TOGETHER = {*REFUSED, *BROKEN}
+NOT_TOGETHER = set(REFUSED)
 GOOD = pairwise(AXES, NOT_TOGETHER)
 QUICK = 8  # rows that are run every time: the first ones hold the most pairs
 
@@ -166,30 +162,12 @@ def test_what_goes_together_ends_in_a_subnet_within_the_budget(row, dense, tmp_p
 
 
 @pytest.mark.parametrize(
-    "row",
-    [
-        pytest.param(
-            with_pair(AXES, broken, NOT_TOGETHER),
-            id="-".join(sorted(value for _, value in broken)),
-            marks=pytest.mark.xfail(strict=True, reason=f"{reason} of tests/test_defects.py"),
-        )
-        for broken, reason in BROKEN.items()
-    ],
-)
-def test_what_is_broken_is_known(row, dense, tmp_path):
-    searched_and_pruned(row, dense, tmp_path)
-
-
-@pytest.mark.parametrize(
     ("row", "said"),
     [
         pytest.param(
             with_pair(AXES, refused, NOT_TOGETHER),
             said,
             id="-".join(sorted(value for _, value in refused)),
-            marks=[pytest.mark.xfail(strict=True, reason=f"{LATE[refused]} of test_defects.py")]
-            if refused in LATE
-            else [],
         )
         for refused, said in REFUSED.items()
     ],

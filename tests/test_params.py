@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 import yaml
 
+from gnnrl.agents.ppo import PPOSettings
 from gnnrl.errors import UserError
 from gnnrl.files import read_yaml
+from gnnrl.graph.resources import RESOURCES
 from gnnrl.params import STAGE_SECTIONS, check, load_params, resolved
+from gnnrl.search.settings import BudgetSettings
 from tests import stage_runs
 
 ROOT = Path(__file__).parents[1]
@@ -47,10 +50,10 @@ def without(values: dict[str, Any], path: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("key", "said"),
     [
-        ("search.sead", "unknown key 'search.sead'; did you mean 'search.seed'?"),
-        ("serach", "unknown key 'serach'; did you mean 'search'?"),
-        ("search.ppo.lerning_rate", "did you mean 'search.ppo.learning_rate'?"),
-        ("train.recipe.epoch", "did you mean 'train.recipe.epochs'?"),
+        ("search.sead", "unknown key 'search.sead'; did you mean seed or"),
+        ("serach", "unknown key 'serach'; did you mean search or"),
+        ("search.ppo.lerning_rate", "did you mean learning_rate?"),
+        ("train.recipe.epoch", "did you mean epochs?"),
     ],
 )
 def test_a_misspelt_key_is_named_with_the_one_that_was_meant(values, key, said):
@@ -137,6 +140,42 @@ def test_numbers_arrive_which_pyyaml_leaves_as_text(values, text, number, tmp_pa
     assert params.search.ppo.learning_rate == number
 
 
+def test_settings_of_agents_that_are_absent_take_their_defaults(values):
+    search = check(without(values, "search.ppo")).search
+    assert search.ppo is None
+    assert search.agent_parameters() == {
+        **dict(PPOSettings()), "encoder": search.encoder, **dict(search.gnn)
+    }  # fmt: skip
+
+
+def test_the_former_names_of_ranking_agents_are_kept(values):
+    values = put(values, "search.space", "filters")
+    values = put(values, "search.budget", {"sparsity": 0.5})
+    former = check(put(values, "search.agent", "snip_shuffled")).search
+    now = {"agent": "ranking", "importance": "snip", "ranking": {"shuffled": True}}
+    for key, value in now.items():
+        values = put(values, f"search.{key}", value)
+    assert former == check(values).search
+    assert former.agent_parameters() == {"shuffled": True}
+
+
+def test_what_a_result_does_not_depend_on_does_not_change_the_identity_of_a_search(values):
+    search = check(values).search
+    for key, value in {"ray": {"workers": 3}, "ddpg": {"warmup": 5}}.items():
+        assert check(put(values, f"search.{key}", value)).search.resolved() == search.resolved()
+    other = check(put(values, "search.ppo.gamma", 0.5)).search
+    assert other.resolved() != search.resolved()
+
+
+@pytest.mark.parametrize("how", ["students", "training"])
+def test_what_cannot_be_scored_again_is_known_before_the_search(values, how):
+    trained = {"search.students": {"recipe": {"epochs": 1}}, "search.reward.training": {}}
+    values = put(values, "search.rescore", {"plans": 2, "images": 100})
+    where = "search.students" if how == "students" else "search.reward.training"
+    with pytest.raises(UserError, match=r"has 'rescore', but .* take 'search.rescore' out"):
+        check(put(values, where, trained[where]))
+
+
 def test_an_agent_of_ones_own_gets_its_own_settings(values):
     values = put(values, "search.agent", "package.module:build")
     params = check(put(values, "search.own", {"depth": 3}))
@@ -151,6 +190,10 @@ def test_reward_images_must_be_new_to_a_network_that_comes_trained(values):
     check(put(values, "pretrain.weights", "artifacts/train/subnet.safetensors"))
 
 
+def test_a_search_can_name_every_budget():
+    assert set(BudgetSettings.model_fields) == set(RESOURCES)
+
+
 def test_a_stage_is_handed_its_own_sections_only():
     sections = load_params("search", ROOT / "params.yaml")
     assert set(vars(sections)) == set(STAGE_SECTIONS["search"]) == {"data", "search"}
@@ -159,7 +202,7 @@ def test_a_stage_is_handed_its_own_sections_only():
 def test_a_slip_in_a_late_section_fails_in_the_first_stage(values, tmp_path):
     path = tmp_path / "params.yaml"
     path.write_text(yaml.safe_dump(put(values, "report.titel", "x")))
-    with pytest.raises(UserError, match=r"did you mean 'report.title'"):
+    with pytest.raises(UserError, match=r"did you mean title"):
         load_params("pretrain", path)
 
 
@@ -177,7 +220,7 @@ def test_an_override_without_key_or_value_is_refused(override):
 
 
 def test_an_override_of_an_unknown_key_is_refused():
-    with pytest.raises(UserError, match=r"did you mean 'search.seed'"):
+    with pytest.raises(UserError, match=r"did you mean seed"):
         load_params("search", ROOT / "params.yaml", ["search.sead=1"])
 
 
@@ -235,12 +278,10 @@ def test_statistics_come_from_reward_images_that_are_there(values, changed, said
     assert said in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_students_are_put_together_from_their_section():
-    from gnnrl.evaluation.student_settings import schooling
-
-    search = check(read_yaml(stage_runs.preset("n2n-cifar10"))).search
-    made = schooling(**search.task_parameters()["students"])
-    assert (made.weight, made.temperature, made.kind, made.recipe.epochs) == (100.0, 3.0, "mse", 5)
+def test_students_have_the_settings_of_their_section():
+    students = check(read_yaml(stage_runs.preset("n2n-cifar10"))).search.students
+    how = students.distillation
+    assert (how.weight, how.temperature, how.kind, students.recipe.epochs) == (100.0, 3.0, "mse", 5)
 
 
 def test_layers_are_not_for_agents_that_rank_filters(values):

@@ -72,7 +72,7 @@ def test_changes_that_are_not_saved_are_overwritten_by_force_only(checkout):
     called("digits", "--set", "search.seed=1")
     before = (checkout / "params.yaml").read_bytes()
     code, said = called("n2n")
-    assert code == 1 and "overwrite them by --force" in said
+    assert code == 1 and "commit or --force" in said
     assert (checkout / "params.yaml").read_bytes() == before
     assert called("n2n", "--force")[0] == 0
 

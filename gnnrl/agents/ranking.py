@@ -14,6 +14,14 @@ from gnnrl.errors import UserError
 from gnnrl.rl.observation import ObservationSpec
 from gnnrl.rl.rollout import Decision, Rollout
 from gnnrl.rl.subsets import Choice, as_mask, best
+from gnnrl.settings import Settings, Switch
+
+
+class RankingSettings(Settings):
+    """How filters are chosen by their importance."""
+
+    shuffled: Switch = False
+    """as many of each part as the scores say, but which of them is left to chance"""
 
 
 class Ranking:
@@ -64,12 +72,6 @@ def _elsewhere(order: Tensor, part: Tensor, generator: torch.Generator) -> Tenso
 
 
 def build(spec: ObservationSpec, seed: int, **parameters: Any) -> Ranking:
-    """Return the agent; it has no parameters."""
-    split(parameters)
-    return Ranking()
-
-
-def build_shuffled(spec: ObservationSpec, seed: int, **parameters: Any) -> Ranking:
-    """Return the agent that shuffles; it has no parameters."""
-    split(parameters)
-    return Ranking(shuffled=True, seed=seed)
+    """Return the agent; its parameters are the fields of `RankingSettings`."""
+    (own,) = split(parameters, RankingSettings)
+    return Ranking(own.shuffled, seed)

@@ -1,11 +1,24 @@
-"""What is known of a plan once it has been evaluated, and rewards made of it."""
+"""What is known of a plan once it has been evaluated, and what every evaluator offers."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from torch import Tensor
+
+from gnnrl.graph.graph import ComputationalGraph
+from gnnrl.graph.unit_mapping import kept_units
+from gnnrl.pruning.plan import PruningPlan
+
+EQUIVALENT = 500
+"""Forward images of one evaluation equivalent, the unit that costs of searches are compared in."""
+
+FAILED = -100.0
+"""Reward of a plan that gives no finite numbers: below every reward of one that does."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,11 +26,10 @@ class Evaluation:
     """How good one plan is. All fields are JSON values: evaluations are journalled.
 
     reward: what the agent maximises.  accuracy: in [0, 1], on reward images.
-    flops, parameters: of the cut network.  status: "ok", or in a few words why it could not be run.
+    flops, parameters: of the pruned network.  status: "ok", or in a few words why it failed.
     cached: this plan had been evaluated before, nothing was run.
     cost: in evaluation equivalents (1 = 500 forward images); what the search is charged.
-    x_factor: how many times fewer parameters than the dense network, where the evaluator says so.
-    dir: name of the folder a trained student is kept in, empty where there is none.
+    details: further columns, such as an evaluator that trains students has them.
     """
 
     reward: float
@@ -27,8 +39,7 @@ class Evaluation:
     status: str = "ok"
     cached: bool = False
     cost: float = 1.0
-    x_factor: float | None = None
-    dir: str = ""
+    details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.reward):
@@ -40,22 +51,90 @@ class Evaluation:
             raise ValueError(f"cost {self.cost} of an evaluation: expected at least 0")
 
     def row(self) -> dict[str, Any]:
-        """Return the fields as a flat dict, ready for JSON or a table; without those of students
-        where none was trained."""
+        """Return fields and details as one flat dict, ready for JSON or a table."""
         row = dataclasses.asdict(self)
-        if self.x_factor is None:
-            del row["x_factor"], row["dir"]
-        return row
+        details = row.pop("details")
+        return {**row, **details}
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Evaluation:
         """Return the evaluation written by `row()`."""
-        return cls(**row)
+        names = {field.name for field in dataclasses.fields(cls)} - {"details"}
+        fields = {name: value for name, value in row.items() if name in names}
+        return cls(**fields, details={k: v for k, v in row.items() if k not in names})
 
     def as_cached(self) -> Evaluation:
         """Return the same evaluation, marked as not run again and free of cost."""
         return dataclasses.replace(self, cached=True, cost=0.0)
 
 
-EQUIVALENT = 500
-"""Forward images of one evaluation equivalent, the unit that costs of searches are compared in."""
+@dataclasses.dataclass(frozen=True)
+class Decided:
+    """A plan as a search space decided it: with the units `[num_units]`, bool, that it keeps.
+
+    units: None where the space does not know them; they are then found from the plan.
+    """
+
+    plan: PruningPlan
+    units: np.ndarray | None = dataclasses.field(default=None, compare=False)
+
+    @classmethod
+    def of(cls, plan: PruningPlan | Decided) -> Decided:
+        """Return a bare plan as one whose units are not known."""
+        return plan if isinstance(plan, Decided) else cls(plan)
+
+    def units_of(self, graph: ComputationalGraph) -> np.ndarray:
+        """Return the units of the graph that are kept, bool `[num_units]`."""
+        return kept_units(graph, self.plan.kept) if self.units is None else self.units
+
+
+Plan = PruningPlan | Decided
+"""What an evaluator is given: a plan, with its units where a search decided it."""
+
+
+@runtime_checkable
+class Evaluator(Protocol):
+    """Says how good plans are; the search, its workers and rescoring ask nothing else of it.
+
+    cost: evaluation equivalents of one plan.  batched: plans of a batch are given together, since
+    their evaluations depend on each other.  images: how many a plan is scored on.
+    """
+
+    cost: float = 1.0
+    batched: bool = False
+    images: int = 0
+
+    def __call__(self, plans: Sequence[Plan]) -> list[Evaluation]:
+        """Evaluate plans; equal plans get equal evaluations."""
+        ...
+
+    def failed(self, plan: Plan, reason: str) -> Evaluation:
+        """Return the evaluation of a plan that gave no result; reason: a few words."""
+        return Evaluation(FAILED, 0.0, status=reason, cost=self.cost)
+
+    def shaped_reward(self, evaluation: Evaluation, updates: int) -> float:
+        """Return the reward that the agent learns from after so many of its updates."""
+        return evaluation.reward
+
+    def on(self, images: Tensor, labels: Tensor) -> Evaluator | None:
+        """Return the same evaluator on other images `[N, C, H, W]` with labels `[N]`.
+
+        None where plans cannot be scored on other images.
+        """
+        return None
+
+
+class FromFunction(Evaluator):
+    """A function from plans to evaluations as an evaluator."""
+
+    def __init__(self, function: Callable[[Sequence[Any]], Sequence[Evaluation]]) -> None:
+        self.function = function
+
+    def __call__(self, plans: Sequence[Plan]) -> list[Evaluation]:
+        """Call the function with bare plans."""
+        return list(self.function([Decided.of(plan).plan for plan in plans]))
+
+
+def as_evaluator(evaluate: Any) -> Evaluator:
+    """Return an evaluator as it is, and a plain function as one."""
+    return evaluate if isinstance(evaluate, Evaluator) else FromFunction(evaluate)

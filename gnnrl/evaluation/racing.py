@@ -1,6 +1,6 @@
 """Plans of a batch race: those that a few images show to be clearly worse are not run on all."""
 
-# P: plans of one batch   N: images of the first look
+# P: plans of one batch   N: images of the first evaluation
 
 from __future__ import annotations
 
@@ -13,57 +13,50 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gnnrl.evaluation.base import Evaluation
-from gnnrl.evaluation.one_shot import Evaluator
-from gnnrl.graph.graph import ComputationalGraph
-from gnnrl.pruning.plan import PruningPlan
+from gnnrl.evaluation.base import Evaluation, Evaluator, Plan
+from gnnrl.evaluation.one_shot import OneShot
 
 CLEARLY = 2.0
-"""Standard errors of the paired difference to the best plan beyond which a plan is behind."""
+"""Standard errors of the paired difference to the best plan beyond which a plan is stopped."""
 
 STOPPED = "stopped"
 """Status of a plan that was not run on all images; its reward is extrapolated."""
 
 
-class Racing:
-    """Evaluates plans that are given together.
+class Racing(Evaluator):
+    """Evaluates the plans of a batch together.
 
-    Each is looked at by `first`, on a few of the reward images.  Of those whose losses there,
-    image by image, are clearly above the best plan's, the worse go no further, at most half of all;
+    Each is first scored by `first`, on a few of the reward images.  Plans that are significantly
+    worse than the best one there (paired, 2 standard errors) are stopped, at most half of a batch;
     the others are evaluated by `full` as without a race.  Results depend on the plans of the
-    batch, not on their order.
+    batch, not on their order.  cost: of a plan that is run on all images.
     """
 
-    races = True  # the loop hands it the plans of a batch together
+    batched = True
 
-    def __init__(self, first: Evaluator, full: Evaluator) -> None:
+    def __init__(self, first: OneShot, full: OneShot) -> None:
         self._first, self._full = first, full
-        self.on, self.images = full.on, full.images
+        self.graph, self.images, self.cost = full.graph, full.images, first.cost + full.cost
 
-    @property
-    def graph(self) -> ComputationalGraph:
-        return self._full.graph
+    def on(self, images: Tensor, labels: Tensor) -> OneShot:
+        """Return the evaluator of all images, without a race, on others."""
+        return self._full.on(images, labels)
 
-    @property
-    def cost(self) -> float:
-        """Evaluation equivalents of a plan that is run on all images."""
-        return self._first.cost + self._full.cost
-
-    def failed(self, plan: PruningPlan, reason: str) -> Evaluation:
-        """The evaluation of a plan that gave none."""
+    def failed(self, plan: Plan, reason: str) -> Evaluation:
+        """Return the evaluation of a plan that gave no result."""
         return self._full.failed(plan, reason)
 
-    def __call__(self, plans: Sequence[PruningPlan]) -> list[Evaluation]:
+    def __call__(self, plans: Sequence[Plan]) -> list[Evaluation]:
         """Evaluate a batch of plans; a plan alone does not race."""
         if len(plans) < 2:
             return self._full(plans)
         logits = [self._first.logits(plan) for plan in plans]
-        looks = [self._first.rated(plan, x) for plan, x in zip(plans, logits, strict=True)]
+        early = [self._first.scored(plan, x) for plan, x in zip(plans, logits, strict=True)]
         stops = behind(torch.stack([_losses(x, self._first.labels) for x in logits]))
         rest = iter(self._full([p for p, stop in zip(plans, stops, strict=True) if not stop]))
-        found = [look if stop else next(rest) for look, stop in zip(looks, stops, strict=True)]
+        found = [seen if stop else next(rest) for seen, stop in zip(early, stops, strict=True)]
         going = np.flatnonzero(~stops)
-        gain = float(np.mean([found[i].reward - looks[i].reward for i in going]))
+        gain = float(np.mean([found[i].reward - early[i].reward for i in going]))
         below = math.nextafter(max(found[i].reward for i in going), -math.inf)
         return [
             replace(e, reward=min(e.reward + gain, below), status=STOPPED)
@@ -74,7 +67,7 @@ class Racing:
 
 
 def behind(losses: Tensor) -> np.ndarray:
-    """Which plans stop, bool `[P]`, by their losses on the same images `[P, N]`."""
+    """Return which plans are stopped, bool `[P]`, by their losses on the same images `[P, N]`."""
     mean = losses.mean(1)
     lag = losses - losses[mean.argmin()]
     error = lag.std(1) / math.sqrt(losses.shape[1])

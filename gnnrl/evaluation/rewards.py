@@ -1,16 +1,20 @@
-"""Rewards by name, and what they may depend on."""
+"""Rewards by name, what they may depend on, and the settings of a one-shot evaluation."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import Annotated, Literal
 
 import torch
+from pydantic import model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
+from gnnrl.evaluation.training_settings import ShortTraining
 from gnnrl.graph.cost import Cost
+from gnnrl.settings import Count, CountOrNone, Settings, name_in
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,16 +56,60 @@ def relative_accuracy(measured: Measured) -> float:
     return measured.accuracy / measured.dense_accuracy if measured.dense_accuracy else 0.0
 
 
+CONSTRAINED = "n2n_constrained"
+"""The reward that punishes students over the budget."""
+
 REWARDS: dict[str, Callable[[Measured], float]] = {
     "accuracy": lambda m: m.accuracy,
     "loss": lambda m: -m.loss,
     "divergence": lambda m: -m.divergence,
     "jensen_shannon": lambda m: -m.jensen_shannon,
     "n2n": n2n,
-    "n2n_constrained": n2n,  # `Students` see to the constraint
+    CONSTRAINED: n2n,  # `Students` see to the constraint
     "sagemaker": sagemaker,
 }
 """By name, as are functions of the user's own; all higher = better."""
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class RewardSettings(Settings):
+    """How a plan is scored on the reward images."""
+
+    kind: Annotated[str, name_in("gnnrl.evaluation.rewards:REWARDS")] = "loss"
+    """accuracy; minus loss, divergence from the dense network, jensen_shannon; n2n."""
+    statistics: Literal["matched", "batch", "images", "kept"] = "matched"
+    """Of batch norm: matched (to the dense network's), batch, kept; images: of training images."""
+    statistics_images: CountOrNone = 0
+    """Reward images that give matched or batch statistics for all, faster with 100; 0: all."""
+    recalibration_images: Count = 256
+    """For `images`: measured on so many training images."""
+    compensation: Literal["none", "gram"] = "none"
+    """none; gram: layers make up for inputs that they lost."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """What the subnet computes in; bfloat16 ranks plans alike and is faster where supported."""
+    batch_size: Count = 512
+    """Images that pass the subnet at once."""
+    race: CountOrNone = 0
+    """Images on which losers of a batch are recognised and stopped; 0: none are."""
+    training: ShortTraining | None = None
+    """Train subnets before they are scored; absent: they are not."""
+
+    @model_validator(mode="after")
+    def _statistics_can_be_measured(self) -> RewardSettings:
+        images = self.statistics_images
+        if images and self.statistics not in ("matched", "batch"):
+            raise ValueError(
+                f"has statistics_images {images}, but the statistics {self.statistics}, which are "
+                "not of reward images: set 'statistics_images' to 0, or 'statistics' to matched "
+                "or batch"
+            )
+        if images > self.batch_size:
+            raise ValueError(
+                f"has statistics_images {images}, which pass at once, expected at most the "
+                f"batch_size {self.batch_size}: lower the first or raise the second"
+            )
+        return self
 
 
 def measured(logits: Tensor, dense: Tensor, labels: Tensor, price: Cost, whole: Cost) -> Measured:

@@ -19,10 +19,10 @@ STUDENT, REWARD = "student.safetensors", "reward.json"
 
 
 @dataclass(frozen=True)
-class Gallery:
+class StudentStore:
     """A folder with a folder for each of the best students; several processes may add to it.
 
-    Which ones stay depends on their rewards only, not on the order in which they come.
+    Which ones are kept depends on their rewards only, not on the order in which they come.
     """
 
     folder: Path
@@ -48,8 +48,8 @@ class Gallery:
         rewards = dict(self._rewards(self.folder.glob(f"*/{REWARD}")))
         return sorted(rewards, key=lambda name: (-rewards[name], name))
 
-    def consolidated(self, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Return the rows of a search by reward, the best first, as the example has its table.
+    def table(self, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Return the rows of a search by reward, the best first.
 
         `dir` names the folders that are kept, and is empty for all others.
         """
@@ -75,7 +75,7 @@ class Gallery:
 
 
 def refuse_failure(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Raise `UserError` where no plan of a search came to anything."""
+    """Raise `UserError` where every plan of a search failed."""
     if rows and not any(row["status"] in ("ok", "stopped") for row in rows):
         reasons = Counter(row["status"] for row in rows)
         said = ", ".join(f"{reason}: {count}" for reason, count in reasons.most_common(3))

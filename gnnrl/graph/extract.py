@@ -28,9 +28,9 @@ from gnnrl.graph.rules.flow import (
 from gnnrl.graph.rules.reshape import refuse_shared_writing
 from gnnrl.graph.rules.table import look_up
 from gnnrl.graph.rules.width_constants import settle_numbers
-from gnnrl.graph.tracing.check import check
-from gnnrl.graph.tracing.fx_utils import attribute, operation_name, scope_of
-from gnnrl.graph.tracing.trace import flops_of, named_inputs, trace
+from gnnrl.tracing.check import check
+from gnnrl.tracing.fx_utils import attribute, operation_name, scope_of
+from gnnrl.tracing.trace import flops_of, named_inputs, trace
 
 
 @dataclass(frozen=True)

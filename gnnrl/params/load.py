@@ -47,7 +47,7 @@ class Params(Settings):
     """Where the dense network's weights come from."""
     extract: ExtractSettings = ExtractSettings()
     """How the network is read."""
-    search: Annotated[Any, part("gnnrl.params.sections:Search")]
+    search: Annotated[Any, part("gnnrl.search.settings:SearchSettings")]
     """What is searched for, by whom, at what cost."""
     prune: PruneSettings = PruneSettings()
     """How the plan is applied."""

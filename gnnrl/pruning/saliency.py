@@ -19,13 +19,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from gnnrl.errors import UserError
 from gnnrl.graph.graph import ComputationalGraph, Node
-from gnnrl.graph.tracing.fx_utils import attribute
 from gnnrl.pruning.batch_norm import batch_statistics
 from gnnrl.pruning.importance import Importance, filters, over_layers, rows
+from gnnrl.tracing.fx_utils import attribute
 
 Examples = Callable[[], tuple[Tensor, Tensor]]
 
 CRITERIA = ("magnitude", "magnitude_sign", "snip", "grasp", "synflow", "taylor")
+FROM_INITIAL = ("magnitude_sign",)  # those that need the network as it was before training
 TEMPERATURE = 200.0  # of the logits (Wang et al. 2020, GraSP, published code)
 ROUNDS = 100  # of SynFlow (Tanaka et al. 2020, section 6)
 

@@ -22,11 +22,11 @@ from gnnrl.graph.removal import take_out
 from gnnrl.graph.rules.base import tensors_read
 from gnnrl.graph.rules.flow import Layout, is_tensor
 from gnnrl.graph.rules.reshape_commute import fitted
-from gnnrl.graph.tracing.trace import attribute
 from gnnrl.graph.unit_mapping import kept_units
 from gnnrl.pruning.gather import ChannelGather
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.sparsity import sparsify
+from gnnrl.tracing.trace import attribute
 
 
 def prune(network: nn.Module, graph: ComputationalGraph, plan: PruningPlan) -> nn.Module:
@@ -39,9 +39,10 @@ def prune(network: nn.Module, graph: ComputationalGraph, plan: PruningPlan) -> n
 
 
 class Surgeon:
-    """Cuts one network again and again: the network is read once."""
+    """Prunes one network again and again: the network is traced once."""
 
     def __init__(self, network: nn.Module, graph: ComputationalGraph) -> None:
+        self.network, self.graph = network, graph
         self.analysis: Analysis = _read(network, graph, graph.protected)
         if self.analysis.graph.digest != graph.digest:
             raise UserError(
@@ -51,7 +52,7 @@ class Surgeon:
 
     def cut(self, plan: PruningPlan) -> fx.GraphModule:
         """A new network; parameters that lose nothing are copied too."""
-        analysis = self._without(plan.removed_layers)
+        analysis = self.without(plan.removed_layers)
         keep = kept_units(analysis.graph, plan.kept)
         for layer in plan.weight_sparsity.keys() - analysis.graph.layers.keys():
             raise UserError(
@@ -66,8 +67,8 @@ class Surgeon:
         """The subnet of the units with `keep` `[num_units]` true; `explicit` as below."""
         return cut_units(self.analysis, keep, explicit)
 
-    def _without(self, removed: Iterable[str]) -> Analysis:
-        """The network from which parts were taken out, read again."""
+    def without(self, removed: Iterable[str]) -> Analysis:
+        """Return the network from which parts were taken out, traced again."""
         if not removed:
             return self.analysis
         graph = self.analysis.graph

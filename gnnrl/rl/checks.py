@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from torch_geometric.data import Data
@@ -36,7 +35,7 @@ class Checked:
             raise ValueError(f"{self.env.name}: illegal action: {wrong}")
         observation, reward, terminated, truncated, info = self.env.step(action)
         self.steps += 1
-        self._check_reward(reward, terminated, info)
+        self._check_reward(reward)
         if terminated or truncated:
             self._observation = None
         elif self.steps >= self.env.max_episode_steps:
@@ -57,9 +56,8 @@ class Checked:
         self._observation = observation if keep else None
         return observation
 
-    def _check_reward(self, reward: float, terminated: bool, info: dict[str, Any]) -> None:
-        later = getattr(self.env, "deferred", False) and terminated and "plan" in info
-        if not later and not math.isfinite(reward):
+    def _check_reward(self, reward: float) -> None:
+        if not math.isfinite(reward):
             raise ValueError(
                 f"{self.env.name}: the reward of step {self.steps} is {reward}, "
                 "expected a finite number"

@@ -42,7 +42,8 @@ class GraphEnv(gymnasium.Env[Data, Any]):
 
     `step` returns (observation, reward, terminated, truncated, info) as in Gymnasium. The reward
     comes per step or at the end. Optional in `info`: `credit` [A], the reward of this step as each
-    decision deserves it (continuous, binary); `plan`, at the end, what the episode decided.
+    decision deserves it (continuous, binary); `plan`, at the end, what the episode decided;
+    `pending`: the reward is not known yet, it is 0.0 here and the caller finds it out.
     `reset(seed=...)` starts the same episode for the same seed. An observation must not be changed
     after it was handed out.
 
@@ -62,6 +63,10 @@ class GraphEnv(gymnasium.Env[Data, Any]):
     def clone(self) -> GraphEnv:
         """Return an independent copy; share in it what is large and never changes."""
         return copy.deepcopy(self)
+
+    def player(self) -> GraphEnv:
+        """Return a copy that plays episodes of a search; it may leave the last reward pending."""
+        return self.clone()
 
 
 def action_space(kind: ActionKind, size: int) -> gymnasium.Space[Any]:

@@ -43,10 +43,7 @@ class _Play:
 
 
 def _start(env: GraphEnv, seed: int) -> _Play:
-    twin = env.clone()
-    if hasattr(twin, "deferred"):
-        twin.deferred = True
-    checked = Checked(twin)
+    checked = Checked(env.player())
     return _Play(checked, seed, checked.reset(seed))
 
 
@@ -60,7 +57,7 @@ def roll_out(
 ) -> list[Episode]:
     """Play an episode per seed, all of them at the same time, and return them in order.
 
-    An environment that can defer its evaluations does: those rewards are NaN (see `is_deferred`).
+    Rewards that are pending (`info["pending"]`) are 0.0 until the caller knows them.
     step_map: how the environments take their steps; all that go on take one at the same time.
     """
     plays = [_start(env, seed) for seed in seeds]

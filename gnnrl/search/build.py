@@ -1,159 +1,303 @@
-"""Pruning as a task for an agent, put together from its parts, and what came of it."""
+"""A search for a plan, put together step by step: read, calibrate, score, space, evaluator, env."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from gnnrl.agents.registry import build_agent
+from gnnrl.agents.transfer import adopt
 from gnnrl.checkpoint import Checkpoint
 from gnnrl.data.calibration import calibration_images as sample
-from gnnrl.data.calibration import labelled_examples
+from gnnrl.data.calibration import labelled_examples, labelled_images
 from gnnrl.data.images import Labelled
-from gnnrl.evaluation.base import EQUIVALENT
-from gnnrl.evaluation.distilled import CONSTRAINED, Students
-from gnnrl.evaluation.one_shot import Evaluator
+from gnnrl.evaluation.base import EQUIVALENT, Evaluator
+from gnnrl.evaluation.distilled import Students
+from gnnrl.evaluation.one_shot import OneShot
 from gnnrl.evaluation.racing import Racing
-from gnnrl.evaluation.short_training import ShortTraining, Trained
-from gnnrl.evaluation.student_settings import schooling
+from gnnrl.evaluation.rewards import CONSTRAINED
+from gnnrl.evaluation.short_training import Trained
+from gnnrl.evaluation.student_store import StudentStore
 from gnnrl.files import user_path
-from gnnrl.graph.budget import Budget
 from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.graph.latency import LatencyTable
-from gnnrl.pruning.bottleneck import Bottleneck, BottleneckSettings
+from gnnrl.pruning.bottleneck import Bottleneck, bottleneck
 from gnnrl.pruning.compensation.gram import GramSolve
-from gnnrl.pruning.importance import importance
+from gnnrl.pruning.compensation.moments import Calibration, collect, reconstruction
+from gnnrl.pruning.importance import Importance, importance
 from gnnrl.pruning.saliency import CRITERIA, Scored, score
-from gnnrl.runtime import device, generator
-from gnnrl.search.env import Evaluate, PruningEnv
-from gnnrl.search.looking import Looked, look, train_gates
+from gnnrl.pruning.surgery import Surgeon
+from gnnrl.rl.agent import Agent
+from gnnrl.runtime import device, generator, seed_everything
+from gnnrl.search.env import PruningEnv, Space
+from gnnrl.search.loop import SearchResult, search
+from gnnrl.search.parallel.ray import ray_workers
+from gnnrl.search.parallel.workers import Shared
+from gnnrl.search.rescoring import Rescoring
+from gnnrl.search.settings import SearchSettings, SpaceSettings
 from gnnrl.search.spaces.filters import filter_choice
 from gnnrl.search.spaces.registry import build_space
 
 RECONSTRUCTION, BOTTLENECK = "reconstruction", "bottleneck"
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def pruning_task(
-    network: nn.Module,
-    graph: ComputationalGraph,
-    reward_images: Labelled,
-    train_images: Labelled,
-    *,
-    seed: int,
-    space: str = "channels",
-    budget: Mapping[str, float | None],
-    criterion: str,
-    prior: str,
-    calibration_images: int,
-    latency_table: str | None,
-    reward: str,
-    statistics: str,
-    statistics_images: int = 0,
-    recalibration_images: int,
-    compensation: str,
-    precision: str,
-    batch_size: int,
-    max_steps: int,
-    looked: Looked | None = None,
-    gates: Mapping[str, float] | None = None,
-    race: int = 0,
-    initial: nn.Module | None = None,
-    training: Mapping[str, float] | None = None,
-    students: Mapping[str, Any] | None = None,
-    dense: Checkpoint | None = None,
-    **options: Any,
-) -> PruningEnv:
-    """Return the environment of a search for a plan, on the device found.
+@dataclass(frozen=True, eq=False)
+class SearchTask:
+    """All that a search is made of, before it is made: what workers elsewhere make it anew from.
 
-    space, criterion, reward: names, of ours or of the user's own.
-    budget: the fields of `Budget`.  criterion: which channels of a group go first, or
-    "reconstruction": those that the others can make up for, or "bottleneck": those whose trained
-    gates close.  prior: "none", or actions are departures from an allocation: by what channels
-    cost ("reconstruction"), or from what gates let pass ("bottleneck").  compensation: "none", or
-    "gram": subnets make up for the inputs they lost.  These three look at as many training images
-    as `calibration_images` says, without labels; the search is charged for it.
-    gates: the fields of `BottleneckSettings` that are not to be as they are there.
-    latency_table: a file, for a budget of latency.  looked: a look at the calibration images that
-    was taken before; the search is charged for it all the same.
-    statistics: of batch norm, as `Evaluator` has it, or "images": measured on as many training
-    images as `recalibration_images` says.  statistics_images: as `Evaluator` has it.
-    precision: a key of PRECISIONS.
-    race: reward images on which the plans of a batch race (`Racing`); 0: no race.
-    initial: the network as it was initialised, for the criterion magnitude_sign.
-    training: the fields of `ShortTraining`: subnets are trained before they are scored.
-    students: or trained with the network as teacher, and kept as checkpoints if they are good: the
-    fields of `Schooling`, with recipe and distillation as sections.  dense: the network's.
-    options: further settings of the space.
+    initial: the network before pretraining, where the importance asks for it.  folder: where the
+    best students are kept, if any are trained.
     """
-    network = network.to(device())
-    if space == "filters":  # refused before anything is computed
-        least = {key: options[key] for key in ("min_channels", "min_fraction") if key in options}
-        filter_choice(graph, None, Budget(**budget), **least)
-    table = None if latency_table is None else LatencyTable.load(user_path(latency_table))
-    if looked is None and (RECONSTRUCTION in (criterion, prior) or compensation == "gram"):
-        calibration = sample(train_images, calibration_images, seed, device())
-        looked = look(network, graph, calibration, generator(seed, "calibration"))
-    trained = None
-    if BOTTLENECK in (criterion, prior):
-        calibration = sample(train_images, calibration_images, seed, device())
-        settings = BottleneckSettings(**(gates or {}))
-        trained = train_gates(network, graph, calibration, Budget(**budget), seed, settings)
-    scored = _scores(criterion, network, graph, looked, trained, train_images, seed, initial)
-    decided = build_space(
-        space,
-        network=network,
-        graph=graph,
-        importance=scored.importance,
-        budget=Budget(**budget),
-        table=table,
-        curves=None if looked is None else looked.curves,
-        allocated=prior == RECONSTRUCTION,
-        start=trained.keep_ratios if prior == BOTTLENECK and trained is not None else None,
-        project=reward != CONSTRAINED,
-        **options,
+
+    settings: SearchSettings
+    checkpoint: Checkpoint
+    graph: ComputationalGraph
+    reward_images: Labelled
+    train_images: Labelled
+    initial: Checkpoint | None = None
+    folder: Path | None = None
+
+    @property
+    def store(self) -> StudentStore | None:
+        """Where the best students are kept; None where there are none to keep."""
+        students = self.settings.students
+        if self.folder is None or students is None or not students.keep:
+            return None
+        return StudentStore(self.folder, students.keep)
+
+    def env(self) -> PruningEnv:
+        """Return the environment, on the device that this process has."""
+        return make_env(self.settings, read(self))
+
+    def agent(self, env: PruningEnv) -> Agent:
+        """Return the agent as it is before the search."""
+        settings = self.settings
+        agent = build_agent(settings.agent, env, seed=settings.seed, **settings.agent_parameters())
+        if settings.agent_from is not None:
+            adopt(agent, user_path(settings.agent_from))
+        return agent
+
+    def identity(self) -> list[object]:
+        """Return what the result of the search depends on; files as paths."""
+        settings = self.settings
+        files = [user_path(p) for p in (settings.latency_table, settings.agent_from) if p]
+        images = self.reward_images.fingerprint(), self.train_images.fingerprint()
+        given = settings.resolved()  # files by what is in them, not by their names
+        given = {k: v for k, v in given.items() if k not in ("latency_table", "agent_from")}
+        dense, graph = self.checkpoint, self.graph.digest
+        return [dense.digest, *images, graph, *files, dense.name, given]
+
+    def __call__(self) -> Shared:
+        """Make both, for a worker."""
+        seed_everything(self.settings.seed)
+        env = self.env()
+        return Shared(env, self.agent(env))
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """What a search is made from: the dense network, traced once, its images, and for some the
+    network before training, the dense checkpoint and a place for students."""
+
+    surgeon: Surgeon
+    reward_images: Labelled
+    train_images: Labelled
+    initial: nn.Module | None = None
+    dense: Checkpoint | None = None
+    store: StudentStore | None = None
+
+    @property
+    def graph(self) -> ComputationalGraph:
+        """The network's graph."""
+        return self.surgeon.graph
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """What calibration images tell of removing channels: moments, importance, residual curves."""
+
+    calibration: Calibration
+    importance: Importance
+    curves: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """What was computed on calibration images, as far as the settings ask for it."""
+
+    reconstruction: Reconstruction | None = None
+    gates: Bottleneck | None = None
+
+    @property
+    def forward_images(self) -> int:
+        """What it costs; a backward pass counts as two forward passes."""
+        moments = self.reconstruction.calibration.forward_images if self.reconstruction else 0
+        return moments + (self.gates.forward_images if self.gates else 0)
+
+
+def run(task: SearchTask, journal: Path) -> tuple[SearchResult, float]:
+    """Search, and score the best plans again where the settings ask for it.
+
+    Returns the evaluation equivalents spent before the search, too.
+    """
+    settings, env = task.settings, task.env()
+    evaluations, again = settings.evaluations, None
+    if settings.rescore is not None:
+        images = settings.rescore.images
+        more = labelled_images(task.train_images, images, settings.seed, device())
+        again = Rescoring.of(env.evaluate, settings.rescore.plans, *more)
+        evaluations = again.left_of(evaluations)
+    with ray_workers(task, settings.ray) as workers:
+        found = search(
+            env,
+            task.agent(env),
+            evaluations=evaluations,
+            batch=settings.batch,
+            seed=settings.seed,
+            leaders=1 if again is None else again.plans,
+            journal=journal,
+            progress=True,
+            workers=workers,
+        )
+    return found if again is None else again.applied(found), env.spent
+
+
+def read(task: SearchTask) -> Inputs:
+    """Restore the networks on this process's device, and trace the dense one."""
+    network = task.checkpoint.restore().to(device()).eval()
+    initial = None if task.initial is None else task.initial.restore()
+    surgeon, images = Surgeon(network, task.graph), (task.reward_images, task.train_images)
+    return Inputs(surgeon, *images, initial, task.checkpoint, task.store)
+
+
+def calibrate(settings: SearchSettings, inputs: Inputs) -> Calibrated:
+    """Run the calibration passes that importance, prior and compensation ask for."""
+    asked = (settings.importance, settings.prior)
+    moments = RECONSTRUCTION in asked or settings.reward.compensation == "gram"
+    if not moments and BOTTLENECK not in asked:
+        return Calibrated()
+    seed = settings.seed
+    images = sample(inputs.train_images, settings.calibration_images, seed, device())
+    gates, budget = None, settings.budget.budget()
+    if BOTTLENECK in asked:
+        gates = bottleneck(
+            inputs.surgeon.analysis,
+            images,
+            fraction=budget.fraction,
+            resource=budget.resource,
+            generator=generator(seed, "bottleneck"),
+            settings=settings.bottleneck,
+        )
+    found = reconstruct(inputs.surgeon, images, seed) if moments else None
+    return Calibrated(found, gates)
+
+
+def reconstruct(surgeon: Surgeon, images: Tensor, seed: int) -> Reconstruction:
+    """Measure on calibration images `[n, C, H, W]` what removing channels costs."""
+    calibration = collect(surgeon.analysis, images, generator=generator(seed, "calibration"))
+    return Reconstruction(
+        calibration, *reconstruction(surgeon.network, surgeon.analysis, calibration)
     )
-    if students is not None:
-        evaluate: Evaluate = Students(
-            network,
-            graph,
-            train_images,
-            reward_images,
-            schooling(**students),
-            reward=reward,
-            budget=Budget(**budget),
-            dense=dense,
-            batch_size=batch_size,
-            seed=seed,
-        )
-    else:
-        given = _statistics(statistics, train_images, recalibration_images, seed)
-        solve = GramSolve(graph, looked.calibration) if compensation == "gram" else None
-        measure = partial(
-            Evaluator,
-            network,
-            graph,
-            statistics=given,
-            statistics_images=statistics_images,
-            reward=reward,
-            precision=PRECISIONS[precision],
-            batch_size=batch_size,
-            compensate=solve,
-        )
-        images, labels = mixed(reward_images, seed)
-        evaluate = measure(images, labels)
-        if training is not None:
-            short = ShortTraining(**training)
-            evaluate = Trained(evaluate, network, images, train_images, short, seed)
-        elif 0 < race < len(images):
-            evaluate = Racing(measure(images[:race], labels[:race]), evaluate)
-    env = PruningEnv(decided, evaluate, max_steps)
-    seen = 0 if looked is None else looked.calibration.forward_images
-    seen += scored.forward_images + (0 if trained is None else trained.forward_images)
-    env.spent = seen / EQUIVALENT
+
+
+def scores(settings: SearchSettings, inputs: Inputs, calibrated: Calibrated) -> Scored:
+    """Score every channel, and say what that cost beyond the calibration."""
+    name, network = settings.importance, inputs.surgeon.network
+    if name == RECONSTRUCTION and calibrated.reconstruction is not None:
+        return Scored(calibrated.reconstruction.importance)
+    if name == BOTTLENECK and calibrated.gates is not None:
+        return Scored(calibrated.gates.importance)
+    if name in CRITERIA:
+        examples = partial(labelled_examples, inputs.train_images, settings.seed, device())
+        return score(name, network, inputs.graph, examples, inputs.initial)
+    return Scored(importance(name, network, inputs.graph))
+
+
+def make_space(
+    settings: SpaceSettings,
+    inputs: Inputs,
+    importance: Importance,
+    curves: Mapping[str, Tensor] | None = None,
+    prior: Mapping[str, float] | str | None = None,
+    project: bool = True,
+) -> Space:
+    """Return the search space; curves, prior, project: as its class has them."""
+    path = settings.latency_table
+    return build_space(
+        settings.space,
+        network=inputs.surgeon.network,
+        graph=inputs.graph,
+        importance=importance,
+        budget=settings.budget.budget(),
+        table=None if path is None else LatencyTable.load(user_path(path)),
+        min_channels=settings.min_channels,
+        min_fraction=settings.min_fraction or 0.0,
+        multiple=settings.multiple,
+        view="plain" if settings.encoder == "plain" else "hierarchical",
+        curves=curves,
+        prior=prior,
+        project=project,
+    )
+
+
+def make_evaluator(
+    settings: SearchSettings, inputs: Inputs, found: Reconstruction | None = None
+) -> Evaluator:
+    """Return what scores plans on the reward images."""
+    reward, seed, train_images = settings.reward, settings.seed, inputs.train_images
+    if settings.students is not None:
+        return Students(
+            inputs.surgeon, train_images, inputs.reward_images, settings.students, reward,
+            budget=settings.budget.budget(), dense=inputs.dense, store=inputs.store, seed=seed,
+        )  # fmt: skip
+    fresh = None
+    if reward.statistics == "images":
+        fresh = sample(train_images, reward.recalibration_images, seed, device())
+    gram = reward.compensation == "gram" and found is not None
+    solve = GramSolve(inputs.graph, found.calibration) if gram else None
+    images, labels = mixed(inputs.reward_images, seed)
+    make = partial(OneShot, inputs.surgeon, recalibration=fresh, compensate=solve)
+    full = make(images, labels, reward)
+    if reward.training is not None:
+        return Trained(full, images, train_images, reward.training, seed)
+    if 0 < reward.race < len(images):
+        return Racing(make(images[: reward.race], labels[: reward.race], reward), full)
+    return full
+
+
+def make_env(
+    settings: SearchSettings, inputs: Inputs, calibrated: Calibrated | None = None
+) -> PruningEnv:
+    """Return the environment of a search for a plan.
+
+    calibrated: of a calibration that was run before; the search is charged for it all the same.
+    """
+    if settings.space == "filters":  # refused before anything is computed
+        least = settings.min_channels, settings.min_fraction or 0.0
+        filter_choice(inputs.graph, None, settings.budget.budget(), *least)
+    calibrated = calibrated or calibrate(settings, inputs)
+    scored, found = scores(settings, inputs, calibrated), calibrated.reconstruction
+    prior: Mapping[str, float] | str | None = None
+    if settings.prior == RECONSTRUCTION:
+        prior = RECONSTRUCTION
+    elif calibrated.gates is not None and settings.prior == BOTTLENECK:
+        prior = calibrated.gates.keep_ratios
+    space = make_space(
+        settings,
+        inputs,
+        scored.importance,
+        None if found is None else found.curves,
+        prior,
+        project=settings.reward.kind != CONSTRAINED,
+    )
+    evaluator = make_evaluator(settings, inputs, found)
+    env = PruningEnv(space, evaluator, settings.max_steps)
+    env.spent = (calibrated.forward_images + scored.forward_images) / EQUIVALENT
     return env
 
 
@@ -166,28 +310,3 @@ def mixed(images: Labelled, seed: int) -> tuple[Tensor, Tensor]:
     order = torch.randperm(len(labels), generator=generator(seed, "order of reward images"))
     order = order.to(labels.device)
     return whole[order], labels[order]
-
-
-def _scores(
-    criterion: str,
-    network: nn.Module,
-    graph: ComputationalGraph,
-    looked: Looked | None,
-    trained: Bottleneck | None,
-    train_images: Labelled,
-    seed: int,
-    initial: nn.Module | None,
-) -> Scored:
-    """Importance, and what it cost beyond what was charged already."""
-    if criterion == RECONSTRUCTION and looked is not None:
-        return Scored(looked.importance)
-    if criterion == BOTTLENECK and trained is not None:
-        return Scored(trained.importance)
-    if criterion in CRITERIA:
-        examples = partial(labelled_examples, train_images, seed, device())
-        return score(criterion, network, graph, examples, initial)
-    return Scored(importance(criterion, network, graph))
-
-
-def _statistics(kind: str, images: Labelled, count: int, seed: int) -> str | Tensor:
-    return sample(images, count, seed, device()) if kind == "images" else kind

@@ -1,25 +1,36 @@
-"""The search: roll out a batch of episodes, evaluate what they decided, learn, keep the best."""
+"""The search: play a batch of episodes, evaluate what they decided, learn, keep the best.
+
+    play(1, greedy)                       what the agent starts from: its prior
+    until the evaluations are used up:
+        episodes = play(batch)            act, evaluate, record
+        learn(episodes)                   one update of the agent
+    play(1, greedy)                       what the agent has learned
+
+`SearchState` holds what is known between two batches; with a journal it is written down after each,
+and every evaluation as soon as it is known.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from gnnrl.errors import UserError
-from gnnrl.evaluation.base import Evaluation
+from gnnrl.evaluation.base import Decided, Evaluation
 from gnnrl.progress import progress as progress_bar
 from gnnrl.rl.agent import Agent
 from gnnrl.rl.env import GraphEnv
-from gnnrl.rl.episodes import in_turn
-from gnnrl.search.env import Evaluate
+from gnnrl.rl.episodes import in_turn, roll_out
+from gnnrl.rl.rollout import Episode, Rollout
+from gnnrl.search.env import PruningEnv
 from gnnrl.search.journal import Journal
 from gnnrl.search.parallel.asynchronous import Asynchronous, AsynchronousSearch
-from gnnrl.search.parallel.workers import Workers, evaluate_on, step_on
-from gnnrl.search.state import EvaluateMap, Run
+from gnnrl.search.parallel.workers import Workers, evaluations_of, step_on
+from gnnrl.search.state import SearchState
 
 PATIENCE = 3  # batches without one new plan after which the agent is taken to have settled
 
@@ -30,8 +41,8 @@ class SearchResult:
 
     plan: of the best episode: `info["plan"]`, else its actions.  reward: of that episode.
     evaluations: a row per episode, in order.  history: a row per update of the agent.
-    leaders: the best plans with their rewards, best first.  rescored: what a second look at them
-    on other images said, a row per plan.
+    leaders: the best plans with their rewards, best first.  rescored: their rewards on other
+    images, a row per plan.
     """
 
     plan: Any
@@ -41,18 +52,6 @@ class SearchResult:
     history: list[dict[str, float]]
     leaders: tuple[tuple[Any, float], ...] = ()
     rescored: list[dict[str, Any]] = field(default_factory=list)
-
-
-def one_by_one(evaluate: Evaluate, plans: Sequence[Any]) -> Iterator[tuple[int, Evaluation]]:
-    """Evaluate plans one after the other: a killed search loses one evaluation at most."""
-    for place, plan in enumerate(plans):
-        (evaluation,) = evaluate([plan])
-        yield place, evaluation
-
-
-def together(evaluate: Evaluate, plans: Sequence[Any]) -> Iterator[tuple[int, Evaluation]]:
-    """Evaluate the plans of a batch in one call, for an evaluator that races or shares them out."""
-    yield from enumerate(evaluate(plans))
 
 
 def search(
@@ -66,20 +65,18 @@ def search(
     leaders: int = 1,
     journal: Path | None = None,
     progress: bool = False,
-    evaluate_map: EvaluateMap | None = None,
     workers: Workers | None = None,
 ) -> SearchResult:
     """Search with `agent` in `env` until the evaluations are used up; deterministic given `seed`.
 
     evaluations: what may be spent, in evaluation equivalents; a plan evaluated before costs
     nothing. Where the environment has no plans to be evaluated, every episode counts as one. The
-    first and the last are the agent's greedy decision, so that a search ends at least where the
-    agent started; nothing is learned from these two.
+    first and the last are the agent's greedy decision, so that the result is never worse than the
+    agent's prior; nothing is learned from these two.
     batch: episodes between two updates of the agent.  repeats: how many neighbouring episodes
     start from the same seed.  leaders: how many of the best plans are returned.
     journal: a folder; a search that is killed and called again with the same arguments goes on
     from there and ends as if it had not been killed.
-    evaluate_map: how plans are handed to the evaluator: one by one, together where it races them.
     workers: who evaluates, with copies of `Shared(env, agent)`; with none this process does. Where
     the environment has no plans they take its steps. How many there are changes nothing but the
     time, unless the agent is asynchronous: then each of them acts and learns at its own pace.
@@ -87,31 +84,66 @@ def search(
     for name, value in (("evaluations", evaluations), ("batch", batch), ("repeats", repeats)):
         if value < 1:
             raise UserError(f"{name} {value}: a search needs at least 1")
-    if evaluate_map is None:
-        races = getattr(getattr(env, "evaluate", None), "races", False)
-        evaluate_map = together if races else one_by_one
-        evaluate_map = evaluate_map if workers is None else partial(evaluate_on, workers)
-    remote = workers is not None and not hasattr(env, "deferred")
-    step_map = partial(step_on, workers) if remote else in_turn
     settings = {"env": env.name, "agent": type(agent).__name__, "seed": seed, "batch": batch,
                 "repeats": repeats, "evaluations": evaluations}  # fmt: skip
     written = Journal(journal, settings) if journal is not None else None
-    run = Run(env, agent, seed, repeats, written, evaluate_map, step_map, leaders)
-    run.resume()
-    done = min(math.floor(run.spent), evaluations)
-    with progress_bar("search", evaluations, done=done, visible=progress) as run.bar:
-        if not run.rows and run.spent < evaluations - 1:
-            run.start()
-        if workers is not None and isinstance(agent, Asynchronous) and not run.finished:
-            AsynchronousSearch(run, workers, batch, evaluations).play()
-        else:
-            _in_batches(run, batch, evaluations)
-        if not run.finished:
-            run.finish()
-    best = tuple((episode.info["plan"], episode.reward) for episode in run.leaders)
-    return SearchResult(run.best_plan(), run.best_reward, run.rows, agent, run.history, best)
+    state = SearchState(env, agent, seed, repeats, written, leaders)
+    state.resume()
+    done = min(math.floor(state.spent), evaluations)
+    with progress_bar("search", evaluations, done=done, visible=progress) as state.bar:
+        if not state.rows and state.spent < evaluations - 1:
+            play(state, 1, workers, greedy=True)
+            state.save()
+        if workers is not None and isinstance(agent, Asynchronous) and not state.finished:
+            AsynchronousSearch(state, workers, batch, evaluations).play()
+        while not state.finished and state.spent < evaluations - 1 and state.idle < PATIENCE:
+            size = min(batch, math.ceil(evaluations - 1 - state.spent))
+            learn(state, play(state, size, workers))
+            state.save()
+        if not state.finished:
+            play(state, 1, workers, greedy=True)
+            state.finished = True
+            state.save()
+    best = tuple((episode.info["plan"], episode.reward) for episode in state.leaders)
+    return SearchResult(
+        state.best_plan(), state.best_reward, state.rows, agent, state.history, best
+    )
 
 
-def _in_batches(run: Run, batch: int, evaluations: int) -> None:
-    while run.spent < evaluations - 1 and run.idle < PATIENCE and not run.finished:
-        run.advance(min(batch, math.ceil(evaluations - 1 - run.spent)))
+def play(
+    state: SearchState, size: int, workers: Workers | None, greedy: bool = False
+) -> list[Episode]:
+    """Play as many episodes at the same time, evaluate their plans, add them to the rows."""
+    remote = workers is not None and not isinstance(state.env, PruningEnv)
+    step_map = partial(step_on, workers) if remote else in_turn
+    seeds = state.seeds(len(state.rows), size)
+    played = roll_out(state.env, state.agent, seeds, state.generator, greedy, step_map)
+    episodes = state.rewarded(played, evaluate(state, state.unknown(played), workers))
+    for episode in episodes:
+        state.record(episode)
+    return episodes
+
+
+def evaluate(
+    state: SearchState, plans: Mapping[str, Decided], workers: Workers | None
+) -> dict[str, Evaluation]:
+    """Evaluate the plans that the journal does not know, and write them down as they come."""
+    found = {digest: state.known(digest) for digest in plans}
+    missing = [digest for digest in plans if found[digest] is None]
+    if missing:
+        asked, spent, best = [plans[digest] for digest in missing], state.spent, state.best_reward
+        for place, evaluation in evaluations_of(state.evaluator, asked, workers):
+            found[missing[place]] = evaluation
+            state.write(missing[place], evaluation)
+            spent, best = spent + evaluation.cost, max(best, evaluation.reward)
+            state.show(spent, best)
+    if none := [digest for digest, evaluation in found.items() if evaluation is None]:
+        raise ValueError(f"{state.env.name}: no evaluation came back for the plan {none[0]}")
+    return {digest: evaluation for digest, evaluation in found.items() if evaluation is not None}
+
+
+def learn(state: SearchState, episodes: list[Episode]) -> None:
+    """Let the agent learn from a batch of episodes; note it in the history."""
+    figures = state.agent.learn(Rollout(tuple(state.lessons(episodes)), state.best))
+    state.learned([episode.reward for episode in episodes], figures)
+    state.notice(len(episodes))

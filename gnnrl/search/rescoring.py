@@ -1,55 +1,81 @@
-"""A second look at the best plans of a search, on images that it has not been scored by."""
+"""The best plans of a search are scored again, on images that the search has not used."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import Tensor
 
 from gnnrl.errors import UserError
-from gnnrl.evaluation.base import EQUIVALENT
-from gnnrl.evaluation.one_shot import Evaluator
+from gnnrl.evaluation.base import Evaluator
 from gnnrl.search.loop import SearchResult
+from gnnrl.settings import Count, Settings
 
 
-@runtime_checkable
-class Repeatable(Protocol):
-    """Evaluates plans, and can do so on other images."""
+class RescoreSettings(Settings):
+    """How the best plans of a search are scored again."""
 
-    images: int  # that a plan is evaluated on
-
-    def on(self, images: Tensor, labels: Tensor) -> Evaluator:
-        """Return the same evaluator with other images `[N, C, H, W]` and labels `[N]`."""
-
-
-def price(plans: int, images: int) -> int:
-    """Return what a second look at so many plans costs, in whole evaluation equivalents."""
-    return math.ceil(plans * images / EQUIVALENT)
+    plans: Count
+    """How many of the best plans are scored again."""
+    images: Count
+    """On how many training images."""
 
 
-def rescored(found: SearchResult, evaluate: Any, images: Tensor, labels: Tensor) -> SearchResult:
-    """Return the search with the best of its leading plans by their mean reward on all images.
+@dataclass(frozen=True)
+class Rescoring:
+    """What scores the best plans again; it is known before the search, and paid for by it.
 
-    A search takes the maximum of many noisy rewards, which is too good for the plan that has it;
-    on further images the best plans are compared anew.  images `[M, C, H, W]`, labels `[M]`.
+    plans: how many.  share: of the new images among all that a plan has then been scored on.
     """
-    if not isinstance(evaluate, Repeatable):
-        raise UserError(
-            f"rescore: plans that {type(evaluate).__name__} evaluates cannot be scored on other "
-            "images; take search.rescore out"
-        )
-    again = evaluate.on(images, labels)
-    share = len(images) / (len(images) + evaluate.images)
-    rows: list[dict[str, Any]] = []
-    for plan, reward in found.leaders:
-        second = again.evaluate(plan)
-        both = (1 - share) * reward + share * second.reward
-        rows.append(
-            {"plan": plan.digest, "reward": both, "first": reward, "second": second.reward,
-             "cost": second.cost}
-        )  # fmt: skip
-    best = max(range(len(rows)), key=lambda i: rows[i]["reward"])
-    plan, _ = found.leaders[best]
-    return replace(found, plan=plan, reward=rows[best]["reward"], rescored=rows)
+
+    evaluator: Evaluator
+    plans: int
+    share: float
+
+    @classmethod
+    def of(cls, evaluator: Evaluator, plans: int, images: Tensor, labels: Tensor) -> Rescoring:
+        """Prepare it for images `[M, C, H, W]` with labels `[M]`.
+
+        Raises `UserError` where the evaluator cannot score plans on other images.
+        """
+        again = evaluator.on(images, labels)
+        if again is None:
+            raise UserError(
+                f"search.rescore: plans that {type(evaluator).__name__} evaluates cannot be scored "
+                "on other images; take search.rescore out"
+            )
+        return cls(again, plans, len(images) / (len(images) + evaluator.images))
+
+    @property
+    def cost(self) -> int:
+        """Evaluation equivalents that are put aside for it, a whole number."""
+        return math.ceil(self.plans * self.evaluator.cost)
+
+    def left_of(self, evaluations: int) -> int:
+        """Return the evaluations that the search may spend itself; at least one must be left."""
+        if self.cost >= evaluations:
+            raise UserError(
+                f"search.rescore costs {self.cost} of {evaluations} evaluations, so that none is "
+                "left for the search: rescore fewer plans or images, or raise search.evaluations"
+            )
+        return evaluations - self.cost
+
+    def applied(self, found: SearchResult) -> SearchResult:
+        """Return the search with the best of its leading plans by their mean reward on all images.
+
+        A search takes the maximum of many noisy rewards, which is too good for the plan that has
+        it; on further images the best plans are compared anew.
+        """
+        rows: list[dict[str, Any]] = []
+        for plan, reward in found.leaders:
+            (second,) = self.evaluator([plan])
+            both = (1 - self.share) * reward + self.share * second.reward
+            rows.append(
+                {"plan": plan.digest, "reward": both, "first": reward, "second": second.reward,
+                 "cost": second.cost}
+            )  # fmt: skip
+        best = max(range(len(rows)), key=lambda i: rows[i]["reward"])
+        plan, _ = found.leaders[best]
+        return replace(found, plan=plan, reward=rows[best]["reward"], rescored=rows)

@@ -3,38 +3,36 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from gnnrl.evaluation.base import Evaluation
+from gnnrl.evaluation.base import Decided, Evaluation, Evaluator
 from gnnrl.progress import Progress
 from gnnrl.rl.agent import Agent, Prepared
 from gnnrl.rl.env import GraphEnv
-from gnnrl.rl.episodes import StepMap, in_turn, replay, roll_out
-from gnnrl.rl.rollout import Episode, Rollout
-from gnnrl.search.deferred import bare, is_deferred, lesson, rated
-from gnnrl.search.env import Evaluate
+from gnnrl.rl.episodes import replay
+from gnnrl.rl.rollout import Episode
+from gnnrl.search.env import PruningEnv
 from gnnrl.search.journal import Journal
+from gnnrl.search.pending import bare, evaluated, is_pending, with_reward
 
-EvaluateMap = Callable[[Evaluate, Sequence[Any]], Iterable[tuple[int, Evaluation]]]
-"""Hands plans to the evaluator; yields the place of a plan and its evaluation, as they come."""
+SAVED = ("rows", "history", "spent", "idle", "finished", "going")
+"""Fields that a journal keeps as they are."""
 
 
 @dataclass
-class Run:
+class SearchState:
     """The state of a search between two batches."""
 
     env: GraphEnv
     agent: Agent
     seed: int
-    repeats: int
-    journal: Journal | None
-    evaluate_map: EvaluateMap
-    step_map: StepMap = in_turn
+    repeats: int = 1
+    journal: Journal | None = None
     wanted: int = 1  # leaders that are remembered
     seen: dict[str, Evaluation] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -51,6 +49,12 @@ class Run:
         self.generator = torch.Generator().manual_seed(self.seed)
 
     @property
+    def evaluator(self) -> Evaluator:
+        """What evaluates plans; only environments that decide plans have one."""
+        assert isinstance(self.env, PruningEnv)
+        return self.env.evaluate
+
+    @property
     def best_reward(self) -> float:
         """The largest reward so far."""
         return -math.inf if self.best is None else self.best.reward
@@ -59,15 +63,6 @@ class Run:
         """What the best episode decided: its plan, else its actions."""
         assert self.best is not None
         return self.best.info.get("plan", [step.decision.action for step in self.best.transitions])
-
-    def advance(self, size: int) -> None:
-        """Play, evaluate and learn from a batch of `size` episodes; write the state down."""
-        episodes = self._play(size, greedy=False)
-        lessons = tuple(lesson(self.env, episode, len(self.history)) for episode in episodes)
-        figures = self.agent.learn(Rollout(lessons, self.best))
-        self.learned([episode.reward for episode in episodes], figures)
-        self.notice(size)
-        self.save()
 
     def learned(self, rewards: Sequence[float], figures: Mapping[str, float]) -> None:
         """Add an update of the agent, from episodes with these rewards, to the history."""
@@ -80,26 +75,6 @@ class Run:
         """Take note of whether the last `size` episodes brought a new plan."""
         settled = all(row.get("cached", False) for row in self.rows[-size:])
         self.idle = self.idle + 1 if settled else 0
-
-    def start(self) -> None:
-        """Play what the agent starts from: its prior, where it has one."""
-        self._play(1, greedy=True)
-        self.save()
-
-    def finish(self) -> None:
-        """Play what the agent thinks best, without learning from it."""
-        self._play(1, greedy=True)
-        self.finished = True
-        self.save()
-
-    def _play(self, size: int, greedy: bool) -> list[Episode]:
-        first = len(self.rows)
-        seeds = self.seeds(first, size)
-        played = roll_out(self.env, self.agent, seeds, self.generator, greedy, self.step_map)
-        episodes = self._evaluated(played)
-        for episode in episodes:
-            self.record(episode)
-        return episodes
 
     def seeds(self, first: int, size: int) -> list[int]:
         """Return what the episodes numbered from `first` on start from."""
@@ -120,54 +95,49 @@ class Run:
         else:
             row |= {"plan": episode.info["plan"].digest, **evaluation.row()}
         self.rows.append(row | {"best": self.best_reward})
-        self._show(self.spent, self.best_reward)
+        self.show(self.spent, self.best_reward)
 
-    def _show(self, spent: float, best: float) -> None:
+    def show(self, spent: float, best: float) -> None:
+        """Show how far the search is."""
         if self.bar is not None and math.floor(spent) > self.bar.done:
             self.bar.advance(min(math.floor(spent), self.bar.total) - self.bar.done, best=best)
 
-    def _evaluated(self, episodes: Sequence[Episode]) -> list[Episode]:
-        """Return the episodes with the rewards that were left to the caller filled in."""
-        return self.rated(episodes, self._evaluate(self.unknown(episodes)))
-
-    def unknown(self, episodes: Sequence[Episode]) -> dict[str, Any]:
+    def unknown(self, episodes: Sequence[Episode]) -> dict[str, Decided]:
         """Return, by digest, the plans of the episodes that have not been evaluated."""
-        plans = {e.info["plan"].digest: e.info["plan"] for e in episodes if is_deferred(e)}
+        waiting = [episode.info["decided"] for episode in episodes if is_pending(episode)]
+        plans = {decided.plan.digest: decided for decided in waiting}
         return {digest: plan for digest, plan in plans.items() if digest not in self.seen}
 
-    def rated(self, episodes: Sequence[Episode], fresh: Mapping[str, Evaluation]) -> list[Episode]:
-        """Fill in the rewards, from evaluations made for these episodes or earlier."""
+    def rewarded(
+        self, episodes: Sequence[Episode], fresh: Mapping[str, Evaluation]
+    ) -> list[Episode]:
+        """Return the episodes with their rewards, from evaluations made for them or earlier."""
         done, fresh = [], dict(fresh)
         for episode in episodes:
-            if is_deferred(episode):
+            if is_pending(episode):
                 digest = episode.info["plan"].digest
                 if digest not in self.seen:
                     evaluation = self.seen[digest] = fresh.pop(digest)
                 else:  # another worker may have been first
-                    price = fresh.pop(digest).cost if digest in fresh else 0.0
-                    evaluation = replace(self.seen[digest].as_cached(), cost=price)
-                episode = rated(episode, evaluation)
+                    cost = fresh.pop(digest).cost if digest in fresh else 0.0
+                    evaluation = replace(self.seen[digest].as_cached(), cost=cost)
+                episode = evaluated(episode, evaluation)
             done.append(episode)
         return done
+
+    def lessons(self, episodes: Sequence[Episode]) -> list[Episode]:
+        """Return the episodes as the agent learns from them; `best` is told by their own reward."""
+        updates, shaped = len(self.history), []
+        for episode in episodes:
+            if "evaluation" in episode.info:
+                reward = self.evaluator.shaped_reward(episode.info["evaluation"], updates)
+                episode = with_reward(episode, reward)
+            shaped.append(episode)
+        return shaped
 
     def known(self, digest: str) -> Evaluation | None:
         """Return what a search that was killed wrote down of a plan."""
         return self.journal.known(digest) if self.journal is not None else None
-
-    def _evaluate(self, plans: dict[str, Any]) -> dict[str, Evaluation]:
-        """Evaluate the plans that the journal does not know, and write them down."""
-        found = {digest: self.known(digest) for digest in plans}
-        missing = [digest for digest in plans if found[digest] is None]
-        asked = [plans[digest] for digest in missing]
-        spent, best = self.spent, self.best_reward
-        for place, evaluation in self.evaluate_map(self.env.evaluate, asked) if asked else ():
-            found[missing[place]] = evaluation
-            self.write(missing[place], evaluation)
-            spent, best = spent + evaluation.cost, max(best, evaluation.reward)
-            self._show(spent, best)
-        if none := [digest for digest, evaluation in found.items() if evaluation is None]:
-            raise ValueError(f"{self.env.name}: no evaluation came back for the plan {none[0]}")
-        return found
 
     def write(self, digest: str, evaluation: Evaluation) -> None:
         """Write an evaluation down, if there is a journal."""
@@ -193,7 +163,7 @@ class Run:
 
     def _replayed(self, noted: Mapping[str, Any]) -> Episode:
         actions = [a.numpy() if isinstance(a, torch.Tensor) else a for a in noted["actions"]]
-        (episode,) = self._evaluated([replay(self.env, noted["seed"], actions)])
+        (episode,) = self.rewarded([replay(self.env, noted["seed"], actions)], {})
         return bare(episode)
 
     def save(self) -> None:
@@ -202,11 +172,10 @@ class Run:
             return
         best, leaders = self.best and _noted(self.best), [_noted(e) for e in self.leaders]
         seen = {digest: evaluation.row() for digest, evaluation in self.seen.items()}
-        kept = ("rows", "history", "spent", "idle", "finished", "going")
         self.journal.save(
             {"agent": self.agent.state_dict(), "generator": self.generator.get_state(),
              "seen": seen, "best": best, "leaders": leaders,
-             **{name: getattr(self, name) for name in kept}}
+             **{name: getattr(self, name) for name in SAVED}}
         )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from gnnrl.agents.registry import BUILDERS, RANKINGS, SUBSET, build_agent
+from gnnrl.agents.registry import AGENTS, SUBSET, build_agent
 from gnnrl.errors import UserError
 from gnnrl.rl.checks import action_fault
 from gnnrl.rl.episodes import roll_out
@@ -19,11 +19,10 @@ from tests.rl.toys import Target, ask_for_half, ring
 ONE_ACTION = ("annealing", "evolution", "sensitivity")
 LEARNING = ("a3c", "ppo", "reinforce", "ddpg")
 TINY = {"hidden": 8, "layers": 1}
-PAIRS = [(name, kind) for name in BUILDERS for kind in ACTION_KINDS]
+PAIRS = [(name, kind) for name in AGENTS for kind in ACTION_KINDS]
 REFUSED = [("ddpg", "categorical"), ("sensitivity", "binary"), ("sensitivity", "categorical")]
-REFUSED += [(name, kind) for name in RANKINGS for kind in ACTION_KINDS if kind != "subset"]
-REFUSED += [(name, "subset") for name in RANKINGS if not name.startswith("magnitude")]
-REFUSED += [(name, "subset") for name in BUILDERS if name not in SUBSET]
+REFUSED += [("ranking", kind) for kind in ACTION_KINDS if kind != "subset"]
+REFUSED += [(name, "subset") for name in AGENTS if name not in SUBSET]
 PAIRS = [pair for pair in PAIRS if pair not in REFUSED]
 SIZELESS = [pair for pair in PAIRS if pair[0] not in ONE_ACTION]
 

@@ -9,9 +9,10 @@ from scipy.spatial.distance import jensenshannon
 from torch.nn import functional as F
 
 from gnnrl.errors import UserError
-from gnnrl.evaluation.one_shot import Evaluator
+from gnnrl.evaluation.base import Decided
+from gnnrl.evaluation.one_shot import OneShot
 from gnnrl.evaluation.reusable_subnet import Slot
-from gnnrl.evaluation.rewards import jensen_shannon
+from gnnrl.evaluation.rewards import RewardSettings, jensen_shannon
 from gnnrl.graph.cost import cost
 from gnnrl.graph.extract import extract
 from gnnrl.networks.build import build_network
@@ -39,8 +40,10 @@ def space(network) -> ChannelSpace:
     return ChannelSpace(graph, l1(network, graph), 0.5)
 
 
-def evaluator(network, space, **options) -> Evaluator:
-    return Evaluator(network, space.graph, IMAGES, LABELS, **options)
+def evaluator(network, space, recalibration=None, **settings) -> OneShot:
+    settings = RewardSettings(**{"kind": "accuracy", "statistics": "batch", **settings})
+    surgeon = Surgeon(network, space.graph)
+    return OneShot(surgeon, IMAGES, LABELS, settings, recalibration=recalibration)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +65,7 @@ def test_a_slot_is_the_cut_network_for_plan_after_plan(name):
 def test_without_new_statistics_the_figures_are_those_of_the_cut_network(network, space):
     plan = space.uniform()
     logits = prune(network, space.graph, plan).eval()(IMAGES).detach()
-    found = evaluator(network, space, statistics="kept", reward="loss").evaluate(plan)
+    found = evaluator(network, space, statistics="kept", kind="loss").evaluate(plan)
     assert found.reward == pytest.approx(-float(F.cross_entropy(logits, LABELS)), rel=1e-4)
     assert found.accuracy == pytest.approx(float((logits.argmax(1) == LABELS).float().mean()))
     assert found.flops == cost(space.graph, plan).flops
@@ -83,7 +86,7 @@ def test_batch_statistics_are_those_of_recalibration_on_the_same_batch(network, 
 @pytest.mark.parametrize("reward", ["divergence", "jensen_shannon"])
 def test_the_dense_network_diverges_from_itself_by_nothing(network, space, reward):
     whole = ChannelSpace(space.graph, l1(network, space.graph), 1.0).uniform()
-    found = evaluator(network, space, statistics="kept", reward=reward).evaluate(whole)
+    found = evaluator(network, space, statistics="kept", kind=reward).evaluate(whole)
     assert found.reward == pytest.approx(0.0, abs=1e-6)
 
 
@@ -112,8 +115,8 @@ def test_bfloat16_ranks_plans_alike(network, space):
     generator = torch.Generator().manual_seed(2)
     plans = [space.sample(generator) for _ in range(8)]
     rewards = [
-        [e.reward for e in evaluator(network, space, reward="loss", precision=precision)(plans)]
-        for precision in (torch.float32, torch.bfloat16)
+        [e.reward for e in evaluator(network, space, kind="loss", precision=precision)(plans)]
+        for precision in ("float32", "bfloat16")
     ]
     assert np.corrcoef(rewards)[0, 1] > 0.95
 
@@ -129,7 +132,7 @@ def test_with_statistics_of_all_images_folding_changes_nothing(network, space, s
 
 
 def test_statistics_of_a_few_images_serve_all_in_whatever_parts_they_pass(network, space):
-    options = {"statistics": "matched", "statistics_images": 12, "reward": "loss"}
+    options = {"statistics": "matched", "statistics_images": 12, "kind": "loss"}
     whole, parts = (evaluator(network, space, batch_size=n, **options) for n in (40, 13))
     generator = torch.Generator().manual_seed(1)
     plans = [space.sample(generator) for _ in range(3)]
@@ -137,19 +140,41 @@ def test_statistics_of_a_few_images_serve_all_in_whatever_parts_they_pass(networ
     for plan in plans:
         torch.testing.assert_close(whole.logits(plan), parts.logits(plan), rtol=1e-3, atol=1e-3)
     assert whole.cost == pytest.approx(40 / 500)  # none of them passes twice
-    one = evaluator(network, space, statistics="matched", reward="loss").logits(plans[0])
+    one = evaluator(network, space, statistics="matched", kind="loss").logits(plans[0])
     assert not torch.allclose(one, whole.logits(plans[0]), rtol=1e-2, atol=1e-2)
 
 
-@pytest.mark.parametrize("statistics", ["kept", IMAGES[:10]], ids=["kept", "images"])
-def test_only_statistics_of_reward_images_come_from_the_first_of_them(network, space, statistics):
-    with pytest.raises(UserError, match=r"statistics_images 8 .* expected 0: set it so, or take"):
-        evaluator(network, space, statistics=statistics, statistics_images=8)
+@pytest.mark.parametrize("statistics", ["kept", "images"])
+def test_only_statistics_of_reward_images_come_from_the_first_of_them(statistics):
+    with pytest.raises(UserError, match=r"statistics_images 8, but .*: set .* to 0, or"):
+        RewardSettings(statistics=statistics, statistics_images=8)
+
+
+def test_images_for_recalibration_belong_to_their_statistics(network, space):
+    for statistics, images in (("images", None), ("batch", IMAGES[:10])):
+        with pytest.raises(UserError, match=f"reward.statistics {statistics}: images for recalib"):
+            evaluator(network, space, images, statistics=statistics)
+
+
+def test_a_plan_with_its_units_is_the_plan(network, space):
+    evaluate, action = evaluator(network, space), np.linspace(0.2, 0.9, space.size)
+    decided = space.decide(action)
+    assert decided.plan == space.plan(action)
+    np.testing.assert_array_equal(decided.units, Decided(decided.plan).units_of(space.graph))
+    assert evaluate([decided]) == evaluate([decided.plan])
+
+
+def test_on_other_images_it_scores_as_one_made_for_them(network, space):
+    plan, made = space.uniform(), evaluator(network, space, statistics="matched", kind="loss")
+    other = OneShot(made.surgeon, IMAGES[:15], LABELS[:15], made.settings)
+    assert made.on(IMAGES[:15], LABELS[:15])([plan]) == other([plan])
 
 
 def test_costs_are_counted_in_evaluation_equivalents(network, space):
     assert evaluator(network, space).cost == pytest.approx(40 / 500)
-    assert evaluator(network, space, statistics=IMAGES[:10]).cost == pytest.approx(50 / 500)
+    assert evaluator(network, space, IMAGES[:10], statistics="images").cost == pytest.approx(
+        50 / 500
+    )
 
 
 def test_a_network_that_gives_no_finite_numbers_gets_a_reason(space):
@@ -160,7 +185,7 @@ def test_a_network_that_gives_no_finite_numbers_gets_a_reason(space):
     assert found.reward < -10
 
 
-@pytest.mark.parametrize("options", [{"reward": "acuracy"}, {"statistics": "old"}])
+@pytest.mark.parametrize("options", [{"kind": "acuracy"}, {"statistics": "old"}])
 def test_unknown_settings_are_refused(network, space, options):
-    with pytest.raises(UserError, match=r"no reward 'acuracy'|unknown .*, expected one of"):
+    with pytest.raises(UserError, match=r"'(kind|statistics)' must be one of .*'(acuracy|old)'"):
         evaluator(network, space, **options)

@@ -7,13 +7,15 @@ import pytest
 import torch
 
 from gnnrl.agents.registry import build_agent
-from gnnrl.evaluation.base import Evaluation
-from gnnrl.evaluation.one_shot import Evaluator
+from gnnrl.evaluation.base import Evaluation, Evaluator
+from gnnrl.evaluation.one_shot import OneShot
 from gnnrl.evaluation.racing import STOPPED, Racing, behind
+from gnnrl.evaluation.rewards import RewardSettings
 from gnnrl.graph.extract import extract
 from gnnrl.networks.build import build_network
 from gnnrl.pruning.batch_norm import recalibrate
 from gnnrl.pruning.importance import l1
+from gnnrl.pruning.surgery import Surgeon
 from gnnrl.search.env import PruningEnv
 from gnnrl.search.loop import search
 from gnnrl.search.spaces.channels import ChannelSpace
@@ -32,9 +34,8 @@ def race():
     network.eval().linear.weight.data *= 20.0
     labels = network(IMAGES).argmax(1)
     graph = extract(network, IMAGES[:1])
-    first, full = (
-        Evaluator(network, graph, IMAGES[:n], labels[:n], reward="loss") for n in (20, 40)
-    )
+    surgeon, settings = Surgeon(network, graph), RewardSettings(kind="loss", statistics="batch")
+    first, full = (OneShot(surgeon, IMAGES[:n], labels[:n], settings) for n in (20, 40))
     scores, generator = l1(network, graph), torch.Generator().manual_seed(1)
     spaces = [ChannelSpace(graph, scores, budget) for budget in (0.3, 0.9)]
     plans = [spaces[i % 2].sample(generator) for i in range(PLANS)]
@@ -81,12 +82,12 @@ def test_a_plan_without_finite_numbers_stops():
 def test_the_loop_hands_a_race_the_plans_of_a_batch_together():
     sizes = []
 
-    class Watched:
-        races = True
+    class Watched(Evaluator):
+        batched = True
 
         def __call__(self, plans):
             sizes.append(len(plans))
-            return [Evaluation(env.space.reward(plan)) for plan in plans]
+            return [Evaluation(env.space.reward(decided.plan)) for decided in plans]
 
     env = PruningEnv(Widths(), Watched())
     search(env, build_agent("random", env), evaluations=12, batch=8)

@@ -10,11 +10,14 @@ import torch
 from gnnrl.data.images import Images
 from gnnrl.data.transform import AUGMENTATIONS, Transform
 from gnnrl.errors import UserError
-from gnnrl.evaluation.one_shot import Evaluator
-from gnnrl.evaluation.short_training import ShortTraining, Trained
+from gnnrl.evaluation.one_shot import OneShot
+from gnnrl.evaluation.rewards import RewardSettings
+from gnnrl.evaluation.short_training import Trained
+from gnnrl.evaluation.training_settings import ShortTraining
 from gnnrl.graph.extract import extract
 from gnnrl.networks.build import build_network
 from gnnrl.pruning.importance import l1
+from gnnrl.pruning.surgery import Surgeon
 from gnnrl.search.spaces.channels import ChannelSpace
 
 SHAPE = (1, 20, 20)
@@ -38,8 +41,9 @@ def setting():
 def trained(setting, **settings):
     network, graph, train, reward = setting
     images, labels = next(iter(reward.batches(len(reward), torch.device("cpu"))))
-    evaluator = Evaluator(network, graph, images, labels)
-    return Trained(evaluator, network, images, train, ShortTraining(batch_size=20, **settings))
+    surgeon, own = Surgeon(network, graph), RewardSettings(kind="accuracy", statistics="batch")
+    one_shot = OneShot(surgeon, images, labels, own)
+    return Trained(one_shot, images, train, ShortTraining(batch_size=20, **settings))
 
 
 def test_training_helps_leaves_the_network_alone_and_repeats_itself(setting):
@@ -66,5 +70,5 @@ def test_a_subnet_that_diverges_is_a_bad_plan_and_not_an_error(setting):
 
 
 def test_no_training_at_all_is_refused():
-    with pytest.raises(UserError, match="epochs 0"):
+    with pytest.raises(UserError, match="'epochs' must be greater than 0, got 0"):
         ShortTraining(epochs=0)

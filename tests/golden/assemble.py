@@ -22,14 +22,15 @@ from gnnrl.pruning.batch_norm import recalibrate_matched
 from gnnrl.pruning.compensation.sequential import compensate
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.surgery import Surgeon
-from gnnrl.runtime import generator, seed_everything
+from gnnrl.runtime import device, generator, seed_everything
 from gnnrl.scheduling.compare import agent_schedules
 from gnnrl.scheduling.generators import held_out
 from gnnrl.scheduling.settings import Schedule
 from gnnrl.scheduling.train import build_env
-from gnnrl.search.build import pruning_task
+from gnnrl.search.build import Inputs, make_env
 from gnnrl.search.env import PruningEnv
 from gnnrl.search.loop import SearchResult, search
+from gnnrl.search.settings import ALIASES, SearchSettings
 from stages.schedule import train
 from tests.golden.world import World
 
@@ -75,37 +76,40 @@ def environment(
     with tempfile.TemporaryDirectory() as folder:
         table = Path(folder) / "latency.json"
         latency_table(world).save(table)
-        return pruning_task(
-            world.network,
-            world.graph,
-            world.reward_images,
-            world.train_images,
+        settings = SearchSettings(
             seed=SEED,
             space=space,
+            agent="random",
             budget=budget,
-            criterion=importance,
+            importance=importance,
             prior=prior,
             calibration_images=40,
             latency_table=str(table) if "latency" in budget else None,
-            reward=reward,
-            statistics="matched",
-            recalibration_images=40,
-            compensation=compensation,
-            precision="float32",
-            batch_size=250,
+            reward={
+                "kind": reward,
+                "statistics": "matched",
+                "recalibration_images": 40,
+                "compensation": compensation,
+                "precision": "float32",
+                "batch_size": 250,
+                "race": race,
+                "training": training,
+            },
             max_steps=max_steps,
-            race=race,
-            gates={"batches": 3, "batch_size": 8, "learning_rate": 0.2},
+            bottleneck={"batches": 3, "batch_size": 8, "learning_rate": 0.2},
             students=students,
-            training=training,
-            view="hierarchical" if hierarchical else "plain",
+            encoder="multi_stage" if hierarchical else "plain",
             min_channels=1,
             multiple=1,
         )
+        surgeon = Surgeon(world.network.to(device()).eval(), world.graph)
+        return make_env(settings, Inputs(surgeon, world.reward_images, world.train_images))
 
 
 def agent(name: str, env: PruningEnv, settings: Mapping[str, Any]) -> Any:
     """An agent for the environment."""
+    if name in ALIASES:
+        name, settings = "ranking", ALIASES[name]["ranking"]
     return build_agent(name, env, seed=SEED, **settings)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -10,10 +12,14 @@ from gnnrl.data.images import Images
 from gnnrl.data.transform import Transform
 from gnnrl.errors import UserError
 from gnnrl.evaluation.base import EQUIVALENT
-from gnnrl.evaluation.one_shot import Evaluator
+from gnnrl.evaluation.one_shot import OneShot
 from gnnrl.graph.extract import extract
 from gnnrl.networks.build import build_network
-from gnnrl.search.build import mixed, pruning_task
+from gnnrl.pruning import surgery
+from gnnrl.pruning.surgery import Surgeon
+from gnnrl.search.build import Inputs, make_env, mixed
+from gnnrl.search.settings import SearchSettings
+from gnnrl.search.spaces.channels import ChannelSpace
 
 GENERATOR = torch.Generator().manual_seed(0)
 IMAGES = Images(
@@ -24,32 +30,22 @@ IMAGES = Images(
 GATES = {"batches": 2, "batch_size": 8}
 
 
-def task_of(resource="flops", **options):
+def task_of(resource="flops", race=0, **options):
     torch.manual_seed(0)
     network = build_network("resnet20").eval()
     graph = extract(network, torch.zeros(1, 3, 32, 32))
-    budget = {"flops": None, "parameters": None, "latency": None, resource: 0.5}
-    settings = {
-        "criterion": "l1",
-        "prior": "none",
-        "calibration_images": 16,
-        "latency_table": None,
-        "reward": "loss",
-        "statistics": "batch",
-        "recalibration_images": 16,
-        "compensation": "none",
-        "precision": "float32",
-        "batch_size": 24,
-        "max_steps": 1,
-        "gates": GATES,
-    }
-    return pruning_task(
-        network, graph, IMAGES, IMAGES, seed=0, budget=budget, **{**settings, **options}
+    settings = SearchSettings(
+        budget={resource: 0.5},
+        calibration_images=16,
+        bottleneck=GATES,
+        reward={"statistics": "batch", "batch_size": 24, "race": race},
+        **options,
     )
+    return make_env(settings, Inputs(Surgeon(network, graph), IMAGES, IMAGES))
 
 
 def test_the_gates_of_a_bottleneck_are_a_prior_that_is_charged_for():
-    plain, env = task_of(), task_of(criterion="bottleneck", prior="bottleneck")
+    plain, env = task_of(), task_of(importance="bottleneck", prior="bottleneck")
     assert plain.spent == 0
     assert env.spent == (16 + 3 * 2 * 8) / EQUIVALENT
     middle = env.space.plan(np.full(env.space.size, 0.5))
@@ -58,7 +54,7 @@ def test_the_gates_of_a_bottleneck_are_a_prior_that_is_charged_for():
 
 @pytest.mark.slow
 def test_gates_may_order_channels_only_or_say_how_many_only():
-    ordered, counted = task_of(criterion="bottleneck"), task_of(prior="bottleneck")
+    ordered, counted = task_of(importance="bottleneck"), task_of(prior="bottleneck")
     assert ordered.space.uniform() != task_of().space.uniform()
     assert [len(f) for f in ordered.space.uniform().kept.values()] == [
         len(f) for f in task_of().space.uniform().kept.values()
@@ -76,13 +72,13 @@ def test_an_importance_orders_channels_by_its_name_and_is_charged_for_its_images
 
 
 def test_a_prior_of_channels_is_refused_by_a_space_that_decides_others():
-    with pytest.raises(UserError, match="the prior is an allocation of channels"):
-        task_of("parameters", space="weights", prior="bottleneck")
+    with pytest.raises(UserError, match="has a prior, which is an allocation of channels"):
+        SearchSettings(budget={"parameters": 0.5}, space="weights", prior="bottleneck")
 
 
 def test_a_race_is_run_on_as_many_reward_images_as_asked():
     assert task_of(race=6).evaluate.cost == (6 + 24) / EQUIVALENT
-    assert isinstance(task_of(race=0).evaluate, Evaluator)
+    assert isinstance(task_of(race=0).evaluate, OneShot)
 
 
 def test_the_first_reward_images_are_of_all_classes_also_where_folders_come_class_by_class():
@@ -94,3 +90,25 @@ def test_the_first_reward_images_are_of_all_classes_also_where_folders_come_clas
     assert torch.equal((255 * images[:, 0, 0, 0]).round().long(), given), "labels went with images"
     assert torch.equal(given.sort().values, labels)
     assert torch.equal(mixed(by_class, seed=0)[1], given)
+
+
+def test_the_network_is_traced_once_whatever_is_computed(monkeypatch):
+    traced = []
+    read = surgery.analyse
+    monkeypatch.setattr(surgery, "analyse", lambda *given: traced.append(1) or read(*given))
+    task_of(race=6, importance="bottleneck", prior="reconstruction")
+    assert len(traced) == 1
+
+
+def test_a_space_is_built_once_also_with_a_prior(monkeypatch):
+    built = []
+    made = ChannelSpace.__init__
+
+    @functools.wraps(made)
+    def counted(*given, **named):
+        built.append(1)
+        made(*given, **named)
+
+    monkeypatch.setattr(ChannelSpace, "__init__", counted)
+    task_of(importance="reconstruction", prior="reconstruction")
+    assert len(built) == 1

@@ -185,14 +185,13 @@ def test_the_last_step_projects_onto_the_budget_whatever_was_reached():
     assert np.mean(info["plan"].keep) == pytest.approx(0.5, abs=0.01)
 
 
-def test_deferred_evaluation_leaves_the_reward_open_and_the_plan_in_info():
-    env = pruning()
-    env.deferred = True
-    checked = Checked(env)
+def test_a_search_s_copy_leaves_the_reward_pending_and_the_plan_in_info():
+    checked = Checked(pruning().player())
     checked.reset(seed=0)
     _, reward, terminated, _, info = checked.step(np.full(6, 0.9))
-    assert terminated and math.isnan(reward)
+    assert terminated and reward == 0.0 and info["pending"]
     assert isinstance(info["plan"], Plan) and "evaluation" not in info
+    assert info["decided"].plan is info["plan"]
 
 
 def test_a_clone_plays_its_own_episode_on_the_same_space():
@@ -262,3 +261,10 @@ def test_an_evaluation_refuses_a_reward_that_is_not_a_number():
     evaluation = Evaluation(0.5, 0.8, 100, 10, cost=2.0)
     assert Evaluation.from_row(evaluation.row()) == evaluation
     assert evaluation.as_cached().cost == 0.0
+
+
+def test_details_of_an_evaluation_are_columns_of_their_own():
+    evaluation = Evaluation(0.5, 0.8, details={"x_factor": 2.0, "dir": ""})
+    assert list(evaluation.row())[-2:] == ["x_factor", "dir"]
+    assert Evaluation.from_row(evaluation.row()) == evaluation
+    assert "details" not in Evaluation(0.5).row()

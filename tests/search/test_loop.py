@@ -15,9 +15,9 @@ import torch
 
 from gnnrl.agents.registry import build_agent
 from gnnrl.errors import UserError
-from gnnrl.evaluation.base import Evaluation
+from gnnrl.evaluation.base import Evaluation, FromFunction
 from gnnrl.search.env import PruningEnv
-from gnnrl.search.loop import search, together
+from gnnrl.search.loop import search
 from tests.rl.toys import Target, Widths
 
 TINY = {"hidden": 8, "layers": 1}
@@ -109,8 +109,9 @@ def test_a_batch_can_be_evaluated_together():
     sizes = []
     env = Pruning()
     rate = env.rate
-    env.evaluate = lambda plans: sizes.append(len(plans)) or rate(plans)
-    whole = run(env=env, evaluate_map=together)
+    env.evaluate = FromFunction(lambda plans: sizes.append(len(plans)) or rate(plans))
+    env.evaluate.batched = True
+    whole = run(env=env)
     assert sizes == [1, 8, 8, 8, 4, 1]
     assert whole.evaluations == run().evaluations
 

@@ -2,36 +2,33 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
 
 from gnnrl.agents.registry import build_agent
 from gnnrl.errors import UserError
-from gnnrl.evaluation.base import Evaluation
+from gnnrl.evaluation.base import Decided, Evaluation, Evaluator, FromFunction
 from gnnrl.search.env import PruningEnv
 from gnnrl.search.loop import search
-from gnnrl.search.rescoring import price, rescored
+from gnnrl.search.rescoring import Rescoring
 from tests.rl.toys import Widths
 
 
-class Noisy:
+class Noisy(Evaluator):
     """True reward plus noise that belongs to the images and the plan."""
-
-    graph = None
 
     def __init__(self, space, seed, images=100, noise=0.1):
         self.space, self.seed, self.images, self.noise = space, seed, images, noise
+        self.cost = images / 500
 
     def evaluate(self, plan):
         own = np.random.default_rng([self.seed, int(plan.digest, 16)])
         error = self.noise * own.standard_normal() / np.sqrt(self.images)
-        return Evaluation(float(self.space.reward(plan) + 10 * error), cost=self.images / 500)
+        return Evaluation(float(self.space.reward(plan) + 10 * error), cost=self.cost)
 
     def __call__(self, plans):
-        return [self.evaluate(plan) for plan in plans]
+        return [self.evaluate(Decided.of(plan).plan) for plan in plans]
 
     def on(self, images, labels):
         return Noisy(self.space, int(labels[0]), len(images), self.noise)
@@ -59,19 +56,21 @@ def test_leaders_are_the_best_plans_in_order():
 
 def test_the_second_look_weighs_images_alike_and_takes_the_best():
     env, found = searched(0)
-    again = rescored(found, env.evaluate, *more())
+    rescoring = Rescoring.of(env.evaluate, 4, *more())
+    again = rescoring.applied(found)
     for row in again.rescored:
         assert row["reward"] == pytest.approx(0.2 * row["first"] + 0.8 * row["second"])
     best = max(again.rescored, key=lambda row: row["reward"])
     assert again.plan.digest == best["plan"] and again.reward == best["reward"]
-    assert sum(row["cost"] for row in again.rescored) == pytest.approx(price(4, 400), abs=1)
+    assert rescoring.cost == 4  # 4 plans on 400 images are 3.2 evaluations
+    assert sum(row["cost"] for row in again.rescored) == pytest.approx(3.2)
 
 
 def test_a_second_look_finds_better_plans_than_one_noisy_reward():
     gain = []
     for seed in range(20):
         env, found = searched(seed, leaders=8)
-        again = rescored(found, env.evaluate, *more(2000))
+        again = Rescoring.of(env.evaluate, 8, *more(2000)).applied(found)
         gain.append(env.space.reward(again.plan) - env.space.reward(found.plan))
     assert np.mean(gain) > 0
 
@@ -83,7 +82,13 @@ def test_leaders_survive_a_kill(tmp_path):
     assert again.leaders == whole.leaders
 
 
-def test_what_cannot_look_again_is_refused():
-    _, found = searched(0)
+def test_what_cannot_score_other_images_is_refused_before_a_search():
     with pytest.raises(UserError, match=r"take search\.rescore out"):
-        rescored(found, SimpleNamespace(), *more())
+        Rescoring.of(FromFunction(lambda plans: []), 4, *more())
+
+
+def test_a_search_has_something_left_to_spend():
+    rescoring = Rescoring.of(Noisy(Widths(), 0), 4, *more())
+    assert rescoring.left_of(6) == 2
+    with pytest.raises(UserError, match=r"search\.rescore costs 4 of 4 evaluations"):
+        rescoring.left_of(4)

@@ -25,7 +25,7 @@ from gnnrl.graph.rules.flow import (
     shape_of,
 )
 from gnnrl.graph.rules.reshape_commute import classes_along, commutes, line_of, run
-from gnnrl.graph.tracing.fx_utils import on_batch, operation_name
+from gnnrl.tracing.fx_utils import on_batch, operation_name
 
 
 def layout_of(flow: Flow, node: fx.Node) -> Layout | None:

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
+from gnnrl.graph.graph import ComputationalGraph
+from gnnrl.graph.removal import members
 from gnnrl.graph.unit_mapping import kept_units
 from gnnrl.pruning.compensation.elimination import ridged
 from gnnrl.pruning.compensation.linear_maps import (
@@ -44,27 +46,46 @@ def compensate(
     images `[n, C, H, W]`: calibration images; labels are not needed.  Every layer from the first
     cut on is refitted on the inputs that the cut network gives it, towards the value that the
     dense network has at the layer's end (the sum with the shortcut, where it runs into one).
+    Removed layers are no exception: what follows them makes up for them.
     """
-    graph, found = surgeon.analysis.graph, readers(surgeon.analysis)
+    analysis = surgeon.without(plan.removed_layers)
+    graph, whole = analysis.graph, {r.layer: r for r in readers(surgeon.analysis)}
+    found = [r for r in readers(analysis) if _same_end(r, whole.get(r.layer))]
+    ends = {layer: reader.end for layer, reader in whole.items()}
+    after_removal = _after(surgeon.analysis.graph, plan)
     stays = np.append(kept_units(graph, plan.kept), True)
     subnet = surgeon.cut(plan)
-    running, whole = _channels_last(subnet), _channels_last(surgeon.analysis.traced)
+    running, network = _channels_last(subnet), _channels_last(surgeon.analysis.traced)
     if images.ndim == 4:
         images = images.contiguous(memory_format=torch.channels_last)
-    dense = Stepper(whole, images, {r.end for r in found})
+    dense = Stepper(network, images, {ends[r.layer] for r in found})
     cut = Stepper(running, images)
     changed = False
     for reader in found:
         cut.run_before(reader.node)
         x = cut.value(_source(running, reader))
-        changed = changed or x.shape[1] < len(reader.units)
+        changed = changed or x.shape[1] < len(reader.units) or reader.layer in after_removal
         if changed:
-            wanted = dense.run_to(reader.end)
+            wanted = dense.run_to(ends[reader.layer])
             filters = np.flatnonzero(stays[graph.layers[reader.layer].filters.units])
             _fit(running, reader, x, wanted, torch.from_numpy(filters), cut, generator)
-        dense.release(reader.end)
+        dense.release(ends[reader.layer])
     subnet.load_state_dict(running.state_dict())
     return subnet
+
+
+def _same_end(reader: Reader, whole: Reader | None) -> bool:
+    """Whether a layer ends as in the dense network: by itself, or in a sum with another value."""
+    return whole is not None and bool(reader.other) == bool(whole.other)
+
+
+def _after(graph: ComputationalGraph, plan: PruningPlan) -> set[str]:
+    """Return the layers that follow the first part which the plan removes."""
+    parts = members(graph) if plan.removed_layers else {}
+    removed = {node.name for name in plan.removed_layers for node in parts[name]}
+    names = [node.name for node in graph.nodes]
+    first = min((names.index(name) for name in removed), default=len(names))
+    return {name for name, node in graph.layers.items() if names.index(node.name) > first}
 
 
 def _channels_last(traced: fx.GraphModule) -> fx.GraphModule:

@@ -16,10 +16,10 @@ from gnnrl.rl.agent import Agent
 from gnnrl.rl.episodes import roll_out
 from gnnrl.rl.rollout import Episode, Rollout
 from gnnrl.runtime import generator
-from gnnrl.search.deferred import lesson
+from gnnrl.search.env import PruningEnv
 from gnnrl.search.parallel.update_schedule import Schedule
-from gnnrl.search.parallel.workers import Call, Lost, Shared, Workers, evaluate_plans, failed
-from gnnrl.search.state import Run
+from gnnrl.search.parallel.workers import Call, Lost, Shared, Workers, evaluate_plans
+from gnnrl.search.state import SearchState
 
 PATIENCE = 3  # calls per worker without one new plan after which the agent is taken to have settled
 
@@ -99,7 +99,7 @@ class AsynchronousSearch:
     of its own: it has its own time limit, and is written down when it comes.
     """
 
-    def __init__(self, run: Run, workers: Workers, batch: int, evaluations: int) -> None:
+    def __init__(self, run: SearchState, workers: Workers, batch: int, evaluations: int) -> None:
         """batch: episodes of one task."""
         assert isinstance(run.agent, Asynchronous)
         self.run, self.workers, self.batch, self.evaluations = run, workers, batch, evaluations
@@ -132,8 +132,8 @@ class AsynchronousSearch:
             return self.left_over.pop(0)
         if self.run.idle >= PATIENCE * self.workers.size:
             return None
-        price = getattr(getattr(self.run.env, "evaluate", None), "cost", 1.0)
-        under_way = price * sum(task.size for task in self.tasks.values())
+        cost = self.run.evaluator.cost if isinstance(self.run.env, PruningEnv) else 1.0
+        under_way = cost * sum(task.size for task in self.tasks.values())
         left = math.ceil(self.evaluations - 1 - self.run.spent - under_way)
         if left <= 0:
             return None
@@ -165,7 +165,7 @@ class AsynchronousSearch:
         """Yield what a worker is to do next for this task; receive what came of it."""
         run, weights = self.run, self.weights
         seeds = run.seeds(task.first, task.size)
-        at_once = not hasattr(run.env, "deferred")  # then steps are what takes time
+        at_once = not isinstance(run.env, PruningEnv)  # then steps are what takes time
         played, state = self._got((yield act, (weights, seeds, self.states[task.slot]), at_once))
         fresh: dict[str, Evaluation] = {}
         for digest, plan in run.unknown(played).items():
@@ -175,13 +175,13 @@ class AsynchronousSearch:
                 known = self._evaluation(plan, result)
                 run.write(digest, known)
             fresh[digest] = known
-        episodes = run.rated(played, fresh)
-        lessons = [lesson(run.env, episode, len(run.history)) for episode in episodes]
+        episodes = run.rewarded(played, fresh)
+        lessons = run.lessons(episodes)
         return Contribution(episodes, self._got((yield gradient, (weights, lessons), False)), state)
 
     def _evaluation(self, plan: Any, result: Any) -> Evaluation:
         if isinstance(result, Lost):
-            return failed(self.run.env.evaluate, plan, result.reason)  # type: ignore[attr-defined]
+            return self.run.evaluator.failed(plan, result.reason)
         return result[0]
 
     def _got(self, result: Any) -> Any:

@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from gnnrl.errors import UserError
-from gnnrl.evaluation.base import Evaluation
+from gnnrl.evaluation.base import Evaluation, Evaluator, Plan
 from gnnrl.rl.agent import Agent
 from gnnrl.rl.checks import Checked
 from gnnrl.rl.env import Action, GraphEnv
 from gnnrl.rl.episodes import Stepped
-from gnnrl.search.env import Evaluate
-
-FAILED = -1.0
-"""Reward of a plan that gave no result, where the evaluator does not have one of its own."""
+from gnnrl.search.env import PruningEnv
+from gnnrl.settings import Count, NotNegative, Positive, Settings
 
 
 @dataclass(frozen=True)
@@ -26,27 +24,17 @@ class Shared:
     agent: Agent | None = None
 
 
-@dataclass(frozen=True)
-class RaySettings:
-    """How many workers, what each of them is given, and when it is given up.
+class RaySettings(Settings):
+    """How many workers there are on Ray, what each of them is given, when it is given up."""
 
-    workers: processes, each with a copy of network, images and agent.  cpus, gpus: of each, as Ray
-    counts them; fractions share a GPU.  cpus is also the number of threads it computes with.
-    timeout_s: seconds that one evaluation may take.
-    """
-
-    workers: int = 2
-    cpus: float = 1.0
-    gpus: float = 0.0
-    timeout_s: float = 3600.0
-
-    def __post_init__(self) -> None:
-        for name, low in (("workers", 1), ("gpus", 0)):
-            if getattr(self, name) < low:
-                raise UserError(f"ray.{name} {getattr(self, name)}: expected at least {low}")
-        for name in ("cpus", "timeout_s"):
-            if getattr(self, name) <= 0:
-                raise UserError(f"ray.{name} {getattr(self, name)}: expected more than 0")
+    workers: Count = 2
+    """Processes, each with a copy of network, images and agent."""
+    cpus: Positive = 1.0
+    """Of each worker, as Ray counts them."""
+    gpus: NotNegative = 0.0
+    """Of each worker; fractions share a GPU."""
+    timeout_s: Positive = 3600.0
+    """Seconds that one evaluation may take."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +49,7 @@ Call = Callable[..., Any]
 
 
 class Workers(Protocol):
-    """Calls functions elsewhere; who is free gets the next one."""
+    """A worker pool; each call runs on the next idle worker."""
 
     size: int
 
@@ -72,41 +60,39 @@ class Workers(Protocol):
         """Wait for any of the calls; return its key and what it returned, or `Lost`."""
 
 
-def evaluate_plans(shared: Shared, plans: Sequence[Any]) -> list[Evaluation]:
+def evaluate_plans(shared: Shared, plans: Sequence[Plan]) -> list[Evaluation]:
     """Evaluate plans, on a worker."""
-    return list(shared.env.evaluate(plans))  # type: ignore[attr-defined]
+    assert isinstance(shared.env, PruningEnv)
+    return list(shared.env.evaluate(plans))
+
+
+def evaluations_of(
+    evaluator: Evaluator, plans: Sequence[Plan], workers: Workers | None = None
+) -> Iterator[tuple[int, Evaluation]]:
+    """Yield the place of each plan and its evaluation, as they come, from workers or from here.
+
+    One plan at a time, so that a search which is killed loses one evaluation at most; an evaluator
+    that needs the plans of a batch together gets them in one call.
+    """
+    alone = [range(place, place + 1) for place in range(len(plans))]
+    calls = [range(len(plans))] if evaluator.batched else alone
+    if workers is None:
+        for places in calls:
+            yield from zip(places, evaluator([plans[i] for i in places]), strict=False)
+        return
+    for places in calls:
+        workers.submit(places, evaluate_plans, [plans[i] for i in places], limited=True)
+    for _ in calls:
+        places, result = workers.completed()  # type: ignore[assignment]
+        for which, place in enumerate(places):
+            lost = isinstance(result, Lost)
+            found = evaluator.failed(plans[place], result.reason) if lost else result[which]
+            yield place, found
 
 
 def take_step(shared: Shared, env: Checked, action: Action) -> Stepped:
     """Take a step in an environment that was sent here; it is sent back."""
     return env, env.step(action)
-
-
-def failed(evaluate: Evaluate, plan: Any, reason: str) -> Evaluation:
-    """Return the evaluation of a plan that gave none: as the evaluator has it, else FAILED."""
-    own = getattr(evaluate, "failed", None)
-    if own is not None:
-        return own(plan, reason)
-    return Evaluation(FAILED, 0.0, status=reason, cost=getattr(evaluate, "cost", 1.0))
-
-
-def evaluate_on(
-    workers: Workers, evaluate: Evaluate, plans: Sequence[Any]
-) -> Iterator[tuple[int, Evaluation]]:
-    """Share plans out; yield the place of each and its evaluation as they come.
-
-    A race takes the plans of a batch together, so that it is one call.
-    """
-    races = getattr(evaluate, "races", False)
-    calls = [range(len(plans))] if races else [range(i, i + 1) for i in range(len(plans))]
-    for places in calls:
-        workers.submit(places, evaluate_plans, [plans[i] for i in places], limited=True)
-    for _ in calls:
-        places, result = workers.completed()
-        for which, place in enumerate(places):  # type: ignore[arg-type, var-annotated]
-            lost = isinstance(result, Lost)
-            found = failed(evaluate, plans[place], result.reason) if lost else result[which]
-            yield place, found
 
 
 def step_on(workers: Workers, actions: Sequence[tuple[Checked, Action]]) -> list[Stepped]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from gnnrl.errors import UserError
+from gnnrl.evaluation.base import Decided
 from gnnrl.graph.budget import Budget, largest
 from gnnrl.graph.cost import Cost, cost
 from gnnrl.graph.graph import ComputationalGraph
@@ -49,8 +50,9 @@ class ChannelSpace:
     multiple: widths are rounded to multiples of it (a group smaller than that is kept whole).
     table: how long operations take, for a budget of latency.
     curves: what removing a group's channels costs (`pruning.compensation.reconstruction`), for the
-    observation.  prior: keep ratios `[G]` that an action in the middle stands for; an action then
-    holds departures from it, up to `REACH` times more or less.
+    observation.  prior: keep ratios that an action in the middle stands for; an action then holds
+    departures from them, up to `REACH` times more or less: an array `[G]`, a number for each group
+    by name, or "reconstruction": the allocation by `curves`.
     """
 
     action_kind = "continuous"
@@ -65,7 +67,7 @@ class ChannelSpace:
         multiple: int = 1,
         table: LatencyTable | None = None,
         curves: Mapping[str, Tensor] | None = None,
-        prior: np.ndarray | None = None,
+        prior: np.ndarray | Mapping[str, float] | str | None = None,
         view: str = "hierarchical",
     ) -> None:
         if not graph.groups:
@@ -83,19 +85,27 @@ class ChannelSpace:
         self.dense: Cost = cost(graph)
         self.limit = self.costs.cost(self._sizes) * self.budget.fraction
         self._check_reachable()
-        self._prior = None if prior is None else np.clip(prior, SMALLEST_RATIO, 1.0)
+        ratios = self._ratios(prior, curves or {})
+        self._prior = None if ratios is None else np.clip(ratios, SMALLEST_RATIO, 1.0)
         self._view = View(
-            graph, importance, hierarchical=view == "hierarchical", curves=curves, prior=prior
+            graph, importance, hierarchical=view == "hierarchical", curves=curves, prior=ratios
         )
 
     def plan(self, action: np.ndarray) -> PruningPlan:
         """The plan of keep ratios `[G]`, on budget."""
-        return self.plan_of(self.counts(action))
+        return self.decide(action).plan
+
+    def decide(self, action: np.ndarray) -> Decided:
+        """The plan of keep ratios `[G]`, on budget, with its units."""
+        return self._decided(self.counts(action))
 
     def plan_of(self, counts: np.ndarray) -> PruningPlan:
         """The plan that keeps the best `counts[g]` channels of each group `[G]`."""
+        return self._decided(counts).plan
+
+    def _decided(self, counts: np.ndarray) -> Decided:
         keep = self._rank - self._start < np.repeat(counts, self._sizes)
-        return PruningPlan(kept_filters(self.graph, keep))
+        return Decided(PruningPlan(kept_filters(self.graph, keep)), keep)
 
     def counts(self, action: np.ndarray) -> np.ndarray:
         """Channels to keep of each group `[G]`: the action scaled onto the budget."""
@@ -183,6 +193,16 @@ class ChannelSpace:
         counts = self._sizes if keep is None else self._bounded(keep * self._sizes)
         slack = 1.0 - self.limit / max(self.costs.cost(counts), 1e-12)
         return self._view.data(counts, self._order, slack)
+
+    def _ratios(
+        self, prior: np.ndarray | Mapping[str, float] | str | None, curves: Mapping[str, Tensor]
+    ) -> np.ndarray | None:
+        """Keep ratios `[G]` of a prior, in whichever form it is given."""
+        if isinstance(prior, str):
+            return self.allocation(curves)
+        if isinstance(prior, Mapping):
+            return np.array([prior[name] for name in self.names])
+        return prior
 
     def _bounded(self, wanted: np.ndarray) -> np.ndarray:
         """Whole channels, at least the floor `[G]`."""

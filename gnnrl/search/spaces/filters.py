@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from gnnrl.errors import UserError
+from gnnrl.evaluation.base import Decided
 from gnnrl.graph.budget import Budget
 from gnnrl.graph.cost import Cost, cost
 from gnnrl.graph.graph import ComputationalGraph
@@ -54,6 +55,10 @@ class FilterSpace:
 
     def plan(self, action: np.ndarray) -> PruningPlan:
         """The plan that keeps the filters chosen, bool `[U]`."""
+        return self.decide(action).plan
+
+    def decide(self, action: np.ndarray) -> Decided:
+        """The plan that keeps the filters chosen, bool `[U]`, with its units."""
         chosen = np.asarray(action)
         if chosen.shape != (self.size,) or not np.isin(chosen, (0, 1)).all():
             wrong = f"shape {chosen.shape}, expected a yes or no for each of {self.size} filters"
@@ -61,7 +66,8 @@ class FilterSpace:
             wrong = subsets.choice_fault(chosen.astype(bool), self.choice)
         if wrong:
             raise UserError(f"space filters cannot make a plan of this action: {wrong}")
-        return PruningPlan(kept_filters(self.graph, chosen.astype(bool)))
+        keep = chosen.astype(bool)
+        return Decided(PruningPlan(kept_filters(self.graph, keep)), keep)
 
     def kept(self, plan: PruningPlan) -> np.ndarray:
         """The action that a plan stands for, bool `[U]`."""

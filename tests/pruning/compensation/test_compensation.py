@@ -183,6 +183,24 @@ def test_compensation_brings_a_residual_network_nearer_to_the_dense_one():
     assert all(torch.equal(v, state[k]) for k, v in network.state_dict().items())
 
 
+def test_what_follows_a_removed_block_makes_up_for_it():
+    torch.manual_seed(0)
+    network = build_network("resnet20").eval()
+    surgeon = Surgeon(network, extract(network, torch.zeros(1, 3, 32, 32)))
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(48, 3, 32, 32, generator=generator)
+    plan = PruningPlan(removed_layers=frozenset({"layer1.1", "layer3.2.conv2"}))
+
+    def distance(subnet: nn.Module) -> float:
+        return float((subnet.eval()(images) - network(images)).square().mean())
+
+    with torch.no_grad():
+        subnet = compensate(surgeon, plan, images, generator)
+        assert distance(subnet) < 0.5 * distance(surgeon.cut(plan))
+    first = "conv1.weight"  # nothing before the removed block changes
+    assert torch.equal(subnet.get_parameter(first), network.get_parameter(first))
+
+
 def test_the_norms_of_a_compensated_subnet_have_the_statistics_they_would_measure():
     surgeon = surgeon_of(twins())
     plan, _ = one_of_each_pair(surgeon)

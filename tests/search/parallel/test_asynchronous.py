@@ -10,12 +10,12 @@ from torch import nn
 
 from gnnrl.agents.registry import build_agent
 from gnnrl.errors import UserError
-from gnnrl.evaluation.base import Evaluation
+from gnnrl.evaluation.base import FAILED, Evaluation
 from gnnrl.rl.episodes import roll_out
 from gnnrl.rl.rollout import Rollout
 from gnnrl.search.env import PruningEnv
 from gnnrl.search.loop import search
-from gnnrl.search.parallel.workers import FAILED, Shared
+from gnnrl.search.parallel.workers import Shared
 from tests.rl.toys import Target, Widths
 from tests.search.parallel.pools import Here
 

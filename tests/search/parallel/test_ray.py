@@ -18,9 +18,10 @@ from typer.testing import CliRunner
 
 from gnnrl.agents.registry import build_agent
 from gnnrl.errors import UserError
+from gnnrl.evaluation.base import FAILED
 from gnnrl.search.loop import search
 from gnnrl.search.parallel.ray import ray_workers
-from gnnrl.search.parallel.workers import FAILED, RaySettings, Shared
+from gnnrl.search.parallel.workers import RaySettings, Shared
 from tests import stage_runs
 from tests.rl.toys import Target
 from tests.search.parallel.pools import Pruning, evaluated
@@ -206,5 +207,5 @@ def test_without_ray_one_sentence_says_how_to_install_it(monkeypatch):
 
 @pytest.mark.parametrize("name", ["workers", "cpus", "timeout_s"])
 def test_settings_that_make_no_sense_are_refused(name):
-    with pytest.raises(UserError, match=rf"ray\.{name} 0"):
+    with pytest.raises(UserError, match=rf"'{name}' must be .*, got 0"):
         RaySettings(**{name: 0})

@@ -1,0 +1,277 @@
+"""The settings of a search: the section `search` of params.yaml."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import model_validator
+
+from gnnrl.agents.a3c import A3CSettings
+from gnnrl.agents.annealing import AnnealingSettings
+from gnnrl.agents.annealing_subset import SwapSettings
+from gnnrl.agents.ddpg import DDPGSettings
+from gnnrl.agents.evolution import EvolutionSettings
+from gnnrl.agents.ppo import PPOSettings
+from gnnrl.agents.ranking import RankingSettings
+from gnnrl.agents.registry import AGENTS, SUBSET, Builders, section_of
+from gnnrl.agents.reinforce import ReinforceSettings
+from gnnrl.agents.reinforce_subset import PlackettLuceSettings
+from gnnrl.agents.sensitivity import SensitivitySettings
+from gnnrl.evaluation.rewards import CONSTRAINED, RewardSettings
+from gnnrl.evaluation.training_settings import StudentSettings
+from gnnrl.graph.budget import Budget
+from gnnrl.pruning.bottleneck import BottleneckSettings
+from gnnrl.pruning.saliency import FROM_INITIAL
+from gnnrl.registry import is_own
+from gnnrl.rl.gnn import GnnSettings
+from gnnrl.search.parallel.workers import RaySettings
+from gnnrl.search.rescoring import RescoreSettings
+from gnnrl.settings import (
+    BelowOne,
+    Count,
+    Probability,
+    Seed,
+    Settings,
+    Share,
+    Weights,
+    name_in,
+)
+
+ALIASES = {
+    f"{criterion}{end}": {"importance": criterion, "ranking": {"shuffled": bool(end)}}
+    for criterion in ("magnitude", "magnitude_sign", "snip", "grasp", "synflow")
+    for end in ("", "_shuffled")
+}
+"""Former names of agents, and what they stand for: the agent `ranking` with an importance."""
+
+SECTIONS: Mapping[str, type[Settings]] = {
+    "a3c": A3CSettings,
+    "ppo": PPOSettings,
+    "ddpg": DDPGSettings,
+    "reinforce": ReinforceSettings,
+    "plackett_luce": PlackettLuceSettings,
+    "annealing": AnnealingSettings,
+    "swaps": SwapSettings,
+    "evolution": EvolutionSettings,
+    "sensitivity": SensitivitySettings,
+    "ranking": RankingSettings,
+}
+"""The settings of agents, by the key that they stand under."""
+
+COSTED = ("channels", "weights")
+"""Spaces of ours that meet a budget of cost and no other."""
+
+
+class BudgetSettings(Settings):
+    """What the subnet may cost, as a fraction of the dense network: exactly one is not null."""
+
+    flops: Share | None = None
+    """Multiply-accumulates."""
+    parameters: Share | None = None
+    """Weights and biases."""
+    latency: Share | None = None
+    """Measured milliseconds; needs search.latency_table."""
+    sparsity: BelowOne | None = None
+    """Instead, the fraction of filters that is removed (space filters)."""
+
+    @model_validator(mode="after")
+    def _one(self) -> BudgetSettings:
+        given = [name for name, value in self if value is not None]
+        if len(given) != 1:
+            raise ValueError(
+                "needs exactly one of flops, parameters, latency and sparsity, got "
+                f"{', '.join(given) or 'none'}: set the others to null"
+            )
+        return self
+
+    def budget(self) -> Budget:
+        """Return it as spaces and evaluators take it."""
+        return Budget(**dict(self))
+
+
+class CalibrationSettings(Settings):
+    """What is computed before a search: importance and prior."""
+
+    importance: str = "l1"
+    """l1, l2, batch_norm, fpgm, reconstruction, bottleneck, ...: docs/concepts.md."""
+    prior: Literal["none", "reconstruction", "bottleneck"] = "none"
+    """none; actions depart from an allocation: reconstruction, bottleneck."""
+    calibration_images: Count = 1024
+    """Unlabelled training images for importance, prior, compensation."""
+    bottleneck: BottleneckSettings = BottleneckSettings()
+    """How long gates are trained (importance and prior bottleneck)."""
+
+
+class SpaceSettings(Settings):
+    """What is decided, and within which budget."""
+
+    space: Annotated[str, name_in("gnnrl.search.spaces.registry:SPACES")] = "channels"
+    """channels, weights, layers, filters."""
+    budget: BudgetSettings = BudgetSettings(flops=0.5)
+    """Fraction of the dense network's cost."""
+    max_steps: Count = 1
+    """1: a plan in one go; more: the network is pruned step by step."""
+    latency_table: str | None = None
+    """A file of `python -m stages.latency`, for a budget of latency."""
+    min_channels: Count = 1
+    """That every group keeps."""
+    multiple: Count = 1
+    """Widths are rounded to multiples of it."""
+    min_fraction: Probability | None = None
+    """Of its filters, that every layer keeps (space filters)."""
+    encoder: Annotated[str, name_in("gnnrl.rl.gnn:ENCODERS")] = "multi_stage"
+    """Of ppo, ddpg, reinforce and a3c: plain, multi_stage."""
+
+
+class SearchSettings(SpaceSettings, CalibrationSettings):
+    """What is searched for, by whom, at what cost.
+
+    The settings of an agent stand under its name; absent ones take their defaults, and those of
+    agents that are not chosen have no effect.
+    """
+
+    seed: Seed = 0
+    """Of the search."""
+    weights: Weights = "final"
+    """Weights that are searched: initial, final or the epoch of a snapshot."""
+    agent: str = "ppo"
+    """ppo, ddpg, reinforce, a3c, annealing, evolution, sensitivity, random ..."""
+    agent_from: str | None = None
+    """The agent.pt of another search, on any network, to start with."""
+    evaluations: Count = 96
+    """What may be spent; 1 is 500 images passed through the network."""
+    batch: Count = 8
+    """Plans between two updates of the agent."""
+    reward: RewardSettings = RewardSettings()
+    """How a plan is scored."""
+    students: StudentSettings | None = None
+    """Subnets are trained with a teacher before they are scored; absent: they are not."""
+    rescore: RescoreSettings | None = None
+    """The best plans are scored again on other images; absent: the best reward decides."""
+    ray: RaySettings | None = None
+    """Workers; absent: this process evaluates."""
+    gnn: GnnSettings = GnnSettings()
+    """The encoder of agents that have one."""
+    a3c: A3CSettings | None = None
+    """Asynchronous advantage actor-critic."""
+    ppo: PPOSettings | None = None
+    """Proximal policy optimisation."""
+    ddpg: DDPGSettings | None = None
+    """Deep deterministic policy gradient."""
+    reinforce: ReinforceSettings | None = None
+    """Policy gradient with a leave-one-out baseline."""
+    plackett_luce: PlackettLuceSettings | None = None
+    """Reinforce in the space filters."""
+    annealing: AnnealingSettings | None = None
+    """Simulated annealing."""
+    swaps: SwapSettings | None = None
+    """Annealing in the space filters."""
+    evolution: EvolutionSettings | None = None
+    """CMA-ES."""
+    sensitivity: SensitivitySettings | None = None
+    """Each decision alone first, then what is near."""
+    ranking: RankingSettings | None = None
+    """filters by importance (space filters)"""
+    own: dict[str, Any] | None = None
+    """Settings of an agent named package.module:function."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _criterion_named_as_agent(cls, values: Any) -> Any:
+        """Take the ten names of ranking agents, such as snip_shuffled, as they were."""
+        alias = ALIASES.get(values.get("agent")) if isinstance(values, Mapping) else None
+        return values if alias is None else {**values, "agent": "ranking", **alias}
+
+    @model_validator(mode="after")
+    def _agent_and_budget_suit_the_space(self) -> SearchSettings:
+        space, agent, sparsity = self.space, self.agent, self.budget.sparsity
+        if space == "filters" and sparsity is None:
+            raise ValueError(
+                "has the space filters, which keeps a number of filters: set "
+                "'search.budget.sparsity', and the other budgets to null"
+            )
+        if space in COSTED and sparsity is not None:
+            raise ValueError(
+                f"has a budget of sparsity, which counts filters, but the space {space}: set "
+                "'search.space' to filters, or another budget"
+            )
+        if space == "filters" and not is_own(agent) and agent not in SUBSET:
+            raise ValueError(
+                f"has the agent {agent}, which cannot choose a number of filters: for the space "
+                f"filters take one of {', '.join(SUBSET)}"
+            )
+        if space in (*COSTED, "layers") and agent == "ranking":
+            raise ValueError(
+                f"has the agent {agent}, which ranks filters, but the space {space}: set "
+                "'search.space' to filters"
+            )
+        if space == "filters" and (self.max_steps > 1 or self.prior != "none"):
+            raise ValueError(
+                "has the space filters, which is decided in one go and from nothing: set "
+                "'search.max_steps' to 1 and 'search.prior' to none"
+            )
+        if space in ("weights", "layers") and self.prior != "none":
+            raise ValueError(
+                f"has a prior, which is an allocation of channels, but the space {space}: set "
+                "'search.prior' to none"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _one_way_of_scoring(self) -> SearchSettings:
+        short = self.reward.training is not None
+        if short and self.students is not None:
+            raise ValueError(
+                "has 'reward.training' and 'students', which both train subnets: leave one out"
+            )
+        if short and self.reward.race:
+            raise ValueError(
+                "has 'reward.training' and a race, which scores subnets without training: set "
+                "'search.reward.race' to 0"
+            )
+        if self.rescore is not None and (short or self.students is not None):
+            raise ValueError(
+                "has 'rescore', but subnets are trained before they are scored, which is not done "
+                "again on other images: take 'search.rescore' out"
+            )
+        if self.reward.kind == CONSTRAINED and self.students is None:
+            raise ValueError(
+                f"has the reward {CONSTRAINED}, which students are eased into: add "
+                "'search.students', or set 'search.reward.kind' to n2n"
+            )
+        return self
+
+    @property
+    def needs_initial(self) -> bool:
+        """Whether the importance compares weights with those before training."""
+        return self.importance in FROM_INITIAL
+
+    @property
+    def agent_section(self) -> str:
+        """The key that the agent's settings stand under."""
+        return "own" if is_own(self.agent) else section_of(self.agent, self.space == "filters")
+
+    def agent_settings(self) -> dict[str, Any]:
+        """Return the settings of the chosen agent, complete."""
+        name = self.agent_section
+        given = getattr(self, name, None)
+        return dict(SECTIONS[name]() if given is None and name in SECTIONS else given or {})
+
+    def agent_parameters(self) -> dict[str, Any]:
+        """Return the flat settings of the chosen agent, its encoder's included if it has one."""
+        encoded = AGENTS.get(self.agent, Builders()).encoder
+        encoder = {"encoder": self.encoder, **dict(self.gnn)} if encoded else {}
+        return self.agent_settings() | encoder
+
+    @property
+    def without_effect(self) -> list[str]:
+        """The keys of settings that are given for agents that are not chosen."""
+        given = [name for name in (*SECTIONS, "own") if getattr(self, name) is not None]
+        return [name for name in given if name != self.agent_section]
+
+    def resolved(self) -> dict[str, Any]:
+        """Return everything that the result depends on as JSON values, defaults included."""
+        values = self.model_dump(mode="json", exclude={*SECTIONS, "own", "ray"})
+        settings = self.agent_settings()
+        return values | ({self.agent_section: settings} if settings else {})
