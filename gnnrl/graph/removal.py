@@ -182,12 +182,14 @@ def _unowned(graph: ComputationalGraph) -> set[str]:
 
 
 def _renumbered(node: Node, units: Units, labels: Labels) -> Node:
-    def again(channels: Channels | None) -> Channels | None:
-        return None if channels is None else Channels.of(channels.axis, units.of(labels(channels)))
+    def again(channels: Channels) -> Channels:
+        return Channels.of(channels.axis, units.of(labels(channels)))
 
-    products = tuple((each, again(channels)) for each, channels in node.products)
     return replace(
-        node, channels=again(node.channels), filters=again(node.filters), products=products
+        node,
+        channels=node.channels and again(node.channels),
+        filters=node.filters and again(node.filters),
+        products=tuple((each, again(channels)) for each, channels in node.products),
     )
 
 
