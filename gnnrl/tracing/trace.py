@@ -1,9 +1,9 @@
-"""A network as a flat list of operations: a symbolic trace that can look at concrete shapes.
+"""A network as a flat list of operations: a symbolic trace that knows concrete shapes.
 
 `torch.fx` records the operations.  Where a network's Python asks for a number that follows from the
 shapes alone (`if x.shape[-1] > 7`, `len(features)`), the recorded prefix is run on the example
 input and the answer given; where it asks for a number that depends on the data, the network is
-refused.  A flag that follows `network.training` stays a flag of the traced network.
+refused.  A flag that follows `network.training` remains a flag of the traced network.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def trace(network: nn.Module, example: Any, opaque: frozenset[str] = frozenset()
 
     example: one tensor, or several as a tuple or, by the names of the inputs, a dictionary; only
     shapes and types count.  Each node holds in `meta["example"]` what it gives: tensors without
-    storage, other values as they are.  `opaque`: modules that are not looked into.  In
-    `meta["whole"]` stand the modules that could not be looked into, and why.
+    storage, other values as they are.  `opaque`: modules that are not traced.  In
+    `meta["whole"]` stand the modules that could not be traced, and why.
     """
     inputs = without_data(named_inputs(network, example))
     mode = {name: module.training for name, module in network.named_modules()}
@@ -96,7 +96,7 @@ def _recorded_for_both_modes(
 ) -> fx.Graph:
     """The operations in evaluation mode, able to be trained as the network's own code was.
 
-    whole: modules that cannot be looked into, and why; more are added.
+    whole: modules that cannot be traced, and why; more are added.
     """
 
     def record(training: bool, leaves: frozenset[str] = frozenset()) -> fx.Graph:
@@ -105,7 +105,7 @@ def _recorded_for_both_modes(
             graph = _recorded(network, training, recorder)
             if not recorder.unread:
                 return graph
-            whole.update(recorder.unread)  # other calls of the same modules were looked into
+            whole.update(recorder.unread)  # other calls of the same modules were traced
 
     graph, before = record(False), len(whole)
     try:
