@@ -81,8 +81,9 @@ def ended_by_signals() -> Iterator[None]:
 
     A second one ends it at once. Without effect outside the main thread.
     """
-    main = threading.current_thread() is threading.main_thread()
-    numbers = [signal.SIGINT, signal.SIGTERM] if main else []
+    numbers: tuple[signal.Signals, ...] = (signal.SIGINT, signal.SIGTERM)
+    if threading.current_thread() is not threading.main_thread():
+        numbers = ()
 
     def end(number: int, frame: object) -> None:
         for each in numbers:
