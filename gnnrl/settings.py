@@ -58,7 +58,7 @@ def name_in(table: str) -> BeforeValidator:
 
     def check(name: Any) -> Any:
         known = () if isinstance(name, str) and is_own(name) else _imported(table)
-        if known and name not in known:
+        if known and (not isinstance(name, str) or name not in known):
             names = ", ".join(known)
             raise ValueError(f"must be one of {names} or package.module:name, got {name!r}")
         return name
