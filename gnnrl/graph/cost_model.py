@@ -117,7 +117,7 @@ class AxisCosts:
 
 
 def flops(graph: ComputationalGraph) -> AxisCosts:
-    """Multiply-accumulates of convolution and linear layers for one image."""
+    """Multiply-accumulates of convolutions, linear layers and attention for one image."""
     terms = []
     for node in graph.nodes:
         if node.flops:
@@ -125,6 +125,7 @@ def flops(graph: ComputationalGraph) -> AxisCosts:
         if node.positions:
             weight = graph.parameters[node.parameters[0]]
             terms.append(Term.of(weight, node.positions, [node.name]))
+        terms += [Term(each, (axis,), frozenset([node.name])) for each, axis in node.products]
     return AxisCosts(terms)
 
 

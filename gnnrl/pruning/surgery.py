@@ -43,7 +43,7 @@ class Surgeon:
 
     def __init__(self, network: nn.Module, graph: ComputationalGraph) -> None:
         self.network, self.graph = network, graph
-        self.analysis: Analysis = _read(network, graph.input_shape, graph.protected)
+        self.analysis: Analysis = _read(network, graph, graph.protected)
         if self.analysis.graph.digest != graph.digest:
             raise UserError(
                 f"the graph is not that of this {type(network).__name__} (it has other layers, "
@@ -76,12 +76,18 @@ class Surgeon:
         take_out(reduced, graph, removed)
         names = dict(reduced.named_modules())
         protected = [name for name in graph.protected if name in names]
-        return _read(reduced, graph.input_shape, protected)
+        return _read(reduced, graph, protected)
 
 
-def _read(network: nn.Module, shape: tuple[int, ...], protected: Iterable[str]) -> Analysis:
-    tensor = next(network.parameters(), torch.empty(0))
-    return analyse(network, torch.empty(1, *shape, dtype=tensor.dtype, device="meta"), protected)
+def _read(network: nn.Module, graph: ComputationalGraph, protected: Iterable[str]) -> Analysis:
+    dtype = next(network.parameters(), torch.empty(0)).dtype
+    example: Any = torch.empty(1, *graph.input_shape, dtype=dtype, device="meta")
+    if graph.inputs:
+        example = {
+            name: torch.empty(1, *shape, dtype=getattr(torch, kind), device="meta")
+            for name, (kind, *shape) in graph.inputs.items()
+        }
+    return analyse(network, example, protected, **graph.settings)
 
 
 def cut_units(analysis: Analysis, keep: np.ndarray, explicit: bool = False) -> fx.GraphModule:
@@ -154,6 +160,7 @@ def _gather(
     subnet.add_submodule(name, ChannelGather(gather.axis, dims, picked))
     with subnet.graph.inserting_before(node):
         new = subnet.graph.call_module(name, (source,))
+    new.meta = dict(node.meta)
     node.replace_all_uses_with(new)
     copies[original] = new
 

@@ -17,7 +17,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor, fx
 
-from gnnrl.graph.tracing.fx_utils import attribute
+from gnnrl.graph.tracing.fx_utils import attribute, on_images
 
 TRIALS = 3
 
@@ -127,9 +127,12 @@ def run(
             return values[n]
         if n.op == "get_attr":
             return attribute(node.graph.owning_module, str(n.target))
-        if not isinstance(n.meta["example"], Tensor) and n.all_input_nodes:
-            return run(n, values)
-        return n.meta["example"]
+        example = n.meta["example"]
+        if isinstance(example, torch.device):
+            return torch.device("cpu")
+        if n.all_input_nodes and not (isinstance(example, Tensor) and on_images(n)):
+            return run(n, values)  # a number, or what follows from parameters alone
+        return example
 
     args = fx.node.map_arg(node.args if args is None else args, concrete)
     kwargs = fx.node.map_arg(node.kwargs if kwargs is None else kwargs, concrete)

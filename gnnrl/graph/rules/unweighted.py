@@ -8,9 +8,18 @@ import numpy as np
 from torch import fx
 
 from gnnrl.graph.rules.base import argument, tensors_read
-from gnnrl.graph.rules.flow import Flow, Folded, Layout, Weights, is_tensor, module_of, shape_of
-from gnnrl.graph.rules.reshape import layout_of, move, settle
-from gnnrl.graph.tracing.fx_utils import operation_name
+from gnnrl.graph.rules.flow import (
+    Flow,
+    Folded,
+    Layout,
+    Weights,
+    WritesInPlace,
+    is_tensor,
+    module_of,
+    shape_of,
+)
+from gnnrl.graph.rules.reshape import layout_of, meet, move, part_of
+from gnnrl.graph.tracing.fx_utils import on_images, operation_name
 
 
 def elementwise(flow: Flow, node: fx.Node) -> None:
@@ -19,7 +28,8 @@ def elementwise(flow: Flow, node: fx.Node) -> None:
     found = _meeting(flow, node)
     if not found:
         lone = flow.layouts.get(operands[0]) if len(operands) == 1 else None
-        flow.layouts[node] = lone if isinstance(lone, Weights) else None
+        known = isinstance(lone, Weights)
+        flow.layouts[node] = Weights(lone.path, (*lone.steps, (node, False))) if known else None
         return
     # data tells the axis before a parameter does
     main = min(found, key=lambda read: (read.op == "get_attr", operands.index(read)))
@@ -29,14 +39,10 @@ def elementwise(flow: Flow, node: fx.Node) -> None:
         met = mine >= 0 and shape_of(read)[mine] > 1
         if read in found and found[read][0] == axis:
             flow.couplings.couple(found[read][1], labels)
+        elif met:
+            meet(flow, read, mine, labels)
         elif read in found:
             flow.couplings.pin(found[read][1])
-            if met:
-                flow.couplings.pin(labels)
-        elif isinstance(flow.layouts.get(read), Weights) and met:
-            flow.bind(flow.layouts[read].path, mine, labels)
-        elif layout_of(flow, read) is None and met:
-            flow.couplings.pin(labels)  # meets a tensor that nobody can cut
     flow.layouts[node] = Layout(axis, labels)
 
 
@@ -112,7 +118,7 @@ def extreme(flow: Flow, node: fx.Node) -> None:
 def movement(flow: Flow, node: fx.Node) -> None:
     """Moves elements of one tensor."""
     read = tensors_read(node)
-    if any(n.op != "get_attr" for n in read[1:]):
+    if any(on_images(n) for n in read[1:]):
         flow.refuse(node, "where elements go depends on the data")
     move(flow, node, read[0])
 
@@ -140,7 +146,7 @@ def like(flow: Flow, node: fx.Node) -> None:
 def copying(flow: Flow, node: fx.Node) -> None:
     """The same elements in the same places."""
     read = tensors_read(node)[0]
-    if isinstance(flow.layouts.get(read), Folded):
+    if isinstance(flow.layouts.get(read), Folded | Weights):
         move(flow, node, read)
     else:
         flow.layouts[node] = flow.layouts.get(read)
@@ -148,26 +154,36 @@ def copying(flow: Flow, node: fx.Node) -> None:
 
 def pick(flow: Flow, node: fx.Node) -> None:
     """`x[...]`, of a tensor or of the parts that an operation gave."""
-    source, index = node.args
-    parts = flow.layouts.get(source)
-    if isinstance(parts, tuple):
-        part = parts[index]
-        flow.layouts[node] = (
-            settle(flow, node, part.source, part.positions) if isinstance(part, Folded) else part
-        )
-    elif is_tensor(source):
+    if isinstance(flow.layouts.get(node.args[0]), tuple):
+        part_of(flow, node)
+    elif is_tensor(node.args[0]):
         movement(flow, node)
     else:
         flow.layouts[node] = None
 
 
 def named_part(flow: Flow, node: fx.Node) -> None:
-    """`x.max(1).values`: a part of what an operation gave."""
+    """`x.max(1).values`: a part of what an operation gave; `x.mT`: its elements, moved."""
     source, name = node.args[:2]
+    if is_tensor(source) and name in ("T", "mT"):
+        return move(flow, node, source)
     parts = flow.layouts.get(source)
-    if not isinstance(parts, tuple) or name not in ("values", "indices"):
+    if parts is not None and not (isinstance(parts, tuple) and name in ("values", "indices")):
         flow.refuse(node, f"there is no rule for .{name}")
-    flow.layouts[node] = parts[("values", "indices").index(name)]
+    flow.layouts[node] = parts and parts[("values", "indices").index(name)]
+
+
+def written(flow: Flow, node: fx.Node) -> None:
+    """`x[...] = y`: of a tensor that was made for it, all of which is kept."""
+    target = node.args[0]
+    if not is_tensor(target) or operation_name(target) not in FACTORIES:
+        raise WritesInPlace(node, "'setitem': it writes into a part of a tensor")
+    for read in node.all_input_nodes:
+        flow.pin(read)
+    flow.layouts[node] = None
+
+
+FACTORIES = ("zeros", "ones", "new_zeros", "new_ones", "full", "new_full", "zeros_like")
 
 
 def padding(flow: Flow, node: fx.Node) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, fx
 
 from gnnrl.graph.rules.flow import Flow, Folded, Layout, shape_of
+from gnnrl.graph.rules.reshape import varies
 
 
 def settle_numbers(flow: Flow, node: fx.Node) -> None:
@@ -73,7 +74,7 @@ def _changed(flow: Flow, node: fx.Node, what: str) -> Tensor:
     elif isinstance(found, Layout):
         axes = [found.axis]
     elif isinstance(found, Folded):
-        axes = list(range(1, len(shape)))
+        axes = [k for k in range(1, len(shape)) if varies(found, flow.layouts[found.source], k)]
     for axis in axes[: len(shape)]:
         shape[axis] *= 2
     return torch.empty(shape, device="meta")

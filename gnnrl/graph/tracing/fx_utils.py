@@ -33,3 +33,25 @@ def attribute(module: nn.Module, path: str) -> Any:
     """What stands at a dotted path below a module."""
     *parents, name = path.split(".")
     return getattr(module.get_submodule(".".join(parents)), name)
+
+
+def on_images(node: fx.Node) -> bool:
+    """Whether a node depends on the data that the network reads, not on their shapes alone."""
+    return "data" in node.meta["follows"]
+
+
+def on_batch(node: fx.Node) -> bool:
+    """Whether a node depends on the data or the shapes of what the network reads."""
+    return bool(node.meta["follows"])
+
+
+def followed(node: fx.Node) -> set[str]:
+    """What of the network's inputs a node follows, when its inputs and its value are known."""
+    if node.op == "placeholder":
+        return {"data", "shape"}
+    found = set().union(*(n.meta["follows"] for n in node.all_input_nodes))
+    attribute_of = node.args[1] if node.target is getattr else node.target
+    numbers = node.op == "call_method" and node.target in ("size", "dim", "numel", "ndimension")
+    if numbers or attribute_of in ("shape", "device", "dtype", "ndim"):
+        return found - {"data"}
+    return found

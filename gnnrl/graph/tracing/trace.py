@@ -8,63 +8,118 @@ refused.  A flag that follows `network.training` stays a flag of the traced netw
 
 from __future__ import annotations
 
-import copy
 import inspect
-from collections.abc import Iterator
+import operator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from gnnrl.errors import UserError
-from gnnrl.graph.tracing.fx_utils import attribute, scope_of
-from gnnrl.graph.tracing.meta import NEEDS_DATA, is_about_data, run_part, skeleton_of, without_data
-from gnnrl.graph.tracing.recorder import Recorder, depends_on_data
+from gnnrl.graph.tracing.fx_utils import attribute, followed, scope_of
+from gnnrl.graph.tracing.meta import (
+    NEEDS_DATA,
+    copy_of,
+    is_about_data,
+    run_part,
+    skeleton_of,
+    without_data,
+)
+from gnnrl.graph.tracing.recorder import Recorder, Unreadable, depends_on_data, first_line
 
 
-def trace(
-    network: nn.Module, example: Tensor, opaque: frozenset[str] = frozenset()
-) -> fx.GraphModule:
+def trace(network: nn.Module, example: Any, opaque: frozenset[str] = frozenset()) -> fx.GraphModule:
     """The operations of `network` on `example` `[N, ...]`, a copy that shares no weights.
 
-    Only the shape and type of `example` count.  Each node holds in `meta["example"]` what it
-    gives: tensors without storage, other values as they are.  `opaque`: modules that are not
-    looked into.
+    example: one tensor, or several as a tuple or, by the names of the inputs, a dictionary; only
+    shapes and types count.  Each node holds in `meta["example"]` what it gives: tensors without
+    storage, other values as they are.  `opaque`: modules that are not looked into.  In
+    `meta["whole"]` stand the modules that could not be looked into, and why.
     """
-    example = without_data(example)
-    skeleton, network = skeleton_of(network), copy.deepcopy(network)
+    inputs = without_data(named_inputs(network, example))
     mode = {name: module.training for name, module in network.named_modules()}
-    graph = _recorded_for_both_modes(network, skeleton, example, opaque)
-    for node in graph.nodes:
-        _write_sizes_here(network, node)
-    graph._tracer_cls = None  # a copy by pickle would want to make a Recorder from nothing
-    traced = fx.GraphModule(network, graph, class_name=type(network).__name__)
-    _Examples(skeleton, traced, opaque).run_once(example)
+    skeleton, network = skeleton_of(network), copy_of(network)
+    whole: dict[str, str] = {}
+    while True:
+        graph = _recorded_for_both_modes(network, skeleton, inputs, opaque, whole)
+        for node in reversed(graph.nodes):
+            _write_sizes_here(network, node)
+            part = network.get_submodule(scope_of(node))
+            if isinstance(part, nn.MultiheadAttention) and not node.users:
+                graph.erase_node(node)  # weights of attention that nobody asked for
+        graph._tracer_cls = None  # a copy by pickle would want to make a Recorder from nothing
+        traced = fx.GraphModule(network, graph, class_name=type(network).__name__)
+        try:
+            _Examples(skeleton, traced, opaque | whole.keys()).run_once(inputs)
+            break
+        except Unreadable as error:
+            if not error.part or error.part in whole:
+                raise
+            whole[error.part] = error.why
+    _write_sizes_one_by_one(traced.graph)
+    traced.meta["whole"] = whole
     for name, module in traced.named_modules():
         module.training = mode.get(name, mode[""])
     return traced
 
 
-def _recorded_for_both_modes(
-    network: nn.Module, skeleton: nn.Module, example: Tensor, opaque: frozenset[str]
-) -> fx.Graph:
-    """The operations in evaluation mode, able to be trained as the network's own code was."""
+def named_inputs(network: nn.Module, example: Any) -> dict[str, Any]:
+    """What a network is called with, by the names of its inputs.
 
-    def record(training: bool, leaves: frozenset[str]) -> fx.Graph:
-        return _recorded(network, training, Recorder(skeleton, example, leaves))
-
-    graph = record(False, opaque)
+    Raises `UserError` where the network does not take these.
+    """
+    kind = type(network).__name__
+    takes = inspect.signature(network.forward)
     try:
-        twin = record(True, opaque)
-        switched = _switched_off(network, graph, twin)
-        if switched:  # stochastic depth and the like: kept whole, to go on deciding by itself
-            graph, twin = record(False, opaque | switched), record(True, opaque | switched)
-            for node in graph.nodes:
-                if node.op == "call_module" and node.target in switched:
-                    node.meta["identity"] = True
-        _restore_training_flags(graph, twin)
+        if isinstance(example, Mapping):
+            given = takes.bind(**example)
+        else:
+            given = takes.bind(*(example if isinstance(example, tuple | list) else (example,)))
+    except TypeError as error:
+        names = ", ".join(takes.parameters)
+        raise UserError(
+            f"{kind} takes {len(takes.parameters)} inputs ({names}), which the example does not "
+            f"give ({error}); give one tensor, a tuple of tensors or a dictionary by these names"
+        ) from None
+    found = {**given.arguments, **given.arguments.get("kwargs", {})}
+    return {k: v for k, v in found.items() if v is not None and k != "kwargs"}
+
+
+def _recorded_for_both_modes(
+    network: nn.Module,
+    skeleton: nn.Module,
+    inputs: Mapping[str, Any],
+    opaque: frozenset[str],
+    whole: dict[str, str],
+) -> fx.Graph:
+    """The operations in evaluation mode, able to be trained as the network's own code was.
+
+    whole: modules that cannot be looked into, and why; more are added.
+    """
+
+    def record(training: bool, leaves: frozenset[str] = frozenset()) -> fx.Graph:
+        while True:
+            recorder = Recorder(skeleton, inputs, opaque | leaves | whole.keys())
+            graph = _recorded(network, training, recorder)
+            if not recorder.unread:
+                return graph
+            whole.update(recorder.unread)  # other calls of the same modules were looked into
+
+    graph, before = record(False), len(whole)
+    try:
+        twin = record(True)
     except UserError:  # it cannot be recorded in training mode; nothing to restore
-        pass
+        return graph
+    graph = graph if len(whole) == before else record(False)
+    switched = _switched_off(network, graph, twin)
+    if switched:  # stochastic depth and the like: kept whole, to go on deciding by itself
+        graph, twin = record(False, switched), record(True, switched)
+        for node in graph.nodes:
+            if node.op == "call_module" and node.target in switched:
+                node.meta["identity"] = True
+    _restore_training_flags(graph, twin)
     return graph
 
 
@@ -81,25 +136,16 @@ def _switched_off(network: nn.Module, graph: fx.Graph, training: fx.Graph) -> fr
 
 
 def _recorded(network: nn.Module, training: bool, tracer: Recorder) -> fx.Graph:
-    inputs = [p for p in inspect.signature(network.forward).parameters.values()]
-    if sum(p.default is p.empty and p.kind == p.POSITIONAL_OR_KEYWORD for p in inputs) != 1:
-        raise UserError(
-            f"{type(network).__name__} takes {len(inputs)} inputs; a network to be pruned takes "
-            "one tensor of images (wrap it in a module that makes the others)"
-        )
     try:
-        return tracer.trace(network.train(training))
+        network.train(training)
+        return tracer.trace(network)
     except UserError:
         raise
     except Exception as error:  # whatever the network's own Python raises under the tracer
         raise UserError(
-            f"{type(network).__name__} cannot be read as a graph: {_first_line(error)}; "
-            "protect the part that does this (extract.protect) or rewrite it"
+            f"{type(network).__name__} cannot be read as a graph: {first_line(error)}; move the "
+            "code that does this into a module of its own, which is then left whole, or rewrite it"
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _write_sizes_here(network: nn.Module, node: fx.Node) -> None:
@@ -115,10 +161,24 @@ def _write_sizes_here(network: nn.Module, node: fx.Node) -> None:
             node.target = "reshape"
 
 
+def _write_sizes_one_by_one(graph: fx.Graph) -> None:
+    """Sizes that were put together beforehand (`x.view(x.shape[:-1] + (heads, width))`), so that
+    each can be rewritten."""
+    for node in graph.nodes:
+        size = node.args[1] if node.target in ("reshape", "expand") and len(node.args) > 1 else None
+        if isinstance(size, fx.Node) and isinstance(size.meta["example"], tuple):
+            with graph.inserting_before(node):
+                parts = [graph.call_function(operator.getitem, (size, k))
+                         for k in range(len(size.meta["example"]))]  # fmt: skip
+            for part, value in zip(parts, size.meta["example"], strict=True):
+                part.meta |= {"example": value, "follows": size.meta["follows"]}
+            node.update_arg(1, tuple(parts))
+
+
 class _Examples(fx.Interpreter):
     """Writes `meta["example"]` into every node of a traced network."""
 
-    def __init__(self, skeleton: nn.Module, traced: fx.GraphModule, opaque: frozenset[str]) -> None:
+    def __init__(self, skeleton: nn.Module, traced: fx.GraphModule, opaque: Any) -> None:
         super().__init__(skeleton, graph=traced.graph)
         self.extra_traceback = False  # messages are for the user
         self._traced, self._opaque = traced, opaque
@@ -139,26 +199,56 @@ class _Examples(fx.Interpreter):
             value = without_data(super().run_node(n))
         except NEEDS_DATA as error:
             if is_about_data(error):
-                raise depends_on_data(n, type(self._traced).__name__) from error
+                raise depends_on_data(n, scope_of(n), type(self._traced).__name__) from error
             raise
         n.meta["example"] = value
+        n.meta["follows"] = followed(n)
         return value
 
-    def run_once(self, example: Tensor) -> None:
+    def run_once(self, inputs: Mapping[str, Any]) -> None:
         try:
             with torch.no_grad(), torch.device("meta"):
-                self.run(example)
+                self.run(*inputs.values())
         except UserError:
             raise
         except (RuntimeError, ValueError) as error:
+            shapes = ", ".join(str(tuple(getattr(v, "shape", ()))) for v in inputs.values())
             raise UserError(
-                f"the network does not run on an input of shape {tuple(example.shape)}: "
-                f"{_first_line(error)}; give an input it accepts"
+                f"the network does not run on an input of shape {shapes}: "
+                f"{first_line(error)}; give an input it accepts"
             ) from error
 
 
+class _Counting(_Examples):
+    """Counts what some of the operations take."""
+
+    def __init__(self, traced: fx.GraphModule, nodes: Collection[fx.Node]) -> None:
+        opaque = {str(n.target) for n in nodes if n.op == "call_module"}
+        super().__init__(skeleton_of(traced), traced, opaque)
+        self.flops = dict.fromkeys(nodes, 0)
+
+    def run_node(self, n: fx.Node) -> Any:
+        with FlopCounterMode(display=False) as counter:
+            value = without_data(fx.Interpreter.run_node(self, n))
+        if n in self.flops:
+            self.flops[n] = counter.get_total_flops() // 2
+        return value
+
+
+def flops_of(
+    traced: fx.GraphModule, inputs: Mapping[str, Any], nodes: Collection[fx.Node]
+) -> dict[fx.Node, int]:
+    """Multiply-accumulates of operations for these inputs, counted by PyTorch."""
+    if not nodes:
+        return {}
+    counting = _Counting(traced, nodes)
+    counting.run_once(inputs)
+    return counting.flops
+
+
 def _restore_training_flags(graph: fx.Graph, training: fx.Graph) -> None:
-    """Where the two traces differ by `False` and `True` alone, that is `self.training` again."""
+    """Where the two traces differ by `False` and `True` alone, that is `self.training` again;
+    where by 0.0 and another number, that number in training (a rate of dropout)."""
     pairs = list(zip(graph.nodes, training.nodes, strict=False))
     if len(graph.nodes) != len(training.nodes) or any(
         (a.op, a.target) != (b.op, b.target) for a, b in pairs
@@ -167,24 +257,27 @@ def _restore_training_flags(graph: fx.Graph, training: fx.Graph) -> None:
     flag = None
     for node, twin in pairs:
         for place, (old, new) in _differences(node, twin):
-            if old is not False or new is not True:
-                continue
             if flag is None:
                 with graph.inserting_before(next(iter(graph.nodes))):
                     flag = graph.create_node("get_attr", "training")
-                first = next(n for n in graph.nodes if n.op == "placeholder")
-                first.append(flag)
+                last = [n for n in graph.nodes if n.op == "placeholder"][-1]
+                last.append(flag)
+            value: Any = flag
+            if old is not False:
+                with graph.inserting_before(node):
+                    value = graph.call_function(operator.mul, (flag, new))
             if isinstance(place, int):
-                node.update_arg(place, flag)
+                node.update_arg(place, value)
             else:
-                node.update_kwarg(place, flag)
+                node.update_kwarg(place, value)
 
 
 def _differences(node: fx.Node, twin: fx.Node) -> Iterator[tuple[int | str, tuple[Any, Any]]]:
-    for i, (a, b) in enumerate(zip(node.args, twin.args, strict=False)):
-        if isinstance(a, bool) and a is not b:
-            yield i, (a, b)
-    for key in node.kwargs:
-        a, b = node.kwargs[key], twin.kwargs.get(key)
-        if isinstance(a, bool) and a is not b:
-            yield key, (a, b)
+    places: list[tuple[int | str, Any, Any]] = [
+        (i, a, b) for i, (a, b) in enumerate(zip(node.args, twin.args, strict=False))
+    ]
+    places += [(key, a, twin.kwargs.get(key)) for key, a in node.kwargs.items()]
+    for place, a, b in places:
+        rate = type(a) in (int, float) and a == 0 and type(b) is float and b != 0
+        if (a is False and b is True) or rate:
+            yield place, (a, b)
