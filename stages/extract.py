@@ -21,20 +21,24 @@ def extract(
     params: _cli.ParamsFile = _cli.PARAMS,
     overrides: _cli.Overrides = None,
 ) -> None:
-    """Read the network as operations, channel groups and costs."""
+    """Read the network as operations, channel groups and costs, and say what can be pruned."""
     with _cli.stage("extract", params, overrides) as sections:
         import torch
 
         from gnnrl.checkpoint import Checkpoint
-        from gnnrl.files import atomic_write
+        from gnnrl.files import atomic_write, write_json
         from gnnrl.graph import extract as graphs
+        from gnnrl.report.coverage import coverage, summary
         from gnnrl.report.graph_picture import draw
 
         checkpoint = Checkpoint.load(network)
         image = torch.zeros(1, *checkpoint.input_shape)
-        graph = graphs.extract(checkpoint.restore(), image, sections.extract.protect)
+        graph = graphs.extract(checkpoint.restore(), image, **dict(sections.extract))
+        covered = coverage(graph)
+        print(summary(covered))
         with _cli.results(out, settings=sections) as folder:
             graph.save(folder / "graph.json")
+            write_json(folder / "coverage.json", covered)
             atomic_write(folder / "graph.png", draw(graph))
 
 

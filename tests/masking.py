@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from gnnrl.graph.tracing.trace import trace
 from gnnrl.pruning.plan import PruningPlan
+from gnnrl.tracing.trace import trace
 
 MOVES = set(
     "view reshape flatten unflatten permute transpose swapaxes movedim unsqueeze squeeze t chunk "
@@ -27,7 +27,8 @@ MOVES = set(
     "reshape_as view_as index_select mT getattr hstack dstack".split()
 )
 SPATIAL = set(
-    "max_pool1d max_pool2d avg_pool1d avg_pool2d adaptive_avg_pool1d adaptive_avg_pool2d "
+    "max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d "
+    "adaptive_avg_pool2d adaptive_avg_pool3d "
     "adaptive_max_pool2d interpolate upsample boolean_dispatch lp_pool2d".split()
 )
 REDUCTIONS = {"mean", "sum", "amax", "amin", "std", "var", "logsumexp"}
@@ -123,7 +124,7 @@ class _Interpreter(fx.Interpreter):
         pick(kwargs, lambda m: read.append(m) or m)
         if not read and name not in CREATIONS:
             return function(*args, **kwargs)
-        if name in ("conv2d", "conv1d", "linear", "conv_transpose2d"):
+        if name == "linear" or name.startswith("conv"):
             layer = str(self.node.args[1].target).rpartition(".")[0]
             axis = -1 if name == "linear" else 1
             return self._layer(layer, axis, function, values(args), **values(kwargs))

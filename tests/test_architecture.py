@@ -29,6 +29,7 @@ HEIGHTS = {
     "pruning": 30,
     "training": 25,
     "graph": 20,
+    "tracing": 18,
     "networks": 20,
     "data": 15,
     "progress": 5,
@@ -126,7 +127,7 @@ def test_what_belongs_in_one_place_stays_there(path):
     here = room(module_name(path))
     assert "dvc" not in roots, "DVC calls the stages, nothing calls DVC"
     assert here == "stages" or "typer" not in roots, "Typer belongs to the stages"
-    if here not in ("graph", "pruning"):
+    if here not in ("tracing", "graph", "pruning"):
         fx = {name for name in imported(path) if name.startswith("torch.fx")}
         assert not fx and "import fx" not in path.read_text(), "torch.fx belongs to the graph"
 

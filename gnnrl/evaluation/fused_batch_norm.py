@@ -17,8 +17,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from gnnrl.graph.rules.flow import module_of
-from gnnrl.graph.tracing.fx_utils import only_user, operation_name
-from gnnrl.graph.tracing.inplace import stop_writing
+from gnnrl.tracing.fx_utils import only_user, operation_name
+from gnnrl.tracing.inplace import stop_writing
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 NEIGHBOURS = 8

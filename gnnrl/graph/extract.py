@@ -28,9 +28,9 @@ from gnnrl.graph.rules.flow import (
 from gnnrl.graph.rules.reshape import refuse_shared_writing
 from gnnrl.graph.rules.table import look_up
 from gnnrl.graph.rules.width_constants import settle_numbers
-from gnnrl.graph.tracing.check import check
-from gnnrl.graph.tracing.fx_utils import attribute, operation_name, scope_of
-from gnnrl.graph.tracing.trace import flops_of, named_inputs, trace
+from gnnrl.tracing.check import check
+from gnnrl.tracing.fx_utils import attribute, operation_name, scope_of
+from gnnrl.tracing.trace import flops_of, named_inputs, trace
 
 
 @dataclass(frozen=True)
@@ -135,10 +135,11 @@ def _flow(
     refused: dict[str, str] = {}
     while True:
         traced = trace(network, example, opaque | refused.keys())
+        left = opaque | refused.keys() | traced.meta["whole"].keys()
         flow, kinds, again = Flow(traced, *settings), {}, False
         for node in traced.graph.nodes:
             kinds[node], rule = look_up(node)
-            if node.op == "call_module" and node.target in opaque | refused.keys():
+            if node.op == "call_module" and node.target in left:
                 kinds[node], rule = "opaque", left_whole
             try:
                 _apply(flow, node, rule)

@@ -17,7 +17,7 @@ from torch import fx
 from gnnrl.errors import UserError
 from gnnrl.graph.coupling import Couplings, Units, resolve
 from gnnrl.graph.graph import Channels, ComputationalGraph, Node, Parameter
-from gnnrl.graph.tracing.inplace import stop_writing
+from gnnrl.tracing.inplace import stop_writing
 
 Labels = Callable[[Channels], np.ndarray]
 

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from gnnrl.errors import UserError
 from gnnrl.graph.graph import ComputationalGraph, Node
-from gnnrl.graph.tracing.fx_utils import attribute
 from gnnrl.pruning.orthogonality import rise_without_each_row
 from gnnrl.registry import named
+from gnnrl.tracing.fx_utils import attribute
 
 Criterion = Callable[[nn.Module, ComputationalGraph], "Importance"]
 

@@ -19,9 +19,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from gnnrl.errors import UserError
 from gnnrl.graph.graph import ComputationalGraph, Node
-from gnnrl.graph.tracing.fx_utils import attribute
 from gnnrl.pruning.batch_norm import batch_statistics
 from gnnrl.pruning.importance import Importance, filters, over_layers, rows
+from gnnrl.tracing.fx_utils import attribute
 
 Examples = Callable[[], tuple[Tensor, Tensor]]
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from gnnrl.graph.cost import zeros
 from gnnrl.graph.extract import extract
 from gnnrl.graph.graph import ComputationalGraph
-from gnnrl.graph.tracing.fx_utils import attribute
+from gnnrl.tracing.fx_utils import attribute
 
 
 def sparsify(network: nn.Module, graph: ComputationalGraph, sparsity: Mapping[str, float]) -> None:

@@ -22,11 +22,11 @@ from gnnrl.graph.removal import take_out
 from gnnrl.graph.rules.base import tensors_read
 from gnnrl.graph.rules.flow import Layout, is_tensor
 from gnnrl.graph.rules.reshape_commute import fitted
-from gnnrl.graph.tracing.trace import attribute
 from gnnrl.graph.unit_mapping import kept_units
 from gnnrl.pruning.gather import ChannelGather
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.sparsity import sparsify
+from gnnrl.tracing.trace import attribute
 
 
 def prune(network: nn.Module, graph: ComputationalGraph, plan: PruningPlan) -> nn.Module:

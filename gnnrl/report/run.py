@@ -61,7 +61,7 @@ def _csv(path: Path) -> pd.DataFrame:
     text = _text(path)
     if not text.strip():  # of a run without epochs
         return pd.DataFrame()
-    return pd.read_csv(io.StringIO(text), float_precision="round_trip")
+    return pd.read_csv(io.StringIO(text))
 
 
 def _text(path: Path) -> str:

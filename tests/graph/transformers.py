@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-WIDTH, HEADS, SIDE = 16, 4, 8
+WIDTH, HEADS = 24, 4
 EACH = WIDTH // HEADS
 
 
@@ -88,7 +88,7 @@ class Attention(nn.Module):
             return tuple(y.transpose(1, 2).reshape(-1, n, EACH) for y in parts)
         size = (*x.shape[:-1], -1, EACH)
         if self.how == "separate_sizes":
-            size = x.shape[:-1] + (HEADS, EACH)
+            size = x.shape[:-1] + torch.Size((HEADS, EACH))
         q, k, v = (layer(x).view(size).transpose(1, 2) for layer in (self.q, self.k, self.v))
         if self.how == "rotary":
             return _turned(q), _turned(k), v
@@ -129,11 +129,26 @@ class Transformer(nn.Module):
         return self.head(x[:, 0] if self.token is not None else x.mean(1))
 
 
+class Tokens(nn.Module):
+    """PyTorch's own encoder on embedded tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(40, WIDTH)
+        layer = nn.TransformerEncoderLayer(WIDTH, HEADS, 32, batch_first=True, norm_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.head = nn.Linear(WIDTH, 5)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.head(self.encoder(self.embed(tokens)).mean(1))
+
+
 GROUPS: Mapping[str, tuple[int, ...]] = {
     "module": (4,), "module_weights": (), "module_first": (4,), "module_masked": (4,),
-    "separate": (4,), "separate_sizes": (4,), "einsum": (4,), "bmm": (4, 4), "rotary": (4,),
+    "separate": (4,), "separate_sizes": (4,), "einsum": (4,), "bmm": (6, 6), "rotary": (4,),
     "grouped": (2,), "grouped_expand": (2,), "grouped_sdpa": (2,), "raw": (4,),
     "heads_first": (4,), "chunk": (4,), "split": (4,), "unbind": (4,), "index": (4,),
     "sdpa": (4,), "normed": (4,), "bias": (4,), "bias_added": (4,),
 }  # fmt: skip
-"""The sizes of the channel groups that attention has, by the way it is written."""
+"""The sizes of the channel groups that attention has, by the way it is written: heads, but where
+they lie in the axis of the images their widths; none where the weights of all are averaged."""

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor, fx
 
 from gnnrl.graph.rules.flow import Flow, Folded, Layer, Layout, Weights, is_tensor, shape_of
-from gnnrl.graph.tracing.fx_utils import on_images
+from gnnrl.tracing.fx_utils import on_images
 
 Rule = Callable[[Flow, fx.Node], None]
 

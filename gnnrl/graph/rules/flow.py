@@ -16,7 +16,7 @@ import numpy as np
 from torch import Tensor, fx, nn
 
 from gnnrl.graph.coupling import Couplings
-from gnnrl.graph.tracing.fx_utils import attribute, on_batch, operation_name, scope_of
+from gnnrl.tracing.fx_utils import attribute, on_batch, operation_name, scope_of
 
 EXAMPLE_BATCH = 2
 """Images of the example: an axis of length one would be taken for something it is not."""

@@ -25,7 +25,7 @@ from gnnrl.graph.rules.flow import (
     shape_of,
 )
 from gnnrl.graph.rules.reshape_commute import classes_along, commutes, line_of, run
-from gnnrl.graph.tracing.fx_utils import on_batch, operation_name
+from gnnrl.tracing.fx_utils import on_batch, operation_name
 
 
 def layout_of(flow: Flow, node: fx.Node) -> Layout | None:
@@ -134,8 +134,8 @@ def _unfold(flow: Flow, node: fx.Node) -> None:
 
 
 def _couplings(flow: Flow, node: fx.Node, chain: list[fx.Node]) -> list[np.ndarray]:
-    """Classes of channels that one axis tells apart, the finest first; those of whole heads
-    first, which lie in long blocks, where heads of attention are cut."""
+    """Classes of channels that one axis tells apart, the finest first; of attention, whole heads
+    or the width of heads first."""
     found: list[np.ndarray] = []
     layout, shape = flow.layouts[flow.layouts[node].source], shape_of(flow.layouts[node].source)
     for step in (node, *chain[:1]):
@@ -143,11 +143,11 @@ def _couplings(flow: Flow, node: fx.Node, chain: list[fx.Node]) -> list[np.ndarr
         axes = [k for k in _axes(step, channel.ndim) if channel.shape[k] > 1]
         if (channel >= 0).all():
             found += [classes_along(channel, k, len(layout.labels)) for k in axes]
-    heads = flow.attention == "heads" and flow.multiplies and _meets_product(node)
-    return sorted(
-        (c for c in found if c.max() > 0),
-        key=lambda c: np.count_nonzero(np.diff(c)) if heads else -int(c.max()),
-    )
+    found = [classes for classes in found if classes.max() > 0]
+    if flow.multiplies and _meets_product(node):  # heads lie in longer blocks than their widths
+        sign = 1 if flow.attention == "heads" else -1
+        return sorted(found, key=lambda classes: sign * np.count_nonzero(np.diff(classes)))
+    return sorted(found, key=lambda classes: -int(classes.max()))
 
 
 def _meets_product(node: fx.Node) -> bool:

@@ -17,7 +17,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor, fx
 
-from gnnrl.graph.tracing.fx_utils import attribute, on_images
+from gnnrl.tracing.fx_utils import attribute, on_images
 
 TRIALS = 3
 

@@ -19,7 +19,7 @@ from gnnrl.graph.rules.flow import (
     shape_of,
 )
 from gnnrl.graph.rules.reshape import layout_of, meet, move, part_of
-from gnnrl.graph.tracing.fx_utils import on_images, operation_name
+from gnnrl.tracing.fx_utils import on_images, operation_name
 
 
 def elementwise(flow: Flow, node: fx.Node) -> None:

@@ -11,7 +11,7 @@ from gnnrl.graph.rules.base import argument, tensors_read
 from gnnrl.graph.rules.flow import Flow, Layer, Layout, module_of, shape_of
 from gnnrl.graph.rules.reshape import layout_of
 from gnnrl.graph.rules.unweighted import elementwise
-from gnnrl.graph.tracing.fx_utils import attribute, scope_of
+from gnnrl.tracing.fx_utils import attribute, scope_of
 
 Names = tuple[str, str | None]
 """Of weight and bias in `state_dict`."""

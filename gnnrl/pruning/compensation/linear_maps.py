@@ -20,7 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from gnnrl.graph.extract import Analysis
 from gnnrl.graph.rules.base import tensors_read
 from gnnrl.graph.rules.flow import Layout, shape_of
-from gnnrl.graph.tracing.fx_utils import only_user, operation_name
+from gnnrl.tracing.fx_utils import only_user, operation_name
 
 
 @dataclass(frozen=True)

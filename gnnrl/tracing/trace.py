@@ -18,8 +18,8 @@ from torch import fx, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from gnnrl.errors import UserError
-from gnnrl.graph.tracing.fx_utils import attribute, followed, scope_of
-from gnnrl.graph.tracing.meta import (
+from gnnrl.tracing.fx_utils import attribute, followed, scope_of
+from gnnrl.tracing.meta import (
     NEEDS_DATA,
     copy_of,
     is_about_data,
@@ -27,7 +27,7 @@ from gnnrl.graph.tracing.meta import (
     skeleton_of,
     without_data,
 )
-from gnnrl.graph.tracing.recorder import Recorder, Unreadable, depends_on_data, first_line
+from gnnrl.tracing.recorder import Recorder, Unreadable, depends_on_data, first_line
 
 
 def trace(network: nn.Module, example: Any, opaque: frozenset[str] = frozenset()) -> fx.GraphModule:

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, fx, nn
 
 from gnnrl.errors import UserError
-from gnnrl.graph.tracing.attention import attend
-from gnnrl.graph.tracing.fx_utils import attribute, operation_name, scope_of
-from gnnrl.graph.tracing.meta import NEEDS_DATA, is_about_data, run_part, without_data
+from gnnrl.tracing.attention import attend
+from gnnrl.tracing.fx_utils import attribute, operation_name, scope_of
+from gnnrl.tracing.meta import NEEDS_DATA, is_about_data, run_part, without_data
 
 _FACTORIES = (torch.zeros, torch.ones, torch.full, torch.arange)
 _OPERATIONS = ("torch.", "torchvision.ops.")

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from gnnrl.errors import UserError
-from gnnrl.graph.tracing.meta import copy_of, evaluating
-from gnnrl.graph.tracing.trace import named_inputs
+from gnnrl.tracing.meta import copy_of, evaluating
+from gnnrl.tracing.trace import named_inputs
 
 BATCHES = (1, 3)
 TOLERANCE = 1e-3
