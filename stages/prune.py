@@ -32,8 +32,8 @@ def prune(
         from gnnrl.data.load import load_data
         from gnnrl.files import write_json
         from gnnrl.graph.graph import ComputationalGraph
-        from gnnrl.pruning.batch_norm import recalibrate_matched
         from gnnrl.pruning.compensation.sequential import compensate
+        from gnnrl.pruning.matching import recalibrate_matched
         from gnnrl.pruning.plan import PruningPlan
         from gnnrl.pruning.surgery import Surgeon
         from gnnrl.runtime import device, generator

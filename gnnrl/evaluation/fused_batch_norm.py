@@ -10,6 +10,8 @@ off what is negative: on processors, oneDNN does the last two while it writes wh
 
 from __future__ import annotations
 
+import contextlib
+
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
@@ -17,6 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from gnnrl.graph.rules.flow import module_of
+from gnnrl.pruning.batch_norm import batch_statistics
 from gnnrl.tracing.fx_utils import only_user, operation_name
 from gnnrl.tracing.inplace import stop_writing
 
@@ -29,25 +32,29 @@ class FoldedSubnet:
     """Runs a subnet as `batch_statistics` would, with the statistics of the first images for all.
 
     It reads the weights that the subnet has when the first images pass, and leaves them alone.
-    Norms that do not stand directly behind a convolution stay where they are.
+    Norms that do not stand directly behind a convolution stay where they are; those inside parts
+    that are left whole take the statistics of each batch.
     """
 
     def __init__(self, subnet: fx.GraphModule) -> None:
         self.subnet, self._twin = subnet, _twin(subnet)
         self._norms = [m for m in self._twin.units.modules() if isinstance(m, FixedNorm)]
         self._folded = [m for m in self._twin.units if isinstance(m, FoldedConvolution)]
+        named = [name for name, _ in subnet.named_buffers() if name.endswith("running_mean")]
+        self._others = len(named) > len({id(norm.norm) for norm in self._norms})
 
     def first(self, images: Tensor) -> Tensor:
         """The output for images `[N, ...]`, by whose statistics norms go from now on."""
         for norm in self._norms:
             norm.fixed = None
-        out = self._twin(images)
+        out = self(images)
         self.fold()
         return out
 
     def __call__(self, images: Tensor) -> Tensor:
         """The output for further images `[N, ...]`."""
-        return self._twin(images)
+        with batch_statistics(self.subnet) if self._others else contextlib.nullcontext():
+            return self._twin(images)
 
     def fold(self) -> None:
         """Take norms into their convolutions, by the statistics they have."""

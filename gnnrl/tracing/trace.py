@@ -27,6 +27,7 @@ from gnnrl.tracing.meta import (
     skeleton_of,
     without_data,
 )
+from gnnrl.tracing.norms import keep_from_training, norms_as_modules
 from gnnrl.tracing.recorder import Recorder, Unreadable, depends_on_data, first_line
 
 
@@ -41,6 +42,9 @@ def trace(network: nn.Module, example: Any, opaque: frozenset[str] = frozenset()
     inputs = without_data(named_inputs(network, example))
     mode = {name: module.training for name, module in network.named_modules()}
     skeleton, network = skeleton_of(network), copy_of(network)
+    counters = [(b, b.clone()) for b in network.buffers() if b.numel() == 1 and not b.is_meta]
+    network.train(True)
+    frozen = {name for name, module in network.named_modules() if not module.training}
     whole: dict[str, str] = {}
     while True:
         graph = _recorded_for_both_modes(network, skeleton, inputs, opaque, whole)
@@ -59,9 +63,14 @@ def trace(network: nn.Module, example: Any, opaque: frozenset[str] = frozenset()
                 raise
             whole[error.part] = error.why
     _write_sizes_one_by_one(traced.graph)
+    norms_as_modules(traced, network)
     traced.meta["whole"] = whole
+    for counter, value in counters:
+        counter.copy_(value)
     for name, module in traced.named_modules():
         module.training = mode.get(name, mode[""])
+        if name in frozen:
+            keep_from_training(module)
     return traced
 
 

@@ -18,8 +18,8 @@ from torch import nn
 from gnnrl.agents.registry import build_agent
 from gnnrl.data.calibration import BATCH_SIZE, calibration_images
 from gnnrl.graph.latency import POINTS, LatencyTable, keys
-from gnnrl.pruning.batch_norm import recalibrate_matched
 from gnnrl.pruning.compensation.sequential import compensate
+from gnnrl.pruning.matching import recalibrate_matched
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.surgery import Surgeon
 from gnnrl.runtime import device, generator, seed_everything
