@@ -57,9 +57,7 @@ class AtNorms(TorchFunctionMode):
             if func in table:
                 call = {**dict(zip(table[func], args, strict=False)), **(kwargs or {})}
                 call.pop("cudnn_enabled", None)
-                if id(call.get("running_mean")) in self._held and not call.get(
-                    own, own != "training"
-                ):
+                if id(call.get("running_mean")) in self._held and not call.get(own, usual):
                     return do(call)
         return func(*args, **(kwargs or {}))
 
