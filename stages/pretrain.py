@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -23,7 +24,7 @@ def pretrain(
     with _cli.stage("pretrain", params, overrides) as sections:
         from gnnrl.data.load import load_data
         from gnnrl.files import write_csv, write_json
-        from gnnrl.pretraining import keep, starting_point
+        from gnnrl.pretraining import keep, no_better_than_chance, starting_point
         from gnnrl.runtime import seed_everything
         from gnnrl.scratch import claim
         from gnnrl.training.evaluate import accuracy, reward_accuracy
@@ -59,6 +60,8 @@ def pretrain(
                 "reward_images_from": splits.reward_from,
                 "train_images": len(splits.train),
             }
+            if warning := no_better_than_chance(figures["reward_accuracy"], splits.reward.labels):
+                print(f"pretrain: {warning}", file=sys.stderr)
             with _cli.results(out, "snapshots/*.safetensors", settings=sections) as folder:
                 keep(folder, start, network, training)
                 write_csv(folder / "history.csv", training.history)
