@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,10 +91,15 @@ class Cut:
 
 
 def assert_equals_masked(
-    network: nn.Module, subnet: nn.Module, plan: PruningPlan, image: Any, tolerance: float
+    network: nn.Module,
+    subnet: nn.Module,
+    plan: PruningPlan,
+    image: Any,
+    tolerance: float,
+    whole: Collection[str] = (),
 ) -> None:
     """The cut network says what the dense one says without those channels."""
-    _assert_says(subnet, Oracle(network, image), plan, image, tolerance)
+    _assert_says(subnet, Oracle(network, image, whole), plan, image, tolerance)
 
 
 def _assert_says(

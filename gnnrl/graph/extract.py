@@ -5,7 +5,6 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -87,8 +86,14 @@ def analyse(
         raise UserError(f"extract.attention must be one of {', '.join(ATTENTION)}, got {attention}")
     opaque = frozenset(n for n in protected if _is_compound(modules[n]))
     inputs = named_inputs(network, example_input)
+    if not inputs or not all(isinstance(v, Tensor) and v.ndim for v in inputs.values()):
+        raise UserError(
+            "every input of the example must be a tensor whose first axis is the batch, got "
+            f"{ {k: type(v).__name__ for k, v in inputs.items()} }; wrap the network in a module "
+            "that takes tensors"
+        )
     one, example = (
-        {k: fx.node.map_aggregate(v, partial(_images, n)) for k, v in inputs.items()}
+        {k: v.new_empty((n, *v.shape[1:]), device="meta") for k, v in inputs.items()}
         for n in (1, EXAMPLE_BATCH)
     )
     settings = frozenset(protected), embedding, attention
@@ -113,12 +118,6 @@ def analyse(
 
 
 ATTENTION = ("heads", "width")
-
-
-def _images(count: int, value: Any) -> Any:
-    if not isinstance(value, Tensor):
-        return value
-    return value.new_empty((count, *value.shape[1:]), device="meta")
 
 
 def _flow(

@@ -172,7 +172,7 @@ def _ends(graph: ComputationalGraph, part: Sequence[Node]) -> tuple[str, str] | 
     if len(read) != 1 or len(given) != 1:
         return None
     before, after = read.pop(), given.pop()
-    return (before, after) if shapes[before] == shapes[after] else None
+    return (before, after) if shapes[before] == shapes[after] != () else None
 
 
 def _unowned(graph: ComputationalGraph) -> set[str]:
@@ -184,7 +184,10 @@ def _renumbered(node: Node, units: Units, labels: Labels) -> Node:
     def again(channels: Channels | None) -> Channels | None:
         return None if channels is None else Channels.of(channels.axis, units.of(labels(channels)))
 
-    return replace(node, channels=again(node.channels), filters=again(node.filters))
+    products = tuple((each, again(channels)) for each, channels in node.products)
+    return replace(
+        node, channels=again(node.channels), filters=again(node.filters), products=products
+    )
 
 
 def _renumbered_parameter(parameter: Parameter, units: Units, labels: Labels) -> Parameter:

@@ -23,7 +23,8 @@ Operand = tuple[fx.Node, str]
 
 def matmul(flow: Flow, node: fx.Node) -> None:
     """`a @ b`, leading axes broadcast."""
-    a, b = (argument(node, i, name) for i, name in enumerate(("input", "other")))
+    second = "mat2" if "mat2" in node.kwargs else "other"
+    a, b = (argument(node, i, name) for i, name in enumerate(("input", second)))
     if min(len(shape_of(a)), len(shape_of(b))) < 2:
         flow.refuse(node, "it multiplies by a vector")
     operands = [(a, _lead(a) + "ik"), (b, _lead(b) + "kj")]
