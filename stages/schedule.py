@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,26 +23,17 @@ app = _cli.app(__doc__)
 def schedule(
     params: Annotated[Path, typer.Option(help="The file with the section `schedule`.")] = PARAMS,
     output: Annotated[Path, typer.Option(help="The folder to write to.")] = OUTPUT,
-    journal: Annotated[
-        Path | None, typer.Option(help="A folder from which a killed training continues.")
-    ] = None,
+    journal: Annotated[Path | None, typer.Option(help="Folder of a killed training.")] = None,
 ) -> None:
     """Train the scheduler and compare it with FIFO, critical path, HEFT and the optimum."""
-    try:
-        _run(params, output, journal)
-    except _cli.REFUSED as error:
-        print(f"schedule: {' '.join(str(error).split())}", file=sys.stderr)
-        raise typer.Exit(1) from None
+    with _cli.refusals("schedule"):
+        from gnnrl.scheduling.report import write_results
+        from gnnrl.scheduling.settings import load_settings
 
-
-def _run(params: Path, output: Path, journal: Path | None) -> None:
-    from gnnrl.scheduling.report import write_results
-    from gnnrl.scheduling.settings import load_settings
-
-    settings = load_settings(params)
-    result = train(settings, journal=journal, progress=True)
-    for line in write_results(output, settings, result.agent, result.history):
-        print(line)
+        settings = load_settings(params)
+        result = train(settings, journal=journal, progress=True)
+        for line in write_results(output, settings, result.agent, result.history):
+            print(line)
 
 
 def train(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gnnrl.pretraining import no_better_than_chance
+from gnnrl.pretrained import no_better_than_chance
 
 LABELS = torch.tensor([0] * 50 + [1] * 25 + [2] * 25)
 

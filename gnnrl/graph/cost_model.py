@@ -52,7 +52,7 @@ class Axes:
 class Term:
     """One product: `factor` times the lengths of `axes`.
 
-    operations: names of the nodes that need it; it is gone when all of them are.  Empty: it stays.
+    operations: names of the nodes that need it: removed with the last of them.  Empty: always kept.
     """
 
     factor: int

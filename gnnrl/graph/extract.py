@@ -21,14 +21,13 @@ from gnnrl.graph.rules.flow import (
     Refusal,
     WritesInPlace,
     is_tensor,
-    module_of,
     shape_of,
 )
 from gnnrl.graph.rules.reshape import refuse_shared_writing
 from gnnrl.graph.rules.table import look_up
 from gnnrl.graph.rules.width_constants import settle_numbers
 from gnnrl.tracing.check import check
-from gnnrl.tracing.fx_utils import attribute, operation_name, scope_of
+from gnnrl.tracing.fx_utils import attribute, module_of, operation_name, scope_of
 from gnnrl.tracing.trace import flops_of, named_inputs, trace
 
 

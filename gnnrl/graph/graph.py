@@ -1,9 +1,9 @@
 """The computational graph of a network: what it computes, what it costs, what goes together.
 
-Channels are counted in **units**: the sets of channels that must stay or go together, across all
+Channels are counted in **units**: sets of channels that are kept or removed together, across all
 layers that an addition, a depthwise convolution or a reshape ties to each other.  A unit is the
-smallest thing that can be cut.  Units that are produced by the same layers form a channel group;
-a group's units are numbered consecutively, so that "which unit is index i of this axis" is a
+smallest thing that can be removed.  Units that are produced by the same layers form a channel
+group; they are numbered consecutively, so that "which unit is index i of this axis" is a
 short list of runs.
 """
 
@@ -20,9 +20,11 @@ from typing import Any
 import numpy as np
 
 from gnnrl.errors import UserError
+from gnnrl.files import atomic_write, read_json
+from gnnrl.sealed import FORMAT, refuse_newer
 
 FIXED = -1
-"""In place of a unit: a channel that always stays (an input colour, a class score)."""
+"""In place of a unit: a channel that is always kept (an input colour, a class score)."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,12 @@ class Node:
         """Number of channels; where none is known, the length of the first axis."""
         axis = 0 if self.channels is None else self.channels.axis - 1  # without the batch axis
         return self.shape[axis] if self.shape else 1
+
+    @property
+    def filter_units(self) -> np.ndarray:
+        """Unit of each filter of a layer that makes channels `[filters]`, -1: fixed."""
+        assert self.filters is not None
+        return self.filters.units
 
 
 @dataclass(frozen=True)
@@ -174,26 +182,28 @@ class ComputationalGraph:
 
     def save(self, path: str | Path) -> None:
         """Write JSON, the same bytes for the same graph."""
-        text = _dumps({"digest": self.digest, **self._content()}) + "\n"
-        Path(path).write_text(text, encoding="utf-8")
+        content = {"digest": self.digest, "format": FORMAT, **self._content()}
+        atomic_write(path, f"{_dumps(content)}\n".encode())
 
     @classmethod
     def load(cls, path: str | Path) -> ComputationalGraph:
         """Read what `save` wrote; refuses a file that was changed by hand."""
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            content = read_json(path)
             digest = content.pop("digest")
+            refuse_newer(content.pop("format", 1))
             graph = cls._from_content(content)
+            found = graph.digest
         except FileNotFoundError:
             raise UserError(
                 f"{path}: no graph here; run `python -m stages.extract` first"
             ) from None
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise UserError(
                 f"{path}: not a computational graph ({type(error).__name__}: {error}); "
                 "extract it again (`python -m stages.extract`)"
             ) from None
-        if graph.digest != digest:
+        if found != digest:
             raise UserError(
                 f"{path}: the content does not match its digest, so it was changed after it was "
                 "extracted; extract it again (`python -m stages.extract`)"

@@ -64,7 +64,7 @@ def over_layers(
     """
     total, count = torch.zeros(2, graph.num_units, dtype=dtype)
     for node in graph.layers.values():
-        units = torch.from_numpy(node.filters.units)
+        units = torch.from_numpy(node.filter_units)
         free = units >= 0
         if free.any():
             total.index_add_(0, units[free], score(node).to(dtype)[free])

@@ -1,9 +1,9 @@
 """Batch norm of a cut network, matched to what the dense network gives on the same images.
 
 A network's running statistics belong to its training, augmentation included; measured anew on
-plain images they move even the dense network away from its best.  So the cut network is not given
-new statistics with the old scale: each norm is asked to give the mean and variance that the dense
-one gives for these very images.
+plain images they make even the dense network worse.  So a pruned network does not get new
+statistics with the old scale: scale and shift are set so that each norm's output has the mean and
+variance of the dense network's on the same images.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ Runs = tuple[tuple[int, int, int], ...]
 
 @dataclass(frozen=True)
 class NormMoments:
-    """What a batch norm of the dense network gave: mean, standard deviation `[C]`; units of its
-    channels (the same array for norms of the same channels)."""
+    """Output of a batch norm of the dense network: mean, standard deviation `[C]`; units of its
+    channels `[C]` (the same array for norms of the same channels)."""
 
     mean: Tensor
     std: Tensor
@@ -42,9 +42,9 @@ class NormMoments:
 def norm_moments(
     network: nn.Module, graph: ComputationalGraph, images: Tensor, batch_size: int = 512
 ) -> dict[str, NormMoments]:
-    """Moments of every affine batch norm of a network on images `[N, C, H, W]`, by its name.
+    """Measure the output of every affine batch norm on images `[N, C, H, W]`, by its name.
 
-    They are those of the norm itself, also where its module goes on with an activation.
+    It is the output of the norm itself, also where its module goes on with an activation.
     """
     sums: dict[str, tuple[Tensor, Tensor, int]] = {}
     names = {
@@ -92,10 +92,10 @@ def _units(
 
 
 def match(subnet: nn.Module, moments: Mapping[str, NormMoments], keep: np.ndarray) -> None:
-    """Give the norms of a subnet the scale and shift that make them match, in place.
+    """Set scale and shift of the norms of a subnet so that they match, in place.
 
-    keep `[num_units]`: what the subnet was cut to.  Its statistics then have to be those of the
-    images: batch statistics as they pass, or `recalibrate` on them.
+    keep `[num_units]`: units that the subnet keeps.  Its statistics then have to be those of the
+    images: batch statistics, or `recalibrate` on them.
     """
     stays, index = np.append(keep, True), dict[int, Tensor]()
     for name, found in moments.items():

@@ -1,4 +1,4 @@
-"""Fine-grained sparsity: single weights set to zero, the shapes stay."""
+"""Fine-grained sparsity: single weights set to zero, shapes unchanged."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def zero_mask(
 
 def zero_masks(
     network: nn.Module,
-    input_shape: tuple[int, int, int],
+    input_shape: tuple[int, ...],
     plans: Iterable[Mapping[str, Any]],
     opaque: Iterable[str] = (),
 ) -> dict[str, Tensor]:

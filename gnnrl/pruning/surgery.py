@@ -1,4 +1,4 @@
-"""PruningPlan → subnet: the channels are really gone.
+"""PruningPlan → subnet: the channels are really removed.
 
 Every parameter is sliced along the axes that shrink; the few places where a network names its
 channels by number (a split, a shuffle, the sizes of a reshape, the groups of a convolution) are
@@ -118,7 +118,7 @@ def cut_units(analysis: Analysis, keep: np.ndarray, explicit: bool = False) -> f
 def kept_indices(
     graph: ComputationalGraph, keep: np.ndarray
 ) -> Mapping[str, tuple[tuple[int, np.ndarray], ...]]:
-    """For each parameter that shrinks, (axis, indices that stay) of each axis."""
+    """For each parameter that shrinks, (axis, indices that are kept) of each axis."""
     stays = np.append(keep, True)  # index -1: fixed
     return {
         name: tuple((c.axis, np.flatnonzero(stays[c.units])) for c in parameter.channels)
@@ -128,7 +128,7 @@ def kept_indices(
 
 
 def _sliced(tensor: Tensor, index: tuple[tuple[int, np.ndarray], ...]) -> Tensor:
-    """A copy of what stays of one parameter or buffer."""
+    """A copy of what is kept of one parameter or buffer."""
     value = tensor.detach()
     for axis, chosen in index:
         if len(chosen) < value.shape[axis]:
@@ -208,7 +208,8 @@ def _fit(
         position, key = (1, "num_groups") if layer.filters is None else (6, "groups")
         _set_argument(node, position, key, width // _per_group(analysis, original, layer.per_group))
     elif node.target in (nn.functional.layer_norm, getattr(nn.functional, "rms_norm", None)):
-        shape = list(node.args[1] if len(node.args) > 1 else node.kwargs["normalized_shape"])
+        given: Any = node.args[1] if len(node.args) > 1 else node.kwargs["normalized_shape"]
+        shape = list(given)
         axis = layout.axis - (len(original.meta["example"].shape) - len(shape))
         if axis >= 0:
             shape[axis] = width
@@ -244,8 +245,9 @@ def fit_module(module: nn.Module, layer: Any, inputs: int | None, width: int) ->
             module.num_groups = width // layer.per_group
         module.num_channels = width
     elif hasattr(module, "normalized_shape") and layer is not None and layer.axis is not None:
-        sizes = enumerate(module.normalized_shape)
-        module.normalized_shape = tuple(width if k == layer.axis else n for k, n in sizes)
+        norm: Any = module
+        sizes = enumerate(norm.normalized_shape)
+        norm.normalized_shape = tuple(width if k == layer.axis else n for k, n in sizes)
     elif isinstance(module, nn.PReLU):
         module.num_parameters = len(module.weight)
 

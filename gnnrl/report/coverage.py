@@ -24,7 +24,7 @@ def coverage(graph: ComputationalGraph) -> dict[str, Any]:
         "kept": {
             name: _why(graph, name)
             for name, node in graph.layers.items()
-            if (node.filters.units < 0).all()
+            if (node.filter_units < 0).all()
         },
         "smallest": {
             "flops": least.flops / max(whole.flops, 1),

@@ -32,7 +32,11 @@ def check(network: nn.Module, traced: nn.Module, example: Any) -> None:
     ours, theirs = evaluating(copy_of(network)), evaluating(copy_of(traced))
     generator = torch.Generator().manual_seed(0)
     for batch in BATCHES:
-        given = fx.node.map_aggregate(inputs, lambda v, n=batch: _numbers(v, n, device, generator))
+
+        def numbers(value: Any, count: int = batch) -> Any:
+            return _numbers(value, count, device, generator)
+
+        given: Any = fx.node.map_aggregate(inputs, numbers)
         with torch.no_grad(), torch.random.fork_rng():
             try:
                 expected = list(tensors(_called(ours, given)))

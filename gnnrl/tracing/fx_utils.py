@@ -10,10 +10,30 @@ from torch import fx, nn
 def operation_name(node: fx.Node) -> str:
     """`conv2d`, `add`, `BatchNorm2d` …: what a node does, in one word."""
     if node.op == "call_module":
-        return type(node.graph.owning_module.get_submodule(str(node.target))).__name__
+        return type(module_of(node)).__name__
     if node.op in ("call_method", "get_attr"):
         return str(node.target)
     return getattr(node.target, "__name__", str(node.target))
+
+
+def owner_of(node: fx.Node) -> nn.Module:
+    """The traced network that a node belongs to."""
+    owner = node.graph.owning_module
+    assert owner is not None
+    return owner
+
+
+def module_of(node: fx.Node) -> Any:
+    """The module that a node calls; None where it calls none."""
+    return owner_of(node).get_submodule(str(node.target)) if node.op == "call_module" else None
+
+
+def call(node: fx.Node, args: Any, kwargs: Any) -> Any:
+    """Call the function or method that a node calls, with these arguments."""
+    if node.op == "call_method":
+        return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+    function: Any = node.target
+    return function(*args, **kwargs)
 
 
 def only_user(node: fx.Node) -> fx.Node | None:

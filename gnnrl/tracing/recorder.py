@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 
 from gnnrl.errors import UserError
 from gnnrl.tracing.attention import attend
-from gnnrl.tracing.fx_utils import attribute, operation_name, scope_of
+from gnnrl.tracing.fx_utils import attribute, call, operation_name, scope_of
 from gnnrl.tracing.meta import NEEDS_DATA, is_about_data, run_part, without_data
 
 _FACTORIES = (torch.zeros, torch.ones, torch.full, torch.arange)
@@ -32,18 +32,21 @@ class Unreadable(UserError):
 class _ShapeProxy(fx.Proxy):
     """A proxy which answers questions about sizes by running what was recorded so far."""
 
-    @property
+    tracer: Recorder
+
+    @property  # type: ignore[misc]
     def __class__(self) -> type:  # so that `isinstance(x, Tensor)` is answered as for a tensor
         known = self.tracer.known_or_none(self.node) if type(self) is _ShapeProxy else None
         return Tensor if isinstance(known, Tensor) else type(self)
 
-    def __getattr__(self, k: str) -> fx.Proxy:
+    def __getattr__(self, k: str) -> _ShapeAttribute:
         return _ShapeAttribute(self, k)
 
     def items(self) -> Any:
         known = self.tracer.known(self.node)
         if isinstance(known, Mapping):
-            return ItemsView({key: self[key] for key in known})
+            whole: Any = self
+            return ItemsView({key: whole[key] for key in known})
         return self.tracer.create_proxy("call_method", "items", (self,), {})
 
     def __setitem__(self, index: Any, value: Any) -> None:
@@ -118,7 +121,9 @@ class Recorder(fx.Tracer):
     def create_arg(self, a: Any) -> Any:
         return a.node if type(a) is _ShapeProxy else super().create_arg(a)
 
-    def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, **rest: Any) -> Any:
+    def create_proxy(  # type: ignore[override]
+        self, kind: str, target: Any, args: Any, kwargs: Any, **rest: Any
+    ) -> Any:
         """Record an operation; a function that its author marked as one is read if it can be."""
         own = isinstance(target, FunctionType) and not f"{target.__module__}.".startswith(
             _OPERATIONS
@@ -152,7 +157,10 @@ class Recorder(fx.Tracer):
             return forward(*args, **kwargs)
         name = self.path_of_module(m)
         last, depth = next(reversed(self.graph.nodes)), len(self.module_stack)
-        if type(m).forward is nn.MultiheadAttention.forward:
+        if (
+            isinstance(m, nn.MultiheadAttention)
+            and type(m).forward is nn.MultiheadAttention.forward
+        ):
             forward = functools.partial(attend, m)
         try:
             return super().call_module(m, forward, args, kwargs)
@@ -176,7 +184,7 @@ class Recorder(fx.Tracer):
     def to_bool(self, obj: fx.Proxy) -> bool:
         return bool(self.number(obj.node))
 
-    def iter(self, obj: fx.Proxy) -> Iterator[Any]:
+    def iter(self, obj: Any) -> Iterator[Any]:
         known = self.known(obj.node)
         return iter(known) if isinstance(known, Mapping) else (obj[i] for i in range(len(known)))
 
@@ -227,11 +235,9 @@ class Recorder(fx.Tracer):
             if node.target in self._opaque or node.target in self.unread:
                 return run_part(hollow, whole, args, kwargs)
             return hollow.forward(*args, **kwargs)
-        if node.op == "call_method":
-            return getattr(args[0], str(node.target))(*args[1:], **kwargs)
         if node.target is getattr and args[1] == "device":
             return next((p.device for p in self.root.parameters()), torch.device("cpu"))
-        return node.target(*args, **kwargs)
+        return call(node, args, kwargs)
 
 
 def first_line(error: Exception) -> str:

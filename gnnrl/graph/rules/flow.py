@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
 from gnnrl.graph.coupling import Couplings
 from gnnrl.tracing.fx_utils import attribute, on_batch, operation_name, scope_of
@@ -192,10 +192,3 @@ def shape_of(node: Any) -> tuple[int, ...]:
 def is_tensor(node: Any) -> bool:
     """Whether what stands in an argument is an operation that gave a tensor."""
     return isinstance(node, fx.Node) and isinstance(node.meta.get("example"), Tensor)
-
-
-def module_of(node: fx.Node) -> nn.Module | None:
-    """The module that a node calls."""
-    if node.op != "call_module":
-        return None
-    return node.graph.owning_module.get_submodule(str(node.target))

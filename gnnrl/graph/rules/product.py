@@ -109,8 +109,7 @@ def _product(
     free = [letter for letter in carried if letter in made and letter not in kept]
     for letter in (*free[1:], *kept):
         flow.couplings.pin(carried.pop(letter))
-    axis = made.index(free[0]) if free else None
-    flow.layouts[node] = None if axis is None else Layout(axis, carried[free[0]])
+    flow.layouts[node] = Layout(made.index(free[0]), carried[free[0]]) if free else None
     products: list[Product] = []
     for letters in used:
         count = flow.per_image(node, math.prod(sizes[letter] for letter in letters))

@@ -6,6 +6,7 @@ They are run on a tensor of positions, which tells where every channel went.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,11 +22,10 @@ from gnnrl.graph.rules.flow import (
     Weights,
     WritesInPlace,
     is_tensor,
-    module_of,
     shape_of,
 )
 from gnnrl.graph.rules.reshape_commute import classes_along, commutes, line_of, run
-from gnnrl.tracing.fx_utils import on_batch, operation_name
+from gnnrl.tracing.fx_utils import module_of, on_batch, operation_name
 
 
 def layout_of(flow: Flow, node: fx.Node) -> Layout | None:
@@ -58,7 +58,8 @@ def move(flow: Flow, node: fx.Node, read: fx.Node) -> None:
 
 def part_of(flow: Flow, node: fx.Node) -> None:
     """Layout of one of the tensors that an operation gave."""
-    source, index = node.args
+    args: tuple[Any, ...] = node.args
+    source, index = args
     part = flow.layouts[source][index]
     if isinstance(part, Folded):
         part = settle(flow, node, part.source, part.positions)

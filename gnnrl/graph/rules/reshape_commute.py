@@ -1,8 +1,8 @@
-"""Channels that a reshape has spread over several axes, and an operation then looks at.
+"""Channels that a reshape has spread over several axes, before an operation that needs them.
 
-Two things are exact.  Either channels are coupled until one axis alone tells them apart (all the
+Two things are exact.  Either channels are coupled until one axis alone distinguishes them (all the
 channels that a pixel shuffle puts into one, the same channel of every group of `[N, G, C/G, …]`),
-or all of them stay.
+or all of them are kept.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor, fx
 
-from gnnrl.tracing.fx_utils import attribute, on_images
+from gnnrl.tracing.fx_utils import attribute, call, module_of, on_images, owner_of
 
 TRIALS = 3
 
@@ -79,7 +79,8 @@ def fitted(node: fx.Node, axis: int, width: int) -> tuple[tuple[Any, ...], dict[
 
     -1 finds the size by itself.
     """
-    args, kwargs = list(node.args), dict(node.kwargs)
+    args: list[Any] = list(node.args)
+    kwargs: dict[str, Any] = dict(node.kwargs)
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
     if name == "unflatten" and len(args) == 3:
         start = args[1] % len(args[0].meta["example"].shape)
@@ -126,7 +127,7 @@ def run(
         if n in values:
             return values[n]
         if n.op == "get_attr":
-            return attribute(node.graph.owning_module, str(n.target))
+            return attribute(owner_of(node), str(n.target))
         example = n.meta["example"]
         if isinstance(example, torch.device):
             return torch.device("cpu")
@@ -137,7 +138,5 @@ def run(
     args = fx.node.map_arg(node.args if args is None else args, concrete)
     kwargs = fx.node.map_arg(node.kwargs if kwargs is None else kwargs, concrete)
     if node.op == "call_module":
-        return node.graph.owning_module.get_submodule(str(node.target))(*args, **kwargs)
-    if node.op == "call_method":
-        return getattr(args[0], str(node.target))(*args[1:], **kwargs)
-    return node.target(*args, **kwargs)
+        return module_of(node)(*args, **kwargs)
+    return call(node, args, kwargs)

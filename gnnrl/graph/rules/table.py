@@ -10,8 +10,7 @@ from torch import Tensor, fx, nn
 
 from gnnrl.graph.rules import base, product, unweighted, weighted
 from gnnrl.graph.rules.base import Rule
-from gnnrl.graph.rules.flow import module_of
-from gnnrl.tracing.fx_utils import operation_name
+from gnnrl.tracing.fx_utils import module_of, operation_name
 
 _MODULES: tuple[tuple[tuple[type[nn.Module], ...], str, Rule], ...] = (
     ((nn.modules.conv._ConvNd,), "conv", weighted.convolution_module),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import numpy as np
 from torch import fx
@@ -15,11 +16,10 @@ from gnnrl.graph.rules.flow import (
     Weights,
     WritesInPlace,
     is_tensor,
-    module_of,
     shape_of,
 )
 from gnnrl.graph.rules.reshape import layout_of, meet, move, part_of
-from gnnrl.tracing.fx_utils import on_images, operation_name
+from gnnrl.tracing.fx_utils import module_of, on_images, operation_name
 
 
 def elementwise(flow: Flow, node: fx.Node) -> None:
@@ -28,8 +28,9 @@ def elementwise(flow: Flow, node: fx.Node) -> None:
     found = _meeting(flow, node)
     if not found:
         lone = flow.layouts.get(operands[0]) if len(operands) == 1 else None
-        known = isinstance(lone, Weights)
-        flow.layouts[node] = Weights(lone.path, (*lone.steps, (node, False))) if known else None
+        flow.layouts[node] = None
+        if isinstance(lone, Weights):
+            flow.layouts[node] = Weights(lone.path, (*lone.steps, (node, False)))
         return
     # data tells the axis before a parameter does
     main = min(found, key=lambda read: (read.op == "get_attr", operands.index(read)))
@@ -154,9 +155,10 @@ def copying(flow: Flow, node: fx.Node) -> None:
 
 def pick(flow: Flow, node: fx.Node) -> None:
     """`x[...]`, of a tensor or of the parts that an operation gave."""
-    if isinstance(flow.layouts.get(node.args[0]), tuple):
+    source: Any = node.args[0]
+    if isinstance(flow.layouts.get(source), tuple):
         part_of(flow, node)
-    elif is_tensor(node.args[0]):
+    elif is_tensor(source):
         movement(flow, node)
     else:
         flow.layouts[node] = None
@@ -164,7 +166,8 @@ def pick(flow: Flow, node: fx.Node) -> None:
 
 def named_part(flow: Flow, node: fx.Node) -> None:
     """`x.max(1).values`: a part of what an operation gave; `x.mT`: its elements, moved."""
-    source, name = node.args[:2]
+    args: tuple[Any, ...] = node.args
+    source, name = args[:2]
     if is_tensor(source) and name in ("T", "mT"):
         return move(flow, node, source)
     parts = flow.layouts.get(source)
@@ -175,7 +178,7 @@ def named_part(flow: Flow, node: fx.Node) -> None:
 
 def written(flow: Flow, node: fx.Node) -> None:
     """`x[...] = y`: of a tensor that was made for it, all of which is kept."""
-    target = node.args[0]
+    target: Any = node.args[0]
     if not is_tensor(target) or operation_name(target) not in FACTORIES:
         raise WritesInPlace(node, "'setitem': it writes into a part of a tensor")
     for read in node.all_input_nodes:
@@ -187,7 +190,7 @@ FACTORIES = ("zeros", "ones", "new_zeros", "new_ones", "full", "new_full", "zero
 
 
 def padding(flow: Flow, node: fx.Node) -> None:
-    """Zeros (or copies) around an image, or channels of zeros beside the others."""
+    """Zeros (or copies) around an image, or channels of zeros before or after the others."""
     read, module = tensors_read(node)[0], module_of(node)
     layout = layout_of(flow, read)
     before, after = shape_of(read), shape_of(node)

@@ -8,10 +8,10 @@ import numpy as np
 from torch import fx, nn
 
 from gnnrl.graph.rules.base import argument, tensors_read
-from gnnrl.graph.rules.flow import Flow, Layer, Layout, module_of, shape_of
+from gnnrl.graph.rules.flow import Flow, Layer, Layout, shape_of
 from gnnrl.graph.rules.reshape import layout_of
 from gnnrl.graph.rules.unweighted import elementwise
-from gnnrl.tracing.fx_utils import attribute, scope_of
+from gnnrl.tracing.fx_utils import attribute, module_of, operation_name, scope_of
 
 Names = tuple[str, str | None]
 """Of weight and bias in `state_dict`."""
@@ -84,7 +84,7 @@ def convolution_module(flow: Flow, node: fx.Node) -> None:
 
 def convolution_function(flow: Flow, node: fx.Node) -> None:
     """A convolution that is called as a function."""
-    transposed = "transpose" in node.target.__name__
+    transposed = "transpose" in operation_name(node)
     groups = argument(node, 6, "groups", 1)
     _convolution(flow, node, _function_names(flow, node), groups, transposed)
 
@@ -195,7 +195,7 @@ def norm_module(flow: Flow, node: fx.Node) -> None:
 
 def norm_function(flow: Flow, node: fx.Node) -> None:
     """A normalisation that is called as a function."""
-    name = node.target.__name__
+    name = operation_name(node)
     read = tensors_read(node)
     parameters = tuple(flow.one_name(str(n.target)) for n in read[1:] if n.op == "get_attr")
     if len(parameters) != len(read) - 1:
