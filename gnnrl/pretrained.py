@@ -80,6 +80,6 @@ def no_better_than_chance(accuracy: float, labels: Tensor) -> str:
         return ""
     return (
         f"the dense network is right on {accuracy:.3f} of the reward images, guessing the "
-        f"commonest class on {chance:.3f}: check data.mean and data.std, the labels and the weights, or "
-        "train longer; a search cannot tell good subnets of it from bad ones"
+        f"commonest class on {chance:.3f}: check data.mean and data.std, the labels and the "
+        "weights, or train longer; a search cannot tell good subnets of it from bad ones"
     )
