@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.nn.parameter import UninitializedTensorMixin
 from torch.utils.flop_counter import FlopCounterMode
 
 from gnnrl.errors import UserError
@@ -27,7 +28,10 @@ from gnnrl.tracing.meta import (
     skeleton_of,
     without_data,
 )
+from gnnrl.tracing.norms import keep_from_training, norms_as_modules
 from gnnrl.tracing.recorder import Recorder, Unreadable, depends_on_data, first_line
+
+_WRAPPERS = "DataParallel", "DistributedDataParallel", "AveragedModel", "OptimizedModule"
 
 
 def trace(network: nn.Module, example: Any, opaque: frozenset[str] = frozenset()) -> fx.GraphModule:
@@ -41,6 +45,9 @@ def trace(network: nn.Module, example: Any, opaque: frozenset[str] = frozenset()
     inputs = without_data(named_inputs(network, example))
     mode = {name: module.training for name, module in network.named_modules()}
     skeleton, network = skeleton_of(network), copy_of(network)
+    counters = [(b, b.clone()) for b in network.buffers() if b.numel() == 1 and not b.is_meta]
+    network.train(True)
+    frozen = {name for name, module in network.named_modules() if not module.training}
     whole: dict[str, str] = {}
     while True:
         graph = _recorded_for_both_modes(network, skeleton, inputs, opaque, whole)
@@ -53,15 +60,25 @@ def trace(network: nn.Module, example: Any, opaque: frozenset[str] = frozenset()
         traced = fx.GraphModule(network, graph, class_name=type(network).__name__)
         try:
             _Examples(skeleton, traced, opaque | whole.keys()).run_once(inputs)
+            if any("example" not in node.meta for node in graph.nodes):
+                raise UserError(
+                    f"{type(network).__name__} uses what an earlier pass has left on it (a list "
+                    "that it appends to, for instance): give what it gives for one image alone"
+                )
             break
         except Unreadable as error:
             if not error.part or error.part in whole:
                 raise
             whole[error.part] = error.why
     _write_sizes_one_by_one(traced.graph)
+    norms_as_modules(traced, network)
     traced.meta["whole"] = whole
+    for counter, value in counters:
+        counter.copy_(value)
     for name, module in traced.named_modules():
         module.training = mode.get(name, mode[""])
+        if name in frozen:
+            keep_from_training(module)
     return traced
 
 
@@ -71,6 +88,7 @@ def named_inputs(network: nn.Module, example: Any) -> dict[str, Any]:
     Raises `UserError` where the network does not take these.
     """
     kind = type(network).__name__
+    _refuse_wrapped(network)
     takes = inspect.signature(network.forward)
     try:
         if isinstance(example, Mapping):
@@ -85,6 +103,20 @@ def named_inputs(network: nn.Module, example: Any) -> dict[str, Any]:
         ) from None
     found = {**given.arguments, **given.arguments.get("kwargs", {})}
     return {k: v for k, v in found.items() if v is not None and k != "kwargs"}
+
+
+def _refuse_wrapped(network: nn.Module) -> None:
+    kind = type(network).__name__
+    if isinstance(network, torch.jit.ScriptModule):
+        raise UserError(f"{kind} is compiled code, which cannot be cut: give the network itself")
+    for held in ("module", "_orig_mod"):  # DataParallel, AveragedModel; torch.compile
+        if kind in _WRAPPERS and isinstance(getattr(network, held, None), nn.Module):
+            raise UserError(f"{kind} is wrapped around a network: give `network.{held}` instead")
+    lazy = [n for n, p in network.named_parameters() if isinstance(p, UninitializedTensorMixin)]
+    if lazy:
+        raise UserError(
+            f"{kind} has layers whose sizes are not known yet ({lazy[0]}): call it once on an image"
+        )
 
 
 def _recorded_for_both_modes(
