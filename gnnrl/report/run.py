@@ -91,7 +91,10 @@ def _removed(layer: str, plan: PruningPlan) -> bool:
 
 def pictures(run: Run, dpi: int) -> list[Picture]:
     """Draw the widths, the search and the training."""
-    played = run.evaluations.sort_values("episode", kind="stable")
+    searched = run.evaluations
+    if "control" in searched:
+        searched = searched[searched["control"].isna()]
+    played = searched.sort_values("episode", kind="stable")
     rewards = played.loc[played["status"] == "ok", "reward"].tolist()
     accuracies = {
         name: history["reward_accuracy"].tolist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -34,7 +35,7 @@ from gnnrl.pruning.saliency import CRITERIA, Scored, score
 from gnnrl.pruning.surgery import Surgeon
 from gnnrl.rl.agent import Agent
 from gnnrl.runtime import device, generator, seed_everything
-from gnnrl.search.env import PruningEnv, Space
+from gnnrl.search.env import HasControls, PruningEnv, Space
 from gnnrl.search.loop import SearchResult, search
 from gnnrl.search.parallel.ray import ray_workers
 from gnnrl.search.parallel.workers import Shared
@@ -152,6 +153,10 @@ def run(task: SearchTask, journal: Path) -> tuple[SearchResult, float]:
         more = labelled_images(task.train_images, images, settings.seed, device())
         again = Rescoring.of(env.evaluate, settings.rescore.plans, *more)
         evaluations = again.left_of(evaluations)
+    controls = env.space.controls() if isinstance(env.space, HasControls) else {}
+    if settings.controls and not controls:
+        name = type(env.space).__name__
+        print(f"search: no controls, since {name} has no `controls`", file=sys.stderr)
     with ray_workers(task, settings.ray) as workers:
         found = search(
             env,
@@ -163,6 +168,7 @@ def run(task: SearchTask, journal: Path) -> tuple[SearchResult, float]:
             journal=journal,
             progress=True,
             workers=workers,
+            controls=controls if settings.controls else None,
         )
     return found if again is None else again.applied(found), env.spent
 

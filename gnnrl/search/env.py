@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from torch_geometric.data import Data
 
 from gnnrl.evaluation.base import Decided, Evaluation, Evaluator, as_evaluator
+from gnnrl.pruning.plan import PruningPlan
 from gnnrl.rl.env import GraphEnv, Step, action_space
 
 __all__ = ["GraphEnv", "PruningEnv", "Space"]
@@ -39,6 +40,14 @@ class DecidesUnits(Protocol):
 
     def decide(self, action: np.ndarray) -> Decided:
         """Turn an action into a valid plan within the budget, with its units."""
+
+
+@runtime_checkable
+class HasControls(Protocol):
+    """A space that knows plans which need no search: what a search has to beat."""
+
+    def controls(self) -> Mapping[str, PruningPlan]:
+        """Return plans within the budget by name, such as `uniform`."""
 
 
 Evaluate = Evaluator | Callable[[Sequence[Any]], Sequence[Evaluation]]

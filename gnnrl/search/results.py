@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from gnnrl.evaluation.student_store import StudentStore, refuse_failure
 from gnnrl.files import write_csv, write_json, write_torch
@@ -32,7 +35,9 @@ def save(
     rows = [row for row in result.evaluations if not row["cached"]]
     refuse_failure(rows)
     result.plan.save(folder / "plan.json")
-    write_csv(folder / "evaluations.csv", rows if store is None else store.table(rows))
+    parts = [rows, result.controls]
+    tables = parts if store is None else [store.table(part) for part in parts]
+    write_csv(folder / "evaluations.csv", [row for table in tables for row in table])
     if store is not None:
         store.publish(folder / "students")
     write_csv(folder / "history.csv", result.history)
@@ -42,8 +47,8 @@ def save(
     write_json(folder / "metrics.json", {"search": summary(graph, result, spent)})
 
 
-def summary(graph: ComputationalGraph, result: SearchResult, spent: float) -> dict[str, float]:
-    """Return the figures of the best plan and what it took to find it."""
+def summary(graph: ComputationalGraph, result: SearchResult, spent: float) -> dict[str, Any]:
+    """Return the figures of the best plan, what it took to find it, and what it gained."""
     chosen = [row for row in result.evaluations if row["plan"] == result.plan.digest]
     best, dense = max(chosen, key=lambda row: row["reward"]), cost(graph)
     return {
@@ -52,5 +57,33 @@ def summary(graph: ComputationalGraph, result: SearchResult, spent: float) -> di
         "flops_kept": best["flops"] / dense.flops,
         "parameters_kept": best["parameters"] / dense.parameters,
         "plans": sum(not row["cached"] for row in result.evaluations),
-        "evaluations": spent + sum(row["cost"] for row in (*result.evaluations, *result.rescored)),
+        "evaluations": spent
+        + sum(row["cost"] for row in (*result.controls, *result.evaluations, *result.rescored)),
+        **compared(graph, result, spent, best["reward"]),
     }
+
+
+def compared(
+    graph: ComputationalGraph, result: SearchResult, spent: float, reward: float
+) -> dict[str, Any]:
+    """Return the controls, and the gain of a plan with this reward over each of them.
+
+    reward: on the images on which the controls were scored.  beaten_after: evaluation equivalents
+    spent when a plan was first better than the control; absent where none was.
+    """
+    if not result.controls:
+        return {}
+    dense, controls, gains = cost(graph), {}, {}
+    start = spent + sum(row["cost"] for row in result.controls)
+    after = start + np.cumsum([row["cost"] for row in result.evaluations])
+    for row in result.controls:
+        better = [r["reward"] > row["reward"] for r in result.evaluations]
+        controls[row["control"]] = {
+            "reward": row["reward"],
+            "accuracy": row["accuracy"],
+            "flops_kept": row["flops"] / dense.flops,
+            **({"beaten_after": float(after[better.index(True)])} if any(better) else {}),
+        }
+        gains[f"gain_over_{row['control']}"] = reward - row["reward"]
+    reached = [r["plan"] for r in result.evaluations].index(result.plan.digest)
+    return {**gains, "found_after": float(after[reached]), "controls": controls}

@@ -73,6 +73,10 @@ class FilterSpace:
         """The action that a plan stands for, bool `[U]`."""
         return kept_units(self.graph, plan.kept)
 
+    def controls(self) -> dict[str, PruningPlan]:
+        """Return the uniform plan."""
+        return {"uniform": self.uniform()}
+
     def random(self, generator: torch.Generator) -> np.ndarray:
         """A random action: all filters alike."""
         order = subsets.draw(torch.zeros(self.size), self.choice, generator)

@@ -88,6 +88,10 @@ class LayerSpace:
         gone = [n for n, goes in zip(self.names, keep, strict=True) if goes]
         return self.budget.fraction < 1 and self._cost_without(gone) <= self._limit
 
+    def controls(self) -> dict[str, PruningPlan]:
+        """Return the uniform plan."""
+        return {"uniform": self.uniform()}
+
     def random(self, generator: torch.Generator) -> np.ndarray:
         """A random action: of parts that each go with a chance which is random itself."""
         share = torch.rand(1, generator=generator, dtype=torch.float64)

@@ -99,6 +99,10 @@ class WeightSpace:
         """The same density everywhere."""
         return self.plan(np.full(self.size, 0.5))
 
+    def controls(self) -> dict[str, PruningPlan]:
+        """Return the uniform plan."""
+        return {"uniform": self.uniform()}
+
     def random(self, generator: torch.Generator) -> np.ndarray:
         """A random action: independent densities."""
         return torch.rand(self.size, generator=generator, dtype=torch.float64).numpy()

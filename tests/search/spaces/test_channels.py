@@ -10,6 +10,7 @@ from gnnrl.errors import UserError
 from gnnrl.graph.budget import Budget
 from gnnrl.graph.cost import cost
 from gnnrl.graph.extract import extract
+from gnnrl.graph.group_costs import GroupCosts
 from gnnrl.graph.latency import LatencyTable
 from gnnrl.graph.resources import costs_of
 from gnnrl.measurement.operation_latency import measure
@@ -17,7 +18,6 @@ from gnnrl.networks.build import build_network
 from gnnrl.pruning.importance import l1
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.search.spaces.channels import ChannelSpace
-from gnnrl.search.spaces.group_costs import GroupCosts
 
 NAMES = ["resnet20", "basic_cnn", "mobilenet_v2"]
 
