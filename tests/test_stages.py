@@ -333,3 +333,14 @@ def test_help_comes_without_anything_heavy(stage):
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True)
+
+
+def test_the_gain_over_the_uniform_plan_stands_in_the_metrics_and_on_the_page(artifacts):
+    found = figures(artifacts, "search")
+    uniform = found["controls"]["uniform"]
+    assert found["gain_over_uniform"] == pytest.approx(found["reward"] - uniform["reward"])
+    table = list(csv.DictReader((artifacts / "search" / "evaluations.csv").open()))
+    (row,) = [row for row in table if row["control"] == "uniform"]
+    assert float(row["accuracy"]) == uniform["accuracy"] and row["episode"] == ""
+    assert found["evaluations"] >= found["found_after"] > float(row["cost"])
+    assert "What the search gained" in (artifacts / "report" / "report.html").read_text()

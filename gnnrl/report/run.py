@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from gnnrl.errors import UserError
 from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.report.drawing import LayerWidth, draw_search, draw_training, draw_widths
-from gnnrl.report.page import Picture, Row, page
+from gnnrl.report.page import Gain, Picture, Row, page
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Run:
 
     figures: of `evaluate`.  latency: as `evaluate` measured it; None where it was not measured on
     this machine.  evaluations: of the search.  histories: of training, "dense" and "subnet".
+    search: figures of `search`.
     """
 
     figures: Mapping[str, Any]
@@ -32,6 +33,7 @@ class Run:
     plan: PruningPlan
     evaluations: pd.DataFrame
     histories: Mapping[str, pd.DataFrame]
+    search: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_run(artifacts: Path) -> Run:
@@ -47,6 +49,7 @@ def read_run(artifacts: Path) -> Run:
             "dense": _csv(artifacts / "pretrain" / "history.csv"),
             "subnet": _csv(artifacts / "train" / "history.csv"),
         },
+        search=_json(artifacts / "search" / "metrics.json")["search"],
     )
 
 
@@ -163,6 +166,20 @@ def notes(run: Run) -> list[str]:
     return said
 
 
+def gains(run: Run) -> list[Gain]:
+    """Return the lines of the plan that was found against the plans that need no search."""
+    return [
+        Gain(
+            name,
+            control["reward"],
+            100 * control["accuracy"],
+            run.search[f"gain_over_{name}"],
+            control.get("beaten_after"),
+        )
+        for name, control in run.search.get("controls", {}).items()
+    ]
+
+
 def render(title: str, run: Run, drawn: list[Picture]) -> str:
     """Return the page as HTML, with all pictures inside."""
-    return page(title, notes(run), comparison(run), drawn)
+    return page(title, notes(run), comparison(run), drawn, gains(run))

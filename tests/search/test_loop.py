@@ -264,3 +264,43 @@ def test_a_search_of_nothing_is_refused(name):
     options = {"evaluations": 5, "batch": 5, "repeats": 1, name: 0}
     with pytest.raises(UserError, match=f"{name} 0"):
         search(env, build_agent("random", env), **options)
+
+
+def test_controls_are_evaluated_first_charged_and_not_learned_from():
+    env = Pruning()
+    same = env.space.plan(np.full(env.space.size, 0.5))
+    plans = {"uniform": same, "again": same}
+    found = run(env=env, controls=plans)
+    assert [row["control"] for row in found.controls] == ["uniform", "again"]
+    assert [row["cost"] for row in found.controls] == [1.0, 0.0]
+    assert env.evaluated[0] == plans["uniform"]
+    rows = [*found.controls, *found.evaluations]
+    assert sum(row["cost"] for row in rows) == len(env.evaluated) <= 30
+    without = run(evaluations=29)
+    assert [row["plan"] for row in found.evaluations] == [
+        row["plan"] for row in without.evaluations
+    ]
+
+
+def test_a_plan_that_equals_a_control_costs_nothing_and_counts_as_found():
+    env = Pruning()
+    same = env.space.plan(np.full(env.space.size, 0.5))
+    found = run("uniform", env=env, controls={"uniform": same})
+    assert env.evaluated == [same] and found.plan == same
+    assert found.evaluations[0]["cost"] == 0.0 and not found.evaluations[0]["cached"]
+    assert [plan for plan, _ in found.leaders] == [same]
+
+
+def test_a_search_with_controls_that_is_killed_goes_on_to_the_same_end(tmp_path):
+    class Dies(Pruning):
+        def rate(self, plans):
+            if len(self.evaluated) >= 12:
+                raise KeyboardInterrupt
+            return super().rate(plans)
+
+    controls = {"uniform": Pruning().space.plan(np.full(Pruning().space.size, 0.5))}
+    whole = run("evolution", journal=tmp_path / "whole", controls=controls)
+    with pytest.raises(KeyboardInterrupt):
+        run("evolution", env=Dies(), journal=tmp_path / "killed", controls=controls)
+    again = run("evolution", journal=tmp_path / "killed", controls=controls)
+    assert (again.evaluations, again.controls) == (whole.evaluations, whole.controls)
