@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -26,6 +27,12 @@ def _number(value: Any) -> Any:
     """Refuse what pydantic would turn into a number: yes and no are not 1 and 0."""
     if isinstance(value, bool):
         raise ValueError(f"must be a number, got {str(value).lower()}")
+    return value
+
+
+def _no_giant(value: float) -> float:
+    if abs(value) > 1e9:
+        raise ValueError(f"must be a number from -1e9 to 1e9, got {value}")
     return value
 
 
@@ -77,11 +84,13 @@ def _imported(path: str) -> Any:
 
 # numbers as text are accepted: PyYAML leaves `1e-05`, the form DVC writes, as text
 Int = Annotated[int, BeforeValidator(_number)]
-Float = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+Float = Annotated[
+    float, BeforeValidator(_number), Field(allow_inf_nan=False), AfterValidator(_no_giant)
+]
 Switch = Annotated[bool, BeforeValidator(_switch)]
 
-Count = Annotated[Int, Field(ge=1)]
-CountOrNone = Annotated[Int, Field(ge=0)]
+Count = Annotated[Int, Field(ge=1, le=10**9)]
+CountOrNone = Annotated[Int, Field(ge=0, le=10**9)]
 Seed = Annotated[Int, Field(ge=0, lt=2**32)]
 Positive = Annotated[Float, Field(gt=0)]
 NotNegative = Annotated[Float, Field(ge=0)]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch_geometric.data import Data
 
-from gnnrl.agents.climbing import Climber, MoveSettings, require_continuous
+from gnnrl.agents.black_box import BlackBox
+from gnnrl.agents.sensitivity import require_continuous
 from gnnrl.agents.settings import split
 from gnnrl.rl.observation import ObservationSpec
-from gnnrl.rl.rollout import Rollout
 from gnnrl.settings import Count, Positive, Probability, Settings
 
 
@@ -25,7 +27,7 @@ class EvoPressSettings(Settings):
     """The most switches of one offspring; fewer are more likely."""
 
 
-class EvoPress(Climber):
+class EvoPress(BlackBox):
     """Raises one decision and lowers another; the best of parent and offspring is the next parent.
 
     Successive halving of a generation is the evaluator's: with `search.reward.race` the offspring
@@ -33,31 +35,39 @@ class EvoPress(Climber):
     """
 
     name = "evopress"
+    STATE = ("best", "best_reward")
 
     def __init__(self, settings: EvoPressSettings | None = None) -> None:
+        super().__init__("continuous")
         self.settings = settings or EvoPressSettings()
-        super().__init__(MoveSettings(step=self.settings.step))
 
-    def start(self, seen: Any) -> Tensor:
+    def start(self, observation: Data) -> Tensor:
         """Return the first parent."""
-        return torch.full((seen.decision_index.numel(),), self.settings.initial_action)
+        return torch.full((observation.decision_index.numel(),), self.settings.initial_action)
 
-    def move(self, origin: Tensor, generator: torch.Generator) -> Tensor:
-        """Return an offspring: the smaller of two draws is how many switches it has."""
-        moved, most = origin.clone(), self.settings.switches
-        count = int(torch.randint(1, most + 1, (2,), generator=generator).min())
-        for _ in range(count):
-            pair = torch.randperm(len(origin), generator=generator)[:2]
+    def ask(self, observations: Sequence[Data], generator: torch.Generator) -> list[Tensor]:
+        """Return offspring of the best vector; the first parent is tried itself."""
+        parents = [self.start(seen) if self.best is None else self.best for seen in observations]
+        alone = 1 if self.best is None else 0
+        offspring = [self.switched(parent, generator) for parent in parents[alone:]]
+        return [*parents[:alone], *offspring]
+
+    def switched(self, parent: Tensor, generator: torch.Generator) -> Tensor:
+        """Return an offspring; the smaller of two draws is how many switches it has."""
+        changed, most = parent.clone(), self.settings.switches
+        for _ in range(int(torch.randint(1, most + 1, (2,), generator=generator).min())):
+            pair = torch.randperm(len(parent), generator=generator)[:2]
             amount = self.settings.step * torch.rand((), generator=generator)
-            moved[pair[0]] += amount
-            moved[pair[1:]] -= amount
-        return moved.clamp(0.0, 1.0)
+            changed[pair[0]] += amount
+            changed[pair[1:]] -= amount
+        return changed.clamp(0.0, 1.0)
 
-    def learn(self, rollout: Rollout) -> dict[str, float]:
-        """Select the next parent; the size of switches stays the same."""
-        super().learn(rollout)
-        self.step = self.settings.step
-        return {"best": self.best_reward}
+    def tell(self, vector: Tensor, reward: float) -> None:
+        """Learn nothing but the best."""
+
+    def figures(self) -> dict[str, float]:
+        """Return the reward of the next parent."""
+        return {"parent": self.best_reward}
 
 
 def build(spec: ObservationSpec, seed: int, **parameters: Any) -> EvoPress:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -35,6 +36,14 @@ class Menu:
     def cost(self, x: np.ndarray) -> float:
         """Return the cost of removing fractions `[A]`."""
         return float(self.dense + self.linear.numpy() @ x + x @ self.pairs.numpy() @ x)
+
+
+@runtime_checkable
+class HasMenu(Protocol):
+    """A search space whose levels can be measured."""
+
+    def menu(self) -> Menu | None:
+        """Return the levels; None where they were not measured."""
 
 
 def menu_of(

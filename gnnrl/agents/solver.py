@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,9 +11,8 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from gnnrl.agents.actions import as_action
-from gnnrl.agents.climbing import Climber, MoveSettings, require_continuous
-from gnnrl.agents.menu import Menu
+from gnnrl.agents.menu import HasMenu, Menu
+from gnnrl.agents.sensitivity import MoveSettings, Sensitivity, require_continuous
 from gnnrl.agents.settings import split
 from gnnrl.errors import UserError
 from gnnrl.rl.env import GraphEnv
@@ -74,8 +72,8 @@ def knapsack(errors: np.ndarray, costs: np.ndarray, limit: float) -> np.ndarray:
     return levels
 
 
-class Solver(Climber):
-    """Decides the solution for its vector: half means that a decision's error counts as measured.
+class Solver(Sensitivity):
+    """Decides the solution for its vector: one half counts a decision's error as measured.
 
     The first plan is the solution by the errors as they were measured; after it the weights of the
     errors are searched, scored by the reward (Frantar & Alistarh 2022).
@@ -89,32 +87,30 @@ class Solver(Climber):
 
     def prepare(self, env: GraphEnv) -> float:
         """Take the measured errors and costs from the space; this costs nothing more."""
-        menu = getattr(getattr(env, "space", None), "menu", lambda: None)()
-        if menu is None:
+        space = getattr(env, "space", None)
+        self.menu = space.menu() if isinstance(space, HasMenu) else None
+        if self.menu is None:
             raise UserError(
                 "the agent solver adds up what pruning each group alone loses, which was not "
                 "measured: set search.prior to reconstruction, in the space channels, or take "
                 "another agent"
             )
-        self.menu = menu
         return 0.0
 
-    def action(self, vector: Tensor, seen: Data) -> Any:
+    def read(self, vector: Tensor, observation: Data) -> Any:
         """Return the levels that are best by the errors, weighted as the vector says."""
         assert self.menu is not None
         levels = solve(self.menu, SPREAD ** (2.0 * vector.double().numpy() - 1.0))
         chosen = self.menu.actions[torch.arange(len(levels)), torch.from_numpy(levels)]
-        return as_action("continuous", chosen, seen)
+        return super().read(chosen, observation)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what hill climbing keeps, and the menu."""
-        menu = None if self.menu is None else dict(vars(self.menu))
-        return {**super().state_dict(), "menu": menu}
+        return {**super().state_dict(), "menu": self.menu and dict(vars(self.menu))}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state_dict()`."""
-        menu = state["menu"]
-        super().load_state_dict({**state, "menu": None if menu is None else Menu(**menu)})
+    def _load(self, state: dict[str, Any]) -> None:
+        super()._load(state)
+        self.menu = state["menu"] and Menu(**state["menu"])
 
 
 def build(spec: ObservationSpec, seed: int, **parameters: Any) -> Solver:

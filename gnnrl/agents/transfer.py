@@ -1,14 +1,17 @@
-"""Starting with what an agent learned on another network."""
+"""Transfer of a policy from one network to another."""
 
 from __future__ import annotations
 
-import pickle
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from gnnrl.errors import UserError
 from gnnrl.rl.agent import Agent
+from gnnrl.sealed import read_state
 
 
 def adopt(agent: Agent, path: str | Path) -> None:
@@ -24,17 +27,51 @@ def adopt(agent: Agent, path: str | Path) -> None:
             "choose ppo, or set agent_from to null"
         )
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        policy.load_state_dict(state["policy"])
+        state = upgraded(read_state(path)["policy"])
+        if not all(value.isfinite().all() for value in state.values()):
+            raise UserError("its policy holds NaN or infinite values")
+        policy.load_state_dict(state)
     except FileNotFoundError:
         raise UserError(
             f"agent_from {path}: there is no such file; name the agent.pt of a search"
         ) from None
-    except (KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
-        raise UserError(f"agent_from {path}: not a saved agent ({type(error).__name__})") from None
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise UserError(
             f"agent_from {path}: another kind of policy ({reason}); use the agent, encoder and "
             "gnn settings that it was saved with"
         ) from None
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        raise UserError(
+            f"agent_from {path}: not a saved agent ({type(error).__name__}: {error}); name the "
+            "agent.pt of a search"
+        ) from None
+
+
+GATED = re.compile(r"(.*)convs\.(\d+)\.(norm|node|sender|edge)\.(weight|bias)")
+
+
+def upgraded(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights of a policy saved before 0.2 under today's names; others as they are.
+
+    The gated convolution computed the same function: `node` was W_1 and W_3, `sender` W_2 and W_4.
+    """
+    found: dict[str, Tensor] = {}
+    for name, value in weights.items():
+        match = GATED.fullmatch(name)
+        start, place, layer, kind = match.groups() if match else ("", "", "", "")
+        conv = f"{start}convs.{place}."
+        if layer == "norm":
+            found[f"{start}norms.{place}.{kind}"] = value
+        elif layer == "edge":
+            found[f"{conv}lin_edge.weight"] = value
+        elif layer == "sender":
+            found[f"{conv}lin_value.weight"], found[f"{conv}lin_query.weight"] = value.chunk(2)
+            none = value.new_zeros(len(value) // 2)
+            found[f"{conv}lin_value.bias"] = found[f"{conv}lin_query.bias"] = none
+        elif layer == "node":
+            skip = "lin_skip.weight" if kind == "weight" else "bias"
+            found[conv + skip], found[f"{conv}lin_key.{kind}"] = value.chunk(2)
+        else:
+            found[name] = value
+    return found

@@ -10,7 +10,6 @@ from pydantic import model_validator
 from gnnrl.agents.a3c import A3CSettings
 from gnnrl.agents.annealing import AnnealingSettings
 from gnnrl.agents.annealing_subset import SwapSettings
-from gnnrl.agents.climbing import MoveSettings
 from gnnrl.agents.ddpg import DDPGSettings
 from gnnrl.agents.evolution import EvolutionSettings
 from gnnrl.agents.evopress import EvoPressSettings
@@ -19,7 +18,7 @@ from gnnrl.agents.ranking import RankingSettings
 from gnnrl.agents.registry import AGENTS, SUBSET, Builders, section_of
 from gnnrl.agents.reinforce import ReinforceSettings
 from gnnrl.agents.reinforce_subset import PlackettLuceSettings
-from gnnrl.agents.sensitivity import SensitivitySettings
+from gnnrl.agents.sensitivity import MoveSettings, SensitivitySettings
 from gnnrl.evaluation.rewards import CONSTRAINED, RewardSettings
 from gnnrl.evaluation.training_settings import StudentSettings
 from gnnrl.graph.budget import Budget

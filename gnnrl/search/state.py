@@ -101,7 +101,8 @@ class SearchState:
     def record_control(self, name: str, digest: str, evaluation: Evaluation) -> None:
         """Add a plan that is evaluated for comparison."""
         self.spent += evaluation.cost
-        self.controls.append({"plan": digest, **evaluation.row(), "control": name})
+        row = {"episode": -1, "steps": 0, "plan": digest, **evaluation.row(), "control": name}
+        self.controls.append(row)
 
     def show(self, spent: float, best: float) -> None:
         """Show how far the search is."""
@@ -145,7 +146,8 @@ class SearchState:
         """Return what a search that was killed wrote down of a plan; that of a control is free."""
         for control in self.controls:
             if control["plan"] == digest:
-                row = {k: v for k, v in control.items() if k not in ("plan", "control")}
+                own = ("episode", "steps", "plan", "control")
+                row = {name: value for name, value in control.items() if name not in own}
                 return replace(Evaluation.from_row(row), cost=0.0)
         return self.journal.known(digest) if self.journal is not None else None
 

@@ -118,7 +118,7 @@ def test_switches_improve_on_where_they_started(space, measured):
 def test_a_switch_gives_to_one_decision_what_it_takes_from_another(space, measured):
     agent = build_agent("evopress", PruningEnv(space, Curves(space, measured[2])), switches=1)
     start = torch.full((space.size,), 0.5)
-    change = agent.move(start, torch.Generator().manual_seed(1)) - start
+    change = agent.switched(start, torch.Generator().manual_seed(1)) - start
     assert int((change != 0).sum()) == 2 and float(change.sum()) == pytest.approx(0, abs=1e-6)
 
 

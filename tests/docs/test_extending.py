@@ -178,7 +178,7 @@ def is_buffer(name: str) -> bool:
 def test_what_is_wrong_with_ones_own_part_is_one_sentence(project, tmp_path, setting, said):
     words = ["--set", setting]
     if "encoder" in setting:
-        words += ["--set", "search.agent=ppo"]
+        words += ["--set", "search.agent=ppo", "--set", "search.own=null"]
     if "prior" in setting:
         words += ["--set", "search.space=weights", "--set", "search.importance=l1", "--set"]
         words += ["search.budget={flops: null, parameters: 0.3, latency: null}"]
