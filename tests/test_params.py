@@ -288,3 +288,15 @@ def test_layers_are_not_for_agents_that_rank_filters(values):
     layers = put(put(values, "search.space", "layers"), "search.agent", "snip")
     with pytest.raises(UserError, match="which ranks filters, but the space layers"):
         check(layers)
+
+
+def test_a_reward_that_does_not_score_what_prune_ships_is_said(tmp_path, capsys):
+    def said(**reward: str) -> str:
+        path = tmp_path / "params.yaml"
+        values = {"prune": {"compensation": "sequential"}, "search": {"reward": reward}}
+        path.write_text(yaml.safe_dump(values))
+        load_params("search", path)
+        return capsys.readouterr().err
+
+    assert "search: 'prune.compensation' is sequential, but the reward scores subnets" in said()
+    assert said(kind="jensen_shannon", compensation="gram") == ""

@@ -151,7 +151,12 @@ def run(task: SearchTask, journal: Path) -> tuple[SearchResult, float]:
     if settings.rescore is not None:
         images = settings.rescore.images
         more = labelled_images(task.train_images, images, settings.seed, device())
-        again = Rescoring.of(env.evaluate, settings.rescore.plans, *more)
+        calibration = None
+        if settings.rescore.compensation == "sequential":
+            count = settings.calibration_images
+            calibration = sample(task.train_images, count, settings.seed, device())
+        plans = settings.rescore.plans
+        again = Rescoring.of(env.evaluate, plans, *more, calibration, settings.seed)
         evaluations = again.left_of(evaluations)
     controls = env.space.controls() if isinstance(env.space, HasControls) else {}
     if settings.controls and not controls:
