@@ -376,6 +376,7 @@ def test_help_comes_without_anything_heavy(stage):
 def test_the_gain_over_the_uniform_plan_stands_in_the_metrics_and_on_the_page(artifacts):
     found = figures(artifacts, "search")
     uniform = found["controls"]["uniform"]
+    assert found["precision_bits"] == 32
     assert found["gain_over_uniform"] == pytest.approx(found["reward"] - uniform["reward"])
     table = list(csv.DictReader((artifacts / "search" / "evaluations.csv").open()))
     (row,) = [row for row in table if row["control"] == "uniform"]

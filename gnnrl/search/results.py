@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from gnnrl.evaluation.rewards import PRECISIONS
 from gnnrl.evaluation.student_store import StudentStore, refuse_failure
 from gnnrl.files import write_csv, write_json
 from gnnrl.graph.cost import cost
@@ -28,10 +29,12 @@ def save(
     result: SearchResult,
     spent: float,
     store: StudentStore | None = None,
+    precision: str = "float32",
 ) -> None:
     """Write the plan, every evaluated plan, the agent's history, the agent, and the figures.
 
     spent: evaluation equivalents before the search.  store: of the best students, if there is one.
+    precision: in which plans were scored.
     """
     rows = [row for row in result.evaluations if not row["cached"]]
     refuse_failure(rows)
@@ -45,7 +48,8 @@ def save(
     if result.rescored:
         write_csv(folder / "rescored.csv", result.rescored)
     write_state(folder / "agent.pt", result.agent.state_dict())
-    write_json(folder / "metrics.json", {"search": summary(graph, result, spent)})
+    figures = summary(graph, result, spent) | {"precision_bits": PRECISIONS[precision].itemsize * 8}
+    write_json(folder / "metrics.json", {"search": figures})
 
 
 def summary(graph: ComputationalGraph, result: SearchResult, spent: float) -> dict[str, Any]:
