@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from stages import _cli
 
@@ -15,7 +12,7 @@ app = _cli.app(__doc__)
 
 @app.command()
 def pretrain(
-    out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("artifacts/pretrain"),
+    out: _cli.Out = Path("artifacts/pretrain"),
     params: _cli.ParamsFile = _cli.PARAMS,
     overrides: _cli.Overrides = None,
 ) -> None:
@@ -23,26 +20,16 @@ def pretrain(
     with _cli.stage("pretrain", params, overrides, out) as sections:
         from gnnrl.data.load import load_data
         from gnnrl.files import write_csv, write_json
-        from gnnrl.pretraining import keep, starting_point
-        from gnnrl.runtime import seed_everything
-        from gnnrl.scratch import claim
+        from gnnrl.pretrained import keep, starting_point
         from gnnrl.training.evaluate import accuracy, reward_accuracy
         from gnnrl.training.loop import train
 
         options = sections.pretrain
         splits = load_data(sections.data, sections.network.input_shape)
-        seed_everything(options.seed)
-        start = starting_point(
-            sections.network.name,
-            splits.num_classes,
-            sections.network.input_shape,
-            options.weights,
-            options.sha256,
-            splits.reward_from,
-        )
+        start = starting_point(sections.network, options, splits.num_classes, splits.reward_from)
         settings = sections.network.name, options.model_dump(mode="json")
-        key = _cli.run_key(start.digest, splits.train.fingerprint(), *settings)
-        with claim("pretrain", key) as scratch:
+        images = splits.train.fingerprint()
+        with _cli.claimed("pretrain", start.digest, images, *settings) as scratch:
             network = start.restore()
             training = train(
                 network,

@@ -52,7 +52,7 @@ class Axes:
 class Term:
     """One product: `factor` times the lengths of `axes`.
 
-    operations: names of the nodes that need it; it is gone when all of them are.  Empty: it stays.
+    operations: names of the nodes that need it: removed with the last of them.  Empty: always kept.
     """
 
     factor: int
@@ -117,7 +117,7 @@ class AxisCosts:
 
 
 def flops(graph: ComputationalGraph) -> AxisCosts:
-    """Multiply-accumulates of convolution and linear layers for one image."""
+    """Multiply-accumulates of convolutions, linear layers and attention for one image."""
     terms = []
     for node in graph.nodes:
         if node.flops:
@@ -125,6 +125,7 @@ def flops(graph: ComputationalGraph) -> AxisCosts:
         if node.positions:
             weight = graph.parameters[node.parameters[0]]
             terms.append(Term.of(weight, node.positions, [node.name]))
+        terms += [Term(each, (axis,), frozenset([node.name])) for each, axis in node.products]
     return AxisCosts(terms)
 
 

@@ -49,7 +49,7 @@ RECONSTRUCTION, BOTTLENECK = "reconstruction", "bottleneck"
 
 @dataclass(frozen=True, eq=False)
 class SearchTask:
-    """All that a search is made of, before it is made: what workers elsewhere make it anew from.
+    """All that a search is made from; workers elsewhere make it again from the same.
 
     initial: the network before pretraining, where the importance asks for it.  folder: where the
     best students are kept, if any are trained.
@@ -120,7 +120,7 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """What calibration images tell of removing channels: moments, importance, residual curves."""
+    """What removing channels costs on calibration images: moments, importance, residual curves."""
 
     calibration: Calibration
     importance: Importance
@@ -217,7 +217,7 @@ def reconstruct(surgeon: Surgeon, images: Tensor, seed: int) -> Reconstruction:
 
 
 def scores(settings: SearchSettings, inputs: Inputs, calibrated: Calibrated) -> Scored:
-    """Score every channel, and say what that cost beyond the calibration."""
+    """Score every channel; return what that cost in addition to the calibration."""
     name, network = settings.importance, inputs.surgeon.network
     if name == RECONSTRUCTION and calibrated.reconstruction is not None:
         return Scored(calibrated.reconstruction.importance)
@@ -269,8 +269,9 @@ def make_evaluator(
     fresh = None
     if reward.statistics == "images":
         fresh = sample(train_images, reward.recalibration_images, seed, device())
-    gram = reward.compensation == "gram" and found is not None
-    solve = GramSolve(inputs.graph, found.calibration) if gram else None
+    solve = None
+    if reward.compensation == "gram" and found is not None:
+        solve = GramSolve(inputs.graph, found.calibration)
     images, labels = mixed(inputs.reward_images, seed)
     make = partial(OneShot, inputs.surgeon, recalibration=fresh, compensate=solve)
     full = make(images, labels, reward)

@@ -180,7 +180,7 @@ class SearchSettings(SpaceSettings, CalibrationSettings):
     solver: MoveSettings | None = None
     """The best plan by measured errors, whose weights are then searched."""
     sensitivity: SensitivitySettings | None = None
-    """Each decision alone first, then what is near."""
+    """Each decision alone first, then moves from the best action."""
     ranking: RankingSettings | None = None
     """filters by importance (space filters)"""
     own: dict[str, Any] | None = None
@@ -190,7 +190,7 @@ class SearchSettings(SpaceSettings, CalibrationSettings):
     @classmethod
     def _criterion_named_as_agent(cls, values: Any) -> Any:
         """Take the ten names of ranking agents, such as snip_shuffled, as they were."""
-        alias = ALIASES.get(values.get("agent")) if isinstance(values, Mapping) else None
+        alias = ALIASES.get(str(values.get("agent"))) if isinstance(values, Mapping) else None
         return values if alias is None else {**values, "agent": "ranking", **alias}
 
     @model_validator(mode="after")

@@ -1,9 +1,9 @@
-"""Which channels can go: backward elimination by the residual of least squares.
+"""Which channels can be removed: backward elimination by the residual of least squares.
 
-A layer that loses inputs can make up for them with the weights of those that stay.  What it cannot
-make up for is the residual of its best fit, and that is what losing a channel costs.  Channels go
-one by one, the cheapest first (optimal brain surgeon, Hassibi & Stork 1993, with a channel's
-weights in place of one weight; the inverse is updated, never computed again).
+A layer that loses inputs can compensate for them with the weights of those that it keeps.  The
+residual of its best fit is the cost of losing a channel.  Channels are removed one by one, the
+cheapest first (optimal brain surgeon, Hassibi & Stork 1993, with a channel's weights in place of
+one weight; the inverse is updated, never computed again).
 """
 
 # I: input channels   D: inputs of the map   O: outputs   u: channels of the group
@@ -21,10 +21,10 @@ RIDGE = 1e-3
 
 @dataclass(frozen=True)
 class Moments:
-    """What a layer read on calibration images.
+    """Moments of a layer's inputs on calibration images.
 
     second `[D, D]`: mean of products of its inputs, the last one a constant 1.  solution `[D, O]`:
-    the dense layer's own map.  metric `[O, O]`: how much the network's answer changes with the
+    the dense layer's own map.  metric `[O, O]`: how much the network's logits change with the
     layer's output; None: every output counts the same.
     """
 
@@ -46,7 +46,7 @@ def inputs_of(channels: Tensor, taps: int) -> Tensor:
 
 
 class Elimination:
-    """The state of one layer while channels of a group go."""
+    """The state of one layer while channels of a group are removed."""
 
     def __init__(self, moments: Moments, members: list[Tensor], taps: int) -> None:
         matrix = ridged(moments.second)
@@ -55,8 +55,8 @@ class Elimination:
         self._metric = None if moments.metric is None else moments.metric.double()
         self._rows = [inputs_of(channels, taps) for channels in members]
 
-    def prices(self, candidates: list[int]) -> Tensor:
-        """What losing each candidate would add to the residual `[candidates]`."""
+    def costs(self, candidates: list[int]) -> Tensor:
+        """Return what removing each candidate would add to the residual `[candidates]`."""
         blocks = torch.stack([self._inverse[r][:, r] for r in (self._rows[c] for c in candidates)])
         maps = torch.stack([self._map[self._rows[c]] for c in candidates])
         solved = torch.linalg.solve(blocks, maps)
@@ -64,7 +64,7 @@ class Elimination:
         return (weighed * solved).sum((1, 2))
 
     def drop(self, member: int) -> None:
-        """Take a channel out; the others make up for it."""
+        """Remove a channel; the others compensate for it."""
         rows = self._rows[member]
         columns = self._inverse[:, rows].clone()
         block = columns[rows].clone()
@@ -76,15 +76,14 @@ class Elimination:
 
 
 def eliminate(readers: list[Elimination], size: int) -> tuple[list[int], list[float]]:
-    """Order in which `size` channels go, and what each one adds to the residual of its readers."""
-    alive, order, prices = list(range(size)), [], []
-    while len(alive) > 1:
-        total = torch.stack([reader.prices(alive) for reader in readers]).sum(0)
+    """Return the order in which `size` channels are removed, and what each adds to the residual."""
+    alive, order, costs = list(range(size)), [], []
+    while alive:
+        total = torch.stack([reader.costs(alive) for reader in readers]).sum(0)
         best = int(total.argmin())
         member = alive.pop(best)
-        for reader in readers:
-            reader.drop(member)
         order.append(member)
-        prices.append(max(float(total[best]), 0.0))
-    last = torch.stack([reader.prices(alive) for reader in readers]).sum(0)
-    return order + alive, [*prices, max(float(last[0]), 0.0)]
+        costs.append(max(float(total[best]), 0.0))
+        for reader in readers if alive else ():
+            reader.drop(member)
+    return order, costs
