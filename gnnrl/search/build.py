@@ -158,10 +158,11 @@ def run(task: SearchTask, journal: Path) -> tuple[SearchResult, float]:
         plans = settings.rescore.plans
         again = Rescoring.of(env.evaluate, plans, *more, calibration, settings.seed)
         evaluations = again.left_of(evaluations)
-    controls = env.space.controls() if isinstance(env.space, HasControls) else {}
-    if settings.controls and not controls:
+    if settings.controls and isinstance(env.space, HasControls):
+        env.controls = env.space.controls()
+    elif settings.controls:
         name = type(env.space).__name__
-        print(f"search: no controls, since {name} has no `controls`", file=sys.stderr)
+        print(f"search: no controls, since {name} has no method `controls`", file=sys.stderr)
     with ray_workers(task, settings.ray) as workers:
         found = search(
             env,
@@ -173,7 +174,6 @@ def run(task: SearchTask, journal: Path) -> tuple[SearchResult, float]:
             journal=journal,
             progress=True,
             workers=workers,
-            controls=controls if settings.controls else None,
         )
     return found if again is None else again.applied(found), env.spent
 

@@ -60,6 +60,8 @@ class PruningEnv(GraphEnv):
     further and the graph is built anew, until the budget is met or the steps are used up, when
     the space projects what was reached onto the budget.
 
+    controls: plans by name that a search evaluates first, to compare with; none at first.
+
     At the end of an episode `info["plan"]` is the plan and `info["decided"]` the plan with its
     units. The copies that a search plays with (`player`) leave the evaluation to it: the reward is
     0.0 and `info["pending"]` true, so that `evaluate` takes the plans of many episodes at once.
@@ -76,6 +78,7 @@ class PruningEnv(GraphEnv):
         self.evaluate = evaluate
         self.max_steps = max_steps
         self.max_episode_steps = max_steps
+        self.controls: Mapping[str, PruningPlan] = {}
         self.action_kind = getattr(space, "action_kind", "continuous")
         self.action_space = action_space(self.action_kind, space.size)
         self._first = space.observation()

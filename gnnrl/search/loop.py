@@ -67,7 +67,6 @@ def search(
     journal: Path | None = None,
     progress: bool = False,
     workers: Workers | None = None,
-    controls: Mapping[str, Plan] | None = None,
 ) -> SearchResult:
     """Search with `agent` in `env` until the evaluations are used up; deterministic given `seed`.
 
@@ -82,14 +81,15 @@ def search(
     workers: who evaluates, with copies of `Shared(env, agent)`; with none this process does. Where
     the environment has no plans they take its steps. How many there are changes nothing but the
     time, unless the agent is asynchronous: then each of them acts and learns at its own pace.
-    controls: plans by name that are evaluated first and charged for, to compare with; the agent
-    does not learn from them, and a plan of its own that equals one of them costs nothing.
+    `env.controls`, of pruning, are evaluated first and charged for, to compare with; the agent does
+    not learn from them, and a plan of its own that equals one of them costs nothing.
     """
     for name, value in (("evaluations", evaluations), ("batch", batch), ("repeats", repeats)):
         if value < 1:
             raise UserError(f"{name} {value}: a search needs at least 1")
     settings = {"env": env.name, "agent": type(agent).__name__, "seed": seed, "batch": batch,
                 "repeats": repeats, "evaluations": evaluations}  # fmt: skip
+    controls = env.controls if isinstance(env, PruningEnv) else {}
     settings |= {"controls": list(controls)} if controls else {}
     written = Journal(journal, settings) if journal is not None else None
     state = SearchState(env, agent, seed, repeats, written, leaders)

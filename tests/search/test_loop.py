@@ -270,7 +270,8 @@ def test_controls_are_evaluated_first_charged_and_not_learned_from():
     env = Pruning()
     same = env.space.plan(np.full(env.space.size, 0.5))
     plans = {"uniform": same, "again": same}
-    found = run(env=env, controls=plans)
+    env.controls = plans
+    found = run(env=env)
     assert [row["control"] for row in found.controls] == ["uniform", "again"]
     assert [row["cost"] for row in found.controls] == [1.0, 0.0]
     assert env.evaluated[0] == plans["uniform"]
@@ -285,22 +286,27 @@ def test_controls_are_evaluated_first_charged_and_not_learned_from():
 def test_a_plan_that_equals_a_control_costs_nothing_and_counts_as_found():
     env = Pruning()
     same = env.space.plan(np.full(env.space.size, 0.5))
-    found = run("uniform", env=env, controls={"uniform": same})
+    env.controls = {"uniform": same}
+    found = run("uniform", env=env)
     assert env.evaluated == [same] and found.plan == same
     assert found.evaluations[0]["cost"] == 0.0 and not found.evaluations[0]["cached"]
     assert [plan for plan, _ in found.leaders] == [same]
 
 
 def test_a_search_with_controls_that_is_killed_goes_on_to_the_same_end(tmp_path):
-    class Dies(Pruning):
+    class Controlled(Pruning):
+        def __init__(self, most=100):
+            super().__init__()
+            self.most = most
+            self.controls = {"uniform": self.space.plan(np.full(self.space.size, 0.5))}
+
         def rate(self, plans):
-            if len(self.evaluated) >= 12:
+            if len(self.evaluated) >= self.most:
                 raise KeyboardInterrupt
             return super().rate(plans)
 
-    controls = {"uniform": Pruning().space.plan(np.full(Pruning().space.size, 0.5))}
-    whole = run("evolution", journal=tmp_path / "whole", controls=controls)
+    whole = run("evolution", env=Controlled(), journal=tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        run("evolution", env=Dies(), journal=tmp_path / "killed", controls=controls)
-    again = run("evolution", journal=tmp_path / "killed", controls=controls)
+        run("evolution", env=Controlled(12), journal=tmp_path / "killed")
+    again = run("evolution", env=Controlled(), journal=tmp_path / "killed")
     assert (again.evaluations, again.controls) == (whole.evaluations, whole.controls)
