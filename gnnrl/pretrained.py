@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlparse
 
-from torch import nn
+from torch import Tensor, nn
 
 from gnnrl.checkpoint import Checkpoint
 from gnnrl.errors import UserError
@@ -68,3 +68,18 @@ def keep(folder: Path, start: Checkpoint, network: nn.Module, training: Training
     for epoch, state in training.snapshots.items():
         replace(start, state=state, epoch=epoch).save(folder / "snapshots" / f"{epoch}.safetensors")
     start.following(network, epoch=len(training.history)).save(folder / "final.safetensors")
+
+
+def no_better_than_chance(accuracy: float, labels: Tensor) -> str:
+    """What to say of a network that is no better on these images than the commonest label; or "".
+
+    Two standard deviations of the accuracy of guessing count as no better.
+    """
+    chance = labels.bincount().max().item() / len(labels)
+    if accuracy > chance + 2.0 * (chance * (1.0 - chance) / len(labels)) ** 0.5:
+        return ""
+    return (
+        f"the dense network is right on {accuracy:.3f} of the reward images, guessing the "
+        f"commonest class on {chance:.3f}: check data.mean and data.std, the labels and the "
+        "weights, or train longer; a search cannot tell good subnets of it from bad ones"
+    )

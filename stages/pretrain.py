@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +21,7 @@ def pretrain(
     with _cli.stage("pretrain", params, overrides, out) as sections:
         from gnnrl.data.load import load_data
         from gnnrl.files import write_csv, write_json
-        from gnnrl.pretrained import keep, starting_point
+        from gnnrl.pretrained import keep, no_better_than_chance, starting_point
         from gnnrl.training.evaluate import accuracy, reward_accuracy
         from gnnrl.training.loop import train
 
@@ -47,6 +48,8 @@ def pretrain(
                 "reward_images_from": splits.reward_from,
                 "train_images": len(splits.train),
             }
+            if warning := no_better_than_chance(figures["reward_accuracy"], splits.reward.labels):
+                print(f"pretrain: {warning}", file=sys.stderr)
             with _cli.results(out, "snapshots/*.safetensors", settings=sections) as folder:
                 keep(folder, start, network, training)
                 write_csv(folder / "history.csv", training.history)

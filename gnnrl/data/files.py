@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import warnings
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from gnnrl.data.transform import boxes
@@ -18,7 +20,8 @@ from gnnrl.errors import UserError
 from gnnrl.progress import progress
 from gnnrl.shapes import Shape
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
+BACKGROUND = "white"  # behind what is transparent
 MODES = {1: "L", 3: "RGB"}  # of Pillow, by the number of channels
 MANY = 5000  # files; from here on reading them shows its progress
 
@@ -33,7 +36,10 @@ class Files:
 
 
 def list_files(folder: Path) -> Files:
-    """Return all PNG and JPEG files in the folders below `folder`, classes and names in order."""
+    """Return the images in and below the class folders of `folder`, classes and names in order.
+
+    Warns of files that are no images, with their number.
+    """
     try:
         classes = sorted(path for path in folder.iterdir() if _is_class(path))
         found = [_images_in(path) for path in classes]
@@ -56,14 +62,36 @@ def _is_class(path: Path) -> bool:
 
 
 def _images_in(folder: Path) -> list[Path]:
-    with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries if not entry.name.startswith("."))
-    return [folder / name for name in names if Path(name).suffix.lower() in SUFFIXES]
+    found: list[str] = []
+    others: Counter[str] = Counter()
+    for place, folders, names in os.walk(folder, onerror=_stop):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            suffix = Path(name).suffix.lower()
+            if suffix in SUFFIXES and not name.startswith("."):
+                found.append(os.path.join(place, name))
+            elif not name.startswith("."):
+                others[suffix or name] += 1
+    if others:
+        kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
+        warnings.warn(
+            f"{others.total()} files in {folder} are left out, they are no images ({kinds}): "
+            f"images end in {', '.join(sorted(SUFFIXES))}",
+            stacklevel=3,
+        )
+    return [Path(name) for name in sorted(found)]
+
+
+def _stop(error: OSError) -> None:
+    raise error
 
 
 @dataclass(frozen=True)
 class Decoder:
     """Reads a file as uint8 [C, H, W], scaled to cover the input shape and cut at its middle.
+
+    Photos are turned as their EXIF tag says, what is transparent is put before a white background,
+    and grey values of 16 bits are scaled to 8.
 
     margin: how much longer than the input shape the shorter side becomes before the cut.
     """
@@ -83,7 +111,7 @@ class Decoder:
         channels, height, width = self.input_shape
         try:
             with Image.open(path) as file:
-                image = file.convert(MODES[channels])
+                image = _plain(file).convert(MODES[channels])
         except Exception as error:  # Pillow's decoders raise a dozen kinds, zlib.error among them
             raise UserError(
                 f"the image {path} cannot be read ({error}): replace or remove it"
@@ -97,6 +125,22 @@ class Decoder:
             image = image.resize((width, height), Image.Resampling.BILINEAR, box=box)
         pixels = np.asarray(image)
         return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+
+
+def _plain(file: Image.Image) -> Image.Image:
+    """An image as it is meant to be seen, of 8 bits, without transparency."""
+    image = ImageOps.exif_transpose(file)
+    if image.mode.startswith("I"):
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 65535:
+            raise ValueError("its grey values are of 32 bits, expected 8 or 16: convert it")
+        return Image.fromarray((values / 257).round().astype(np.uint8))
+    if image.mode == "F":
+        raise ValueError("its grey values are fractions, expected 8 or 16 bits: convert it")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, BACKGROUND), image)
+    return image
 
 
 def _middle(

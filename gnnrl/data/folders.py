@@ -22,7 +22,7 @@ IMAGENET_FOLDERS = {"train": "train", "test": "val"}
 
 
 def image_folder(root: Path, input_shape: Shape, transform: Transform) -> Source:
-    """Images at root/train/<class> and root/test/<class>, the same classes in both."""
+    """Images in and below root/train/<class> and root/test/<class>, the same classes in both."""
     return _folders(root, {"train": "train", "test": "test"}, Decoder(input_shape), transform)
 
 
@@ -56,6 +56,11 @@ def _folders(
         )
     found = {split: list_files(root / folder) for split, folder in folders.items()}
     _same_classes(found["train"], found["test"], {s: root / f for s, f in folders.items()})
+    if len(found["train"].classes) < 2:
+        raise UserError(
+            f"{root / folders['train']} holds one class ({found['train'].classes[0]!r}): any "
+            "network would be right on it, expected at least two"
+        )
     listed = {split: partial(_listing, files, decode, transform) for split, files in found.items()}
     return Source(root.name, found["train"].classes, listed["train"], listed["test"])
 

@@ -9,6 +9,7 @@ map once instead of four times: on processors, oneDNN adds and rectifies while i
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
+from gnnrl.pruning.batch_norm import batch_statistics
 from gnnrl.tracing.fx_utils import module_of, only_user, operation_name
 from gnnrl.tracing.inplace import stop_writing
 
@@ -29,25 +31,29 @@ class FoldedSubnet:
     """Runs a subnet as `batch_statistics` would, with the statistics of the first images for all.
 
     It reads the weights that the subnet has when the first images pass, and does not change them.
-    Norms that do not directly follow a convolution are not folded.
+    Norms that do not directly follow a convolution are not folded; those inside parts that are
+    left whole take the statistics of each batch.
     """
 
     def __init__(self, subnet: fx.GraphModule) -> None:
         self.subnet, (self._twin, units) = subnet, _twin(subnet)
         self._norms = [m for m in units.modules() if isinstance(m, FixedNorm)]
         self._folded = [m for m in units if isinstance(m, FoldedConvolution)]
+        named = [name for name, _ in subnet.named_buffers() if name.endswith("running_mean")]
+        self._others = len(named) > len({id(norm.norm) for norm in self._norms})
 
     def first(self, images: Tensor) -> Tensor:
         """Return the output `[N, K]` for images `[N, ...]`, whose statistics norms then have."""
         for norm in self._norms:
             norm.fixed = None
-        out = self._twin(images)
+        out = self(images)
         self.fold()
         return out
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return the output `[N, K]` for further images `[N, ...]`."""
-        return self._twin(images)
+        with batch_statistics(self.subnet) if self._others else contextlib.nullcontext():
+            return self._twin(images)
 
     def fold(self) -> None:
         """Fold norms into their convolutions, with the statistics they have."""

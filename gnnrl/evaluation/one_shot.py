@@ -21,8 +21,9 @@ from gnnrl.evaluation.fused_batch_norm import FoldedSubnet
 from gnnrl.evaluation.reusable_subnet import Slot
 from gnnrl.evaluation.rewards import PRECISIONS, REWARDS, Measured, RewardSettings, measured
 from gnnrl.graph.cost import Cost, cost
-from gnnrl.pruning.batch_norm import NormMoments, batch_statistics, match, norm_moments, recalibrate
+from gnnrl.pruning.batch_norm import batch_statistics, recalibrate
 from gnnrl.pruning.compensation.gram import GramSolve
+from gnnrl.pruning.matching import NormMoments, match, norm_moments
 from gnnrl.pruning.surgery import Surgeon
 from gnnrl.registry import named
 

@@ -1,7 +1,7 @@
 """Which channels must go together: labels, equalities between labels, and the units they make.
 
 Every channel that a layer makes gets a label (an integer).  Operations state that labels must
-go together (`couple`) or always stay (`pin`).  `resolve` turns this into units and groups.
+are kept together (`couple`) or always (`pin`).  `resolve` turns this into units and groups.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Couplings:
 
 @dataclass(frozen=True)
 class Units:
-    """unit_of_label `[labels]`: the unit each label belongs to, -1 for labels that stay."""
+    """unit_of_label `[labels]`: the unit each label belongs to, -1 for labels that are kept."""
 
     unit_of_label: np.ndarray
     groups: tuple[ChannelGroup, ...]
@@ -76,7 +76,7 @@ def resolve(couplings: Couplings, filters: Mapping[str, np.ndarray]) -> Units:
     """Units and channel groups.
 
     filters: for each layer that makes channels, in order of execution, the label of each filter.
-    A component without a filter carries no information a layer computes; it stays.
+    A component without a filter carries no information a layer computes; it is kept.
     """
     component, pinned = couplings.components()
     signature: dict[int, list[int]] = {}

@@ -55,7 +55,7 @@ def extract(
 
     example_input: one tensor; of a network with several inputs a tuple, or a dictionary by their
     names.  protect: layers (or parts, by dotted name) whose channels are all kept; a part is not
-    looked into when it is protected.  embedding: also prune the width of transformers, which
+    traced when it is protected.  embedding: also prune the width of transformers, which
     layer norms see, so that it changes what they give.  attention: prune whole `heads`, or the
     `width` of the heads.  Parts without a rule are left whole (`ComputationalGraph.whole`).
     Raises `UserError` where the network's own code cannot be read.
@@ -178,7 +178,7 @@ def _apply(flow: Flow, node: fx.Node, rule: Rule) -> None:
 
 
 def _is_compound(module: nn.Module) -> bool:
-    """Whether a protected module is one that would be looked into, or has parts."""
+    """Whether a protected module is one that would be traced, or has parts."""
     return not type(module).__module__.startswith("torch.nn") or (
         next(module.children(), None) is not None
     )

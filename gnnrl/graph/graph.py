@@ -1,4 +1,4 @@
-"""The computational graph of a network: what it computes, what it costs, what goes together.
+"""The computational graph of a network: what it computes, what it costs, what is coupled.
 
 Channels are counted in **units**: sets of channels that are kept or removed together, across all
 layers that an addition, a depthwise convolution or a reshape ties to each other.  A unit is the
@@ -261,7 +261,7 @@ def _channels(content: Mapping[str, Any]) -> Channels:
 
 
 def _without_empty(content: dict[str, Any]) -> dict[str, Any]:
-    """Leave out what is absent, so that the file stays readable."""
+    """Leave out what is absent, so that the file is readable."""
     return {k: v for k, v in content.items() if v is not None and v not in ((), {}, 0, "", False)}
 
 

@@ -1,127 +1,65 @@
-"""Batch norm of a cut network, matched to what the dense network gives on the same images.
+"""Statistics of the batch norms of a network, taken where the network normalises.
 
-A network's running statistics belong to its training, augmentation included; measured anew on
-plain images they make even the dense network worse.  So a pruned network does not get new
-statistics with the old scale: scale and shift are set so that each norm's output has the mean and
-variance of the dense network's on the same images.
+A batch norm is found by the call of PyTorch's function, not by the type of a module: a subclass
+that adds an activation, a norm inside a part that is left whole and a norm written by hand are all
+reached, and none of them is measured behind its activation.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+import warnings
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
-from gnnrl.graph.graph import ComputationalGraph
-from gnnrl.graph.removal import without
-from gnnrl.graph.unit_mapping import kept_units
-from gnnrl.pruning.plan import PruningPlan
-
-Runs = tuple[tuple[int, int, int], ...]
-Hook = Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]
-
-
-@dataclass(frozen=True)
-class NormMoments:
-    """Output of a batch norm of the dense network: mean, standard deviation `[C]`; units of its
-    channels `[C]` (the same array for norms of the same channels)."""
-
-    mean: Tensor
-    std: Tensor
-    units: np.ndarray
-
-    def to(self, precision: torch.dtype) -> NormMoments:
-        """Return the same as numbers of another kind, so that `match` need not convert them."""
-        return replace(self, mean=self.mean.to(precision), std=self.std.to(precision))
+_OF_BATCH = ("input", "running_mean", "running_var", "weight", "bias", "training")
+_OF_INSTANCE = (*_OF_BATCH[:5], "use_input_stats")
+_REST, _LOWER = ("momentum", "eps"), ("input", "weight", "bias", "running_mean", "running_var")
+_BATCH = {
+    F.batch_norm: _OF_BATCH + _REST,
+    torch.batch_norm: (*_LOWER, "training", *_REST, "cudnn_enabled"),
+}
+_INSTANCE = {
+    F.instance_norm: _OF_INSTANCE + _REST,
+    torch.instance_norm: (*_LOWER, "use_input_stats", *_REST, "cudnn_enabled"),
+}
+Call = dict[str, Any]
 
 
-def norm_moments(
-    network: nn.Module, graph: ComputationalGraph, images: Tensor, batch_size: int = 512
-) -> dict[str, NormMoments]:
-    """Measure the output of every affine batch norm on images `[N, C, H, W]`, by its name."""
-    sums: dict[str, tuple[Tensor, Tensor, int]] = {}
+class AtNorms(TorchFunctionMode):
+    """Within: `do` gives what each norm of `network` gives that uses running statistics now.
 
-    def remember(name: str) -> Hook:
-        def hook(module: nn.Module, read: tuple[Tensor, ...], given: Tensor) -> None:
-            flat = given.detach().double().transpose(0, 1).flatten(1)
-            total, square, count = sums.get(name, (0, 0, 0))
-            sums[name] = total + flat.sum(1), square + flat.square().sum(1), count + flat.shape[1]
-
-        return hook
-
-    norms = {n: m for n, m in network.named_modules() if isinstance(m, _BatchNorm) and m.affine}
-    handles = [module.register_forward_hook(remember(name)) for name, module in norms.items()]
-    training = network.training
-    try:
-        with torch.no_grad():
-            network.eval()
-            for part in images.split(batch_size):
-                network(part)
-    finally:
-        network.train(training)
-        for handle in handles:
-            handle.remove()
-    shared: dict[Runs, np.ndarray] = {}
-    found = {}
-    for name, (total, square, count) in sums.items():
-        mean = total / count
-        std = (square / count - mean**2).clamp(min=0.0).sqrt()
-        found[name] = NormMoments(mean, std, _units(graph, name, len(mean), shared))
-    return found
-
-
-def _units(
-    graph: ComputationalGraph, name: str, size: int, shared: dict[Runs, np.ndarray]
-) -> np.ndarray:
-    parameter = graph.parameters.get(f"{name}.weight")  # None: its layer is taken out
-    channels = parameter.channels if parameter is not None else ()
-    if not channels:
-        return np.full(size, -1)
-    return shared.setdefault(channels[0].runs, channels[0].units)
-
-
-def match(subnet: nn.Module, moments: Mapping[str, NormMoments], keep: np.ndarray) -> None:
-    """Set scale and shift of the norms of a subnet so that they match, in place.
-
-    keep `[num_units]`: units that the subnet keeps.  Its statistics then have to be those of the
-    images: batch statistics, or `recalibrate` on them.
+    do: takes the arguments of `F.batch_norm` by name (or of `F.instance_norm`, if `do_instance` is
+    given; such norms run as they are otherwise).
     """
-    stays, index = np.append(keep, True), dict[int, Tensor]()
-    for name, found in moments.items():
-        try:
-            place: dict[str, Any] = subnet.get_submodule(name)._parameters
-        except AttributeError:  # removed with its layer
-            continue
-        chosen = index.get(id(found.units))  # norms of the same channels share one array
-        if chosen is None:
-            chosen = torch.from_numpy(np.flatnonzero(stays[found.units])).to(found.mean.device)
-            index[id(found.units)] = chosen
-        weight = place["weight"].detach()
-        scale = torch.copysign(found.std.index_select(0, chosen).to(weight), weight)
-        place["weight"] = nn.Parameter(scale)
-        place["bias"] = nn.Parameter(found.mean.index_select(0, chosen).to(weight))
 
+    def __init__(
+        self,
+        network: nn.Module,
+        do: Callable[[Call], Tensor],
+        do_instance: Callable[[Call], Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        self._held = {id(buffer) for buffer in network.buffers()}
+        self._do = [(_BATCH, do, "training", False)]  # and whether that is so by default
+        if do_instance is not None:
+            self._do.append((_INSTANCE, do_instance, "use_input_stats", True))
 
-def recalibrate_matched(
-    network: nn.Module,
-    graph: ComputationalGraph,
-    subnet: nn.Module,
-    plan: PruningPlan,
-    images: Tensor,
-    batch_size: int = 512,
-) -> None:
-    """Measure the norms of a plan's subnet on images, matched to the network, in place."""
-    reduced = without(graph, plan.removed_layers)
-    match(
-        subnet, norm_moments(network, reduced, images, batch_size), kept_units(reduced, plan.kept)
-    )
-    recalibrate(subnet, images.split(batch_size))
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Run one function of PyTorch."""
+        for table, do, own, usual in self._do:
+            if func in table:
+                call = {**dict(zip(table[func], args, strict=False)), **(kwargs or {})}
+                call.pop("cudnn_enabled", None)
+                if id(call.get("running_mean")) in self._held and not call.get(own, usual):
+                    return do(call)
+        return func(*args, **(kwargs or {}))
 
 
 def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
@@ -130,35 +68,68 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
     Every batch weighs the same.  Nothing else changes: no weight, no mode, no dropout.
     (EagleEye, Li et al. 2020, section 3.3, calls it adaptive batch normalization.)
     """
-    norms = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
-    if not norms:
+    owners = _owners(network)
+    if not owners:
         return
+    calls: dict[int, int] = {}
+
+    def counted(call: Call) -> Call:
+        mean, variance = call["running_mean"], call["running_var"]
+        calls[id(mean)] = calls.get(id(mean), 0) + 1
+        if calls[id(mean)] == 1:
+            mean.zero_()
+            variance.fill_(1.0)
+        return {**call, "momentum": 1.0 / calls[id(mean)]}  # a cumulative average
+
+    def measure(call: Call) -> Tensor:
+        return F.batch_norm(**{**counted(call), "training": True})
+
+    def measure_instances(call: Call) -> Tensor:
+        F.instance_norm(**{**counted(call), "use_input_stats": True})
+        return F.instance_norm(**call)
+
     modes = [(m, m.training) for m in network.modules()]
-    momenta = [m.momentum for m in norms]
-    network.eval()
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a cumulative average
-        norm.train()
-    with torch.no_grad():
+    network.train(False)
+    with torch.no_grad(), AtNorms(network, measure, measure_instances):
         for images in batches:
             network(images)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
     for module, training in modes:
         module.training = training
+    for key, (_, module) in owners.items():
+        if isinstance(getattr(module, "num_batches_tracked", None), Tensor) and key in calls:
+            module.num_batches_tracked.fill_(calls[key])
+    tell_missed(network, calls.keys())
 
 
-@contextlib.contextmanager
-def batch_statistics(network: nn.Module) -> Iterator[None]:
-    """Let batch norm use the statistics of each batch, and record none, within the block."""
-    norms = [m for m in network.modules() if isinstance(m, _BatchNorm) and not m.training]
-    tracking = [m.track_running_stats for m in norms]
-    kept = [(m.running_mean, m.running_var) for m in norms]
-    for norm in norms:
-        norm.track_running_stats, norm.running_mean, norm.running_var = False, None, None
-    try:
-        yield
-    finally:
-        for norm, track, (mean, var) in zip(norms, tracking, kept, strict=True):
-            norm.track_running_stats, norm.running_mean, norm.running_var = track, mean, var
+def batch_statistics(network: nn.Module) -> AtNorms:
+    """Within: batch norm uses the statistics of what passes, and remembers none of it."""
+    return AtNorms(network, _by_batch)
+
+
+def _by_batch(call: Call) -> Tensor:
+    return F.batch_norm(**{**call, "running_mean": None, "running_var": None, "training": True})
+
+
+def _owners(network: nn.Module) -> dict[int, tuple[str, nn.Module]]:
+    """Modules with running statistics, by the identity of their running mean."""
+    return {
+        id(mean): (name, module)
+        for name, module in network.named_modules()
+        if isinstance(mean := module._buffers.get("running_mean"), Tensor)
+    }
+
+
+def tell_missed(network: nn.Module, reached: Collection[int]) -> None:
+    """Warn of norms with running statistics that no images were measured at.
+
+    reached: identities of the running means where they were.
+    """
+    missed = [name for key, (name, _) in _owners(network).items() if key not in reached]
+    if missed:
+        named = ", ".join(missed[:3]) + (" and others" if len(missed) > 3 else "")
+        warnings.warn(
+            f"{len(missed)} norms keep the statistics they have, they cannot be measured on images "
+            f"({named}): they do not call torch.nn.functional.batch_norm with their running mean; "
+            "train the subnet to adapt it",
+            stacklevel=3,
+        )

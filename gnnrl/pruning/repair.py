@@ -6,8 +6,8 @@ from torch import nn
 
 from gnnrl.data.calibration import BATCH_SIZE, calibration_images, mirrored
 from gnnrl.data.images import Labelled
-from gnnrl.pruning.batch_norm import recalibrate_matched
 from gnnrl.pruning.compensation.sequential import compensate
+from gnnrl.pruning.matching import recalibrate_matched
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.settings import PruneSettings
 from gnnrl.pruning.surgery import Surgeon

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 COLUMNS = 22
-"""Operations side by side before the picture goes on in the next row."""
+"""Operations side by side before the picture continues in the next row."""
 
 FIXED_COLOUR, EDGE_COLOUR, INK = "#eceff2", "#8a949e", "#1f2933"
 

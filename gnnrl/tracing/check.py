@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -18,11 +19,11 @@ TOLERANCE = 1e-3
 
 
 def check(network: nn.Module, traced: nn.Module, example: Any) -> None:
-    """Compare a network with what was read of it, in evaluation mode, on batches of other sizes.
+    """Compare a network with what was read of it, in both modes, on batches of other sizes.
 
     Tracing answers a network's Python once and for all: the number of images, a type, a random
-    number.  Raises `UserError` where that made another function of it.  A network without
-    weights in memory cannot be compared.
+    number.  Raises `UserError` where that made another function of it, or one that trains in
+    another way.  A network without weights in memory cannot be compared.
     """
     if any(t.is_meta for t in (*network.parameters(), *network.buffers())):
         return
@@ -38,7 +39,7 @@ def check(network: nn.Module, traced: nn.Module, example: Any) -> None:
         given: Any = fx.node.map_aggregate(inputs, numbers)
         with torch.no_grad(), torch.random.fork_rng():
             try:
-                expected = list(tensors(ours(**given)))
+                expected = list(tensors(_called(ours, given)))
             except Exception:  # a batch that the network itself does not take
                 continue
             try:
@@ -49,6 +50,71 @@ def check(network: nn.Module, traced: nn.Module, example: Any) -> None:
             raise _other(network, batch, "the shapes are others")
         if not all(map(_equal, found, expected)):
             raise _other(network, batch, "the numbers are others")
+    if any(True for _ in network.parameters()):
+        _check_training(ours, theirs, given)
+
+
+def _called(network: nn.Module, given: Mapping[str, Any]) -> Any:
+    """What a network gives; its first inputs by their place, as its hooks expect."""
+    places = [p.name for p in inspect.signature(network.forward).parameters.values()]
+    if list(given) == places[: len(given)]:
+        return network(*given.values())
+    return network(**given)
+
+
+def _check_training(ours: nn.Module, theirs: nn.Module, given: Mapping[str, Any]) -> None:
+    """Compare what both give and which parameters they train, with equal random numbers."""
+    ours.train(True)
+    theirs.train(True)
+    with torch.random.fork_rng(), torch.enable_grad():
+
+        def run(network: nn.Module, seed: int) -> list[Tensor]:
+            torch.manual_seed(seed)
+            return list(tensors(_called(network, given)))
+
+        try:
+            expected = run(ours, 0)
+        except Exception:  # it takes more in training, such as labels
+            return
+        try:
+            found = run(theirs, 0)
+        except Exception as error:
+            raise _untrained(ours, str(error).strip().splitlines()[0]) from error
+        if [a.shape for a in found] != [b.shape for b in expected]:
+            counts = f"{len(expected)} tensors, {len(found)} when read as a graph"
+            raise _untrained(ours, f"it gives {counts}: an auxiliary head, or other shapes")
+        if all(map(_equal, found, expected)):
+            extra = sorted(_trained(theirs, found) - _trained(ours, expected))
+            if extra:
+                parts = ", ".join(dict.fromkeys(name.rpartition(".")[0] for name in extra))
+                raise UserError(
+                    f"{type(ours).__name__}: {parts} would be trained in the subnet, while the "
+                    "network computes it without gradients (torch.no_grad); write "
+                    "requires_grad_(False) on its parameters instead, or move this code into a "
+                    "module of its own and protect it (extract.protect)"
+                )
+            return
+        drawn = not all(map(_equal, run(ours, 1), expected))
+        if not drawn or all(map(_equal, run(theirs, 1), found)):
+            raise _untrained(ours, "random numbers are lost" if drawn else "the numbers are others")
+
+
+def _trained(network: nn.Module, given: list[Tensor]) -> set[str]:
+    """Names of the parameters that get a gradient."""
+    total = [t.sum() for t in given if t.requires_grad and not t.is_complex()]
+    named = {n: p for n, p in network.named_parameters() if p.requires_grad}
+    if not total or not named:
+        return set()
+    found = torch.autograd.grad(sum(total), list(named.values()), allow_unused=True)
+    return {name for name, gradient in zip(named, found, strict=True) if gradient is not None}
+
+
+def _untrained(network: nn.Module, how: str) -> UserError:
+    return UserError(
+        f"{type(network).__name__}: read as a graph it does not train as the network does ({how}); "
+        "switch off what exists in training only before extracting (aux_logits=False), or move "
+        "that code into a module of its own and protect it (extract.protect)"
+    )
 
 
 def _equal(found: Tensor, expected: Tensor) -> bool:
@@ -88,5 +154,6 @@ def _other(network: nn.Module, batch: int, how: str) -> UserError:
     return UserError(
         f"{type(network).__name__}: read as a graph it is not the same function (with a batch of "
         f"{batch}, {how}): its Python decides by the size of the batch, the type of its input or "
-        "a random number; move that code into a module of its own and protect it (extract.protect)"
+        "a random number, or a hook of the network is lost; move that code into a module of its "
+        "own and protect it (extract.protect)"
     )

@@ -55,7 +55,7 @@ def _hollow(tensor: Tensor) -> Tensor:
 def run_part(
     skeleton: nn.Module, part: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
-    """What a part that is not looked into gives; on zeros if it cannot do without data."""
+    """What a part that is not traced gives; on zeros if it cannot do without data."""
     try:
         return skeleton.forward(*args, **kwargs)
     except NEEDS_DATA as error:

@@ -86,8 +86,8 @@ class Recorder(fx.Tracer):
     """A tracer that knows the shape of everything recorded so far.
 
     skeleton: the network without data, on which recorded prefixes run.  inputs: what the network
-    is called with, by name.  opaque: modules that are not looked into.  unread: modules that
-    could not be looked into, and why; filled while recording.
+    is called with, by name.  opaque: modules that are not traced.  unread: modules that
+    could not be traced, and why; filled while recording.
     """
 
     def __init__(

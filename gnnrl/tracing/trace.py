@@ -1,9 +1,9 @@
-"""A network as a flat list of operations: a symbolic trace that can look at concrete shapes.
+"""A network as a flat list of operations: a symbolic trace that knows concrete shapes.
 
 `torch.fx` records the operations.  Where a network's Python asks for a number that follows from the
 shapes alone (`if x.shape[-1] > 7`, `len(features)`), the recorded prefix is run on the example
 input and the answer given; where it asks for a number that depends on the data, the network is
-refused.  A flag that follows `network.training` stays a flag of the traced network.
+refused.  A flag that follows `network.training` remains a flag of the traced network.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.nn.parameter import UninitializedTensorMixin
 from torch.utils.flop_counter import FlopCounterMode
 
 from gnnrl.errors import UserError
@@ -27,7 +28,10 @@ from gnnrl.tracing.meta import (
     skeleton_of,
     without_data,
 )
+from gnnrl.tracing.norms import keep_from_training, norms_as_modules
 from gnnrl.tracing.recorder import Recorder, Unreadable, depends_on_data, first_line
+
+_WRAPPERS = "DataParallel", "DistributedDataParallel", "AveragedModel", "OptimizedModule"
 
 
 def trace(network: nn.Module, example: Any, opaque: frozenset[str] = frozenset()) -> fx.GraphModule:
@@ -35,12 +39,15 @@ def trace(network: nn.Module, example: Any, opaque: frozenset[str] = frozenset()
 
     example: one tensor, or several as a tuple or, by the names of the inputs, a dictionary; only
     shapes and types count.  Each node holds in `meta["example"]` what it gives: tensors without
-    storage, other values as they are.  `opaque`: modules that are not looked into.  In
-    `meta["whole"]` stand the modules that could not be looked into, and why.
+    storage, other values as they are.  `opaque`: modules that are not traced.  In
+    `meta["whole"]` stand the modules that could not be traced, and why.
     """
     inputs = without_data(named_inputs(network, example))
     mode = {name: module.training for name, module in network.named_modules()}
     skeleton, network = skeleton_of(network), copy_of(network)
+    counters = [(b, b.clone()) for b in network.buffers() if b.numel() == 1 and not b.is_meta]
+    network.train(True)
+    frozen = {name for name, module in network.named_modules() if not module.training}
     whole: dict[str, str] = {}
     while True:
         graph = _recorded_for_both_modes(network, skeleton, inputs, opaque, whole)
@@ -53,15 +60,25 @@ def trace(network: nn.Module, example: Any, opaque: frozenset[str] = frozenset()
         traced = fx.GraphModule(network, graph, class_name=type(network).__name__)
         try:
             _Examples(skeleton, traced, opaque | whole.keys()).run_once(inputs)
+            if any("example" not in node.meta for node in graph.nodes):
+                raise UserError(
+                    f"{type(network).__name__} uses what an earlier pass has left on it (a list "
+                    "that it appends to, for instance): give what it gives for one image alone"
+                )
             break
         except Unreadable as error:
             if not error.part or error.part in whole:
                 raise
             whole[error.part] = error.why
     _write_sizes_one_by_one(traced.graph)
+    norms_as_modules(traced, network)
     traced.meta["whole"] = whole
+    for counter, value in counters:
+        counter.copy_(value)
     for name, module in traced.named_modules():
         module.training = mode.get(name, mode[""])
+        if name in frozen:
+            keep_from_training(module)
     return traced
 
 
@@ -71,6 +88,7 @@ def named_inputs(network: nn.Module, example: Any) -> dict[str, Any]:
     Raises `UserError` where the network does not take these.
     """
     kind = type(network).__name__
+    _refuse_wrapped(network)
     takes = inspect.signature(network.forward)
     try:
         if isinstance(example, Mapping):
@@ -87,6 +105,20 @@ def named_inputs(network: nn.Module, example: Any) -> dict[str, Any]:
     return {k: v for k, v in found.items() if v is not None and k != "kwargs"}
 
 
+def _refuse_wrapped(network: nn.Module) -> None:
+    kind = type(network).__name__
+    if isinstance(network, torch.jit.ScriptModule):
+        raise UserError(f"{kind} is compiled code, which cannot be cut: give the network itself")
+    for held in ("module", "_orig_mod"):  # DataParallel, AveragedModel; torch.compile
+        if kind in _WRAPPERS and isinstance(getattr(network, held, None), nn.Module):
+            raise UserError(f"{kind} is wrapped around a network: give `network.{held}` instead")
+    lazy = [n for n, p in network.named_parameters() if isinstance(p, UninitializedTensorMixin)]
+    if lazy:
+        raise UserError(
+            f"{kind} has layers whose sizes are not known yet ({lazy[0]}): call it once on an image"
+        )
+
+
 def _recorded_for_both_modes(
     network: nn.Module,
     skeleton: nn.Module,
@@ -96,7 +128,7 @@ def _recorded_for_both_modes(
 ) -> fx.Graph:
     """The operations in evaluation mode, able to be trained as the network's own code was.
 
-    whole: modules that cannot be looked into, and why; more are added.
+    whole: modules that cannot be traced, and why; more are added.
     """
 
     def record(training: bool, leaves: frozenset[str] = frozenset()) -> fx.Graph:
@@ -105,7 +137,7 @@ def _recorded_for_both_modes(
             graph = _recorded(network, training, recorder)
             if not recorder.unread:
                 return graph
-            whole.update(recorder.unread)  # other calls of the same modules were looked into
+            whole.update(recorder.unread)  # other calls of the same modules were traced
 
     graph, before = record(False), len(whole)
     try:

@@ -9,8 +9,9 @@ import torch
 from gnnrl.graph.extract import extract
 from gnnrl.graph.unit_mapping import kept_units
 from gnnrl.networks.build import build_network
-from gnnrl.pruning.batch_norm import batch_statistics, match, norm_moments, recalibrate_matched
+from gnnrl.pruning.batch_norm import batch_statistics
 from gnnrl.pruning.importance import l1
+from gnnrl.pruning.matching import match, norm_moments, recalibrate_matched
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.surgery import Surgeon
 from gnnrl.search.spaces.channels import ChannelSpace

@@ -93,7 +93,7 @@ class Refused:
 
 
 def left_whole(flow: Flow, node: fx.Node) -> None:
-    """An operation, or a module that is not looked into: what goes in and comes out is kept."""
+    """An operation, or a module that is not traced: what goes in and comes out is kept."""
     for read in node.all_input_nodes:
         flow.pin(read)
     flow.layouts[node] = None

@@ -45,7 +45,7 @@ def einsum(flow: Flow, node: fx.Node) -> None:
 
 
 def attention(flow: Flow, node: fx.Node) -> None:
-    """`F.scaled_dot_product_attention`; its scale stays that of the dense width."""
+    """`F.scaled_dot_product_attention`; its scale remains that of the dense width."""
     q, k, v = (argument(node, i, name) for i, name in enumerate(("query", "key", "value")))
     mask, lead = argument(node, 3, "attn_mask"), _lead(q)
     operands = [(q, lead + "id"), (k, lead + "jd"), (v, lead + "je")]
@@ -77,7 +77,7 @@ def _product(
     repeats: Mapping[fx.Node, int] | None = None,
 ) -> None:
     """made: letters of the result.  used: those of each multiplication, for its cost.  whole:
-    axes that something looks along.  repeats: of an operand's third last axis (heads of keys
+    axes that something reads along.  repeats: of an operand's third last axis (heads of keys
     that several heads of queries share)."""
     repeats = repeats or {}
     sizes: dict[str, int] = {}

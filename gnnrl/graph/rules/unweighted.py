@@ -23,7 +23,7 @@ from gnnrl.tracing.fx_utils import module_of, on_images, operation_name
 
 
 def elementwise(flow: Flow, node: fx.Node) -> None:
-    """Operands meet channel by channel, so what lies on one axis goes together."""
+    """Operands meet channel by channel, so what lies on one axis is coupled."""
     dims, operands = len(shape_of(node)), tensors_read(node)
     found = _meeting(flow, node)
     if not found:
@@ -76,7 +76,7 @@ def spatial(flow: Flow, node: fx.Node) -> None:
 
 
 def across_channels(flow: Flow, node: fx.Node) -> None:
-    """Mixes channels without weights: they stay."""
+    """Mixes channels without weights: they are kept."""
     read = tensors_read(node)[0]
     flow.pin(read)
     flow.layouts[node] = layout_of(flow, read) if shape_of(read) == shape_of(node) else None

@@ -1,0 +1,107 @@
+"""What was read of a network is compared with it, in both modes, before anything relies on it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from gnnrl.errors import UserError
+from gnnrl.graph.extract import extract
+
+IMAGES = torch.rand(2, 3, 8, 8)
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.body, self.head = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.Conv2d(4, 2, 1)
+
+    def forward(self, x):
+        return self.head(self.body(self.stem(x).relu()).relu())
+
+
+class WithoutGradients(Net):
+    def forward(self, x):
+        with torch.no_grad():
+            x = self.stem(x).relu()
+        return self.head(self.body(x).relu())
+
+
+class Auxiliary(Net):
+    def forward(self, x):
+        x = self.stem(x).relu()
+        return (self.head(x), x) if self.training else self.head(x)
+
+
+class OtherInTraining(Net):
+    def forward(self, x):
+        return super().forward(x) * (3.0 if self.training else 2.0)
+
+
+class DropsBlocks(Net):
+    def forward(self, x):
+        x = self.stem(x).relu()
+        if not (self.training and torch.rand(()).item() < 0.5):
+            x = self.body(x).relu()
+        return self.head(x)
+
+
+class Remembers(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = []
+
+    def forward(self, x):
+        self.seen.append(self.stem(x).mean())
+        return super().forward(x) + sum(self.seen)
+
+
+def hooked() -> nn.Module:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1))
+    network.register_forward_pre_hook(lambda module, inputs: ((inputs[0] - 0.5) / 0.25,))
+    return network
+
+
+REFUSED = {
+    "no_grad": (WithoutGradients, "stem would be trained"),
+    "auxiliary head": (Auxiliary, "2 tensors, 1 when read"),
+    "another function in training": (OtherInTraining, "does not train as the network does"),
+    "random blocks": (DropsBlocks, "does not train as the network does"),
+    "a hook of the network": (hooked, "a hook of the network is lost"),
+    "a list on the network": (Remembers, "an earlier pass"),
+    "DataParallel": (lambda: nn.DataParallel(Net()), "network.module"),
+    "averaged": (lambda: torch.optim.swa_utils.AveragedModel(Net()), "network.module"),
+    "compiled": (lambda: torch.compile(Net()), "network._orig_mod"),
+    "script": (lambda: torch.jit.trace(Net(), IMAGES), "compiled code"),
+    "lazy": (lambda: nn.Sequential(nn.LazyConv2d(4, 3), nn.Conv2d(4, 2, 1)), "not known yet"),
+}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_would_be_another_network_is_refused(kind):
+    make, why = REFUSED[kind]
+    with pytest.raises(UserError, match=why):
+        extract(make().eval(), IMAGES)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [nn.Dropout(0.5), nn.Dropout2d(0.2), nn.RReLU(), nn.BatchNorm2d(4), nn.GroupNorm(2, 4)],
+    ids=lambda part: type(part).__name__,
+)
+def test_what_trains_as_the_network_does_is_accepted(part):
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), part, nn.ReLU(), nn.Conv2d(4, 2, 1))
+    assert extract(network, IMAGES).groups
+
+
+def test_the_network_is_left_as_it_was():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1)).train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    drawn = torch.random.get_rng_state()
+    extract(network, IMAGES)
+    assert network.training
+    assert torch.equal(torch.random.get_rng_state(), drawn)
+    for name, value in network.state_dict().items():
+        torch.testing.assert_close(value, before[name], rtol=0, atol=0)
