@@ -37,8 +37,8 @@ from gnnrl.agents.registry import build_agent
 from gnnrl.data.calibration import calibration_images
 from gnnrl.graph.extract import extract
 from gnnrl.graph.unit_mapping import kept_units
-from gnnrl.pruning.matching import recalibrate_matched
 from gnnrl.pruning.compensation.gram import GramSolve
+from gnnrl.pruning.matching import recalibrate_matched
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.surgery import Surgeon
 from gnnrl.runtime import device, seed_everything
