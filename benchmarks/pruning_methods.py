@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Method:
-    """A line of the table.  importance, prior: as in params.yaml.  agent: its name; settings."""
+    """A line of the table.
+
+    importance, prior, race: as in params.yaml.  agent: its name; settings.
+    """
 
     agent: str
     importance: str = "reconstruction"
@@ -15,6 +18,7 @@ class Method:
     settings: tuple[tuple[str, object], ...] = ()
     evaluations: int | None = None  # None: as many as the others
     blocks: bool = False  # prune inside residual blocks only
+    race: int = 0
 
 
 def _around(**settings: object) -> tuple[tuple[str, object], ...]:
@@ -42,6 +46,8 @@ METHODS = {
     "bottleneck and reconstruction": Method("uniform", prior="bottleneck", evaluations=1),
     "ppo around bottleneck": Method("ppo", prior="bottleneck", settings=_ppo()),
     "evolution": Method("evolution", prior="reconstruction", settings=_around(sigma=0.1)),
+    "evopress": Method("evopress", prior="reconstruction", race=125),
+    "solver": Method("solver", prior="reconstruction"),
     "annealing": Method("annealing", prior="reconstruction", settings=_around(step=0.2)),
     "ddpg": Method("ddpg", prior="reconstruction", settings=_around(warmup=16, noise_std=0.1)),
     "ppo": Method("ppo", prior="reconstruction", settings=_ppo()),

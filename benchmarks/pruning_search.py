@@ -90,7 +90,8 @@ def pruning_env(
             "kind": KIND,
             "statistics": "matched",
             "compensation": compensation,
-            "precision": "bfloat16",
+            "precision": "auto",
+            "race": method.race,
             "batch_size": 512,
         },
     )

@@ -36,6 +36,22 @@ def device() -> torch.device:
     return torch.device(wanted)
 
 
+def has_bfloat16() -> bool:
+    """Whether the device computes in bfloat16; a processor that emulates it is many times slower.
+
+    Of a processor under Linux it is read in /proc/cpuinfo; others count as without.
+    """
+    import torch
+
+    if device().type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
+    except OSError:
+        return False
+    return not flags.isdisjoint(("avx512_bf16", "amx_bf16", "bf16"))
+
+
 def seed_everything(seed: int) -> None:
     """Seed Python, NumPy and PyTorch and ask PyTorch for deterministic algorithms.
 

@@ -40,7 +40,7 @@ def search(
             task = replace(task, folder=journal / "students")
             found, spent = run(task, journal)
             with _cli.results(out, "students/*/*.safetensors", settings=sections) as folder:
-                results.save(folder, read, found, spent, task.store)
+                results.save(folder, read, found, spent, task.store, options.reward.precision)
 
 
 if __name__ == "__main__":

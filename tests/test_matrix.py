@@ -53,7 +53,9 @@ AGENTS: Mapping[str, tuple[str, ...]] = {
         "learned: true}",
     ),
     "evolution": (),
+    "evopress": (),
     "sensitivity": (),
+    "solver": ("search.prior=reconstruction",),
     "random": (),
     "uniform": (),
     "snip": (),
@@ -75,13 +77,24 @@ def pair(**values: str) -> Pair:
 REFUSED: Mapping[Pair, str] = {
     **{
         pair(space="filters", agent=name): "filters"
-        for name in ("ppo", "ddpg", "a3c", "evolution", "sensitivity", "uniform")
+        for name in (
+            "ppo",
+            "ddpg",
+            "a3c",
+            "evolution",
+            "evopress",
+            "sensitivity",
+            "solver",
+            "uniform",
+        )
     },
     **{
         pair(space=name, agent="snip"): "ranks filters"
         for name in ("channels", "weights", "layers")
     },
     **{pair(space=name, agent="sensitivity"): "sensitivity" for name in ("weights", "layers")},
+    **{pair(space=name, agent="solver"): "solver" for name in ("weights", "layers")},
+    pair(space="layers", agent="evopress"): "evopress",
     **{pair(evaluator=name, rescore="again"): "rescore" for name in ("training", "students")},
 }
 """Pairs that do not go together, and what the sentence must hold."""

@@ -290,6 +290,18 @@ def test_layers_are_not_for_agents_that_rank_filters(values):
         check(layers)
 
 
+def test_a_reward_that_does_not_score_what_prune_ships_is_said(tmp_path, capsys):
+    def said(**reward: str) -> str:
+        path = tmp_path / "params.yaml"
+        values = {"prune": {"compensation": "sequential"}, "search": {"reward": reward}}
+        path.write_text(yaml.safe_dump(values))
+        load_params("search", path)
+        return capsys.readouterr().err
+
+    assert "search: 'prune.compensation' is sequential, but the reward scores subnets" in said()
+    assert said(kind="jensen_shannon", compensation="gram") == ""
+
+
 @pytest.mark.parametrize("value", [[], {}, ["ppo"], 3])
 @pytest.mark.parametrize("key", ["search.agent", "search.space", "search.reward.kind"])
 def test_a_name_that_is_no_text_is_refused(key, value, values):

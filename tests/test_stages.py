@@ -136,7 +136,8 @@ def test_pretraining_keeps_the_first_the_last_and_the_weights_asked_for(artifact
 
 
 def test_every_plan_that_was_scored_has_one_row(artifacts):
-    rows = list(csv.DictReader((artifacts / "search" / "evaluations.csv").open()))
+    table = list(csv.DictReader((artifacts / "search" / "evaluations.csv").open()))
+    rows = [row for row in table if not row["control"]]
     assert len(rows) == len({row["plan"] for row in rows}) == figures(artifacts, "search")["plans"]
     assert figures(artifacts, "search")["reward"] == max(float(row["reward"]) for row in rows)
 
@@ -370,3 +371,15 @@ def test_help_comes_without_anything_heavy(stage):
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True)
+
+
+def test_the_gain_over_the_uniform_plan_stands_in_the_metrics_and_on_the_page(artifacts):
+    found = figures(artifacts, "search")
+    uniform = found["controls"]["uniform"]
+    assert found["precision_bits"] == 32
+    assert found["gain_over_uniform"] == pytest.approx(found["reward"] - uniform["reward"])
+    table = list(csv.DictReader((artifacts / "search" / "evaluations.csv").open()))
+    (row,) = [row for row in table if row["control"] == "uniform"]
+    assert float(row["accuracy"]) == uniform["accuracy"] and row["episode"] == "-1"
+    assert found["evaluations"] >= found["found_after"] > float(row["cost"])
+    assert "What the search gained" in (artifacts / "report" / "report.html").read_text()

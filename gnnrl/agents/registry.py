@@ -34,11 +34,13 @@ AGENTS: Mapping[str, Builders] = {
     "annealing": Builders("annealing", "annealing_subset", "swaps"),
     "ddpg": Builders("ddpg", encoder=True),
     "evolution": Builders("evolution"),
+    "evopress": Builders("evopress"),
     "ppo": Builders("ppo", encoder=True),
     "random": Builders("random", "random"),
     "ranking": Builders(None, "ranking"),
     "reinforce": Builders("reinforce", "reinforce_subset", "plackett_luce", encoder=True),
     "sensitivity": Builders("sensitivity"),
+    "solver": Builders("solver"),
     "uniform": Builders("uniform"),
 }
 """Which agent stands behind a name, by what is to be decided."""

@@ -14,19 +14,24 @@ from gnnrl.agents.black_box import BlackBox, moved
 from gnnrl.agents.settings import split
 from gnnrl.errors import UserError
 from gnnrl.rl.env import GraphEnv
-from gnnrl.rl.observation import ObservationSpec
+from gnnrl.rl.observation import ActionKind, ObservationSpec
 from gnnrl.settings import BelowOne, Positive, Settings, Share
 
 
-class SensitivitySettings(Settings):
-    """How far a decision is pruned when it is tried alone; the moves after that."""
+class MoveSettings(Settings):
+    """The moves from the best action."""
 
-    keep_ratio: BelowOne = 0.5
-    """Of the one decision that is tried."""
     step: Positive = 0.1
     """Standard deviation of a move at first, in the unit of the action."""
     moved: Share = 0.25
     """Fraction of the decisions that a move changes, at least one."""
+
+
+class SensitivitySettings(MoveSettings):
+    """How far a decision is pruned when it is tried alone; the moves after that."""
+
+    keep_ratio: BelowOne = 0.5
+    """Of the one decision that is tried."""
 
 
 class Sensitivity(BlackBox):
@@ -39,7 +44,7 @@ class Sensitivity(BlackBox):
     name = "sensitivity"
     STATE = ("best", "best_reward", "step")
 
-    def __init__(self, settings: SensitivitySettings | None = None) -> None:
+    def __init__(self, settings: MoveSettings | None = None) -> None:
         super().__init__("continuous")
         self.settings = settings or SensitivitySettings()
         self.step = self.settings.step
@@ -59,6 +64,7 @@ class Sensitivity(BlackBox):
                 f"the agent sensitivity evaluates decisions one by one, which {env.name!r} does "
                 "not offer (its space needs `probes` and `informed`); take another agent"
             )
+        assert isinstance(self.settings, SensitivitySettings)
         keep_ratio = self.settings.keep_ratio
         found = evaluate(space.probes(keep_ratio))
         action = space.informed(keep_ratio, [-evaluation.reward for evaluation in found])
@@ -94,9 +100,13 @@ class Sensitivity(BlackBox):
 def build(spec: ObservationSpec, seed: int, **parameters: Any) -> Sensitivity:
     """Return the agent with these parameters."""
     (own,) = split(parameters, SensitivitySettings)
-    if spec.action_kind != "continuous":
-        raise UserError(
-            f"the agent sensitivity decides how much to keep, got {spec.action_kind} actions; "
-            "take annealing or ppo"
-        )
+    require_continuous(spec.action_kind, "sensitivity")
     return Sensitivity(own)
+
+
+def require_continuous(kind: ActionKind, agent: str) -> None:
+    """Refuse actions that are not keep ratios."""
+    if kind != "continuous":
+        raise UserError(
+            f"the agent {agent} decides how much to keep, got {kind} actions; take annealing or ppo"
+        )

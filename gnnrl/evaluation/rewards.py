@@ -8,12 +8,13 @@ from collections.abc import Callable
 from typing import Annotated, Literal
 
 import torch
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
 from gnnrl.evaluation.training_settings import ShortTraining
 from gnnrl.graph.cost import Cost
+from gnnrl.runtime import has_bfloat16
 from gnnrl.settings import Count, CountOrNone, Settings, name_in
 
 
@@ -86,14 +87,21 @@ class RewardSettings(Settings):
     """For `images`: measured on so many training images."""
     compensation: Literal["none", "gram"] = "none"
     """none; gram: layers compensate for inputs that they lost."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """What the subnet computes in; bfloat16 ranks plans alike and is faster where supported."""
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"
+    """Of the subnet; bfloat16 ranks plans alike; auto: bfloat16 where the processor has it."""
     batch_size: Count = 512
     """Images that pass the subnet at once."""
     race: CountOrNone = 0
     """Images on which losers of a batch are recognised and stopped; 0: none are."""
     training: ShortTraining | None = None
     """Train subnets before they are scored; absent: they are not."""
+
+    @field_validator("precision")
+    @classmethod
+    def _what_the_processor_has(cls, precision: str) -> str:
+        if precision == "auto":
+            return "bfloat16" if has_bfloat16() else "float32"
+        return precision
 
     @model_validator(mode="after")
     def _statistics_can_be_measured(self) -> RewardSettings:

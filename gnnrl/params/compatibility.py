@@ -40,3 +40,16 @@ def refuse_too_few_images(params: Any) -> None:
             f"'search.reward.statistics_images' is {wanted}, expected at most the {there} of "
             "'data.reward_images': set it to 0 for all of them"
         )
+
+
+def reward_unlike_prune(params: Any) -> str:
+    """Return one sentence where the search scores other subnets than `prune` makes, or empty."""
+    search = params.search
+    if search is None or search.space != "channels" or search.students or search.reward.training:
+        return ""
+    if params.prune.compensation == "none" or search.reward.compensation != "none":
+        return ""
+    return (
+        "'prune.compensation' is sequential, but the reward scores subnets that are not repaired: "
+        "set 'search.reward' to {kind: jensen_shannon, compensation: gram}"
+    )

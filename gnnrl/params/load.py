@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -84,6 +85,8 @@ def load_params(stage: str, path: Path, overrides: Sequence[str] = ()) -> Simple
     if stage not in CHECK_SEARCH:
         values["search"] = None
     params = check(values, path.name)
+    if stage == "search" and (remark := compatibility.reward_unlike_prune(params)):
+        print(f"{stage}: {remark}", file=sys.stderr)
     return SimpleNamespace(**{name: getattr(params, name) for name in STAGE_SECTIONS[stage]})
 
 

@@ -54,7 +54,28 @@ class Picture:
         return base64.b64encode(self.png).decode("ascii")
 
 
-def page(title: str, notes: Sequence[str], rows: Sequence[Row], pictures: Sequence[Picture]) -> str:
+@dataclass(frozen=True)
+class Gain:
+    """The plan that was found against a control, a plan that needs no search.
+
+    reward, accuracy (in %): of the control, on the reward images.  gain: of the search over its
+    reward.  after: evaluations spent when the search was first better; None: it never was.
+    """
+
+    control: str
+    reward: float
+    accuracy: float
+    gain: float
+    after: float | None
+
+
+def page(
+    title: str,
+    notes: Sequence[str],
+    rows: Sequence[Row],
+    pictures: Sequence[Picture],
+    gains: Sequence[Gain] = (),
+) -> str:
     """Return the page; nothing is loaded from anywhere."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -65,4 +86,5 @@ def page(title: str, notes: Sequence[str], rows: Sequence[Row], pictures: Sequen
         keep_trailing_newline=True,
     )
     template = environment.get_template("page.html.j2")
-    return template.render(title=title, notes=notes, rows=rows, pictures=pictures)
+    given = {"notes": notes, "rows": rows, "pictures": pictures, "gains": gains}
+    return template.render(title=title, **given)

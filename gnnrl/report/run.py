@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from gnnrl.files import read_json
 from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.report.drawing import LayerWidth, draw_search, draw_training, draw_widths
-from gnnrl.report.page import Picture, Row, page
+from gnnrl.report.page import Gain, Picture, Row, page
 
 COMPARED = ("accuracy", "flops", "parameters", "bytes")
 NETWORKS = ("dense", "subnet")
@@ -28,6 +28,7 @@ class Run:
 
     figures: of `evaluate`.  latency: as `evaluate` measured it; None where it was not measured on
     this machine.  evaluations: of the search.  histories: of training, "dense" and "subnet".
+    gains: over the controls of the search.
     """
 
     figures: Mapping[str, Any]
@@ -36,6 +37,7 @@ class Run:
     plan: PruningPlan
     evaluations: pd.DataFrame
     histories: Mapping[str, pd.DataFrame]
+    gains: Sequence[Gain] = ()
 
 
 def read_run(artifacts: Path) -> Run:
@@ -51,6 +53,7 @@ def read_run(artifacts: Path) -> Run:
             "dense": _csv(artifacts / "pretrain" / "history.csv", "reward_accuracy"),
             "subnet": _csv(artifacts / "train" / "history.csv", "reward_accuracy"),
         },
+        gains=_gains(artifacts / "search" / "metrics.json"),
     )
 
 
@@ -64,6 +67,25 @@ def _figures(path: Path) -> Mapping[str, Any]:
         if type(figures.get(name)) not in (int, float) or not math.isfinite(figures[name]):
             raise _unusable(path, f"evaluate.{name} is {figures.get(name)!r}, expected a number")
     return {"reward_images_from": "train", **figures}
+
+
+def _gains(path: Path) -> list[Gain]:
+    """Read how the plan that was found compares with plans that need no search."""
+    content = _read(path, read_json)
+    try:
+        figures = content["search"]
+        return [
+            Gain(
+                name,
+                float(control["reward"]),
+                100 * float(control["accuracy"]),
+                float(figures[f"gain_over_{name}"]),
+                control.get("beaten_after"),
+            )
+            for name, control in figures.get("controls", {}).items()
+        ]
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise _unusable(path, f"{type(error).__name__}: {error}") from None
 
 
 def _latency(path: Path) -> Mapping[str, Any] | None:
@@ -130,7 +152,7 @@ def _removed(layer: str, plan: PruningPlan) -> bool:
 
 def pictures(run: Run, dpi: int) -> list[Picture]:
     """Draw the widths, the search and the training."""
-    played = run.evaluations.sort_values("episode", kind="stable")
+    played = run.evaluations[run.evaluations["episode"] >= 0].sort_values("episode", kind="stable")
     rewards = played.loc[played["status"] == "ok", "reward"].tolist()
     accuracies = {
         name: history["reward_accuracy"].tolist()
@@ -201,4 +223,4 @@ def notes(run: Run) -> list[str]:
 
 def render(title: str, run: Run, drawn: list[Picture]) -> str:
     """Return the page as HTML, with all pictures inside."""
-    return page(title, notes(run), comparison(run), drawn)
+    return page(title, notes(run), comparison(run), drawn, run.gains)

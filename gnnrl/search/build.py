@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -34,7 +35,7 @@ from gnnrl.pruning.saliency import CRITERIA, Scored, score
 from gnnrl.pruning.surgery import Surgeon
 from gnnrl.rl.agent import Agent
 from gnnrl.runtime import device, generator, seed_everything
-from gnnrl.search.env import PruningEnv, Space
+from gnnrl.search.env import HasControls, PruningEnv, Space
 from gnnrl.search.loop import SearchResult, search
 from gnnrl.search.parallel.ray import ray_workers
 from gnnrl.search.parallel.workers import Shared
@@ -150,8 +151,18 @@ def run(task: SearchTask, journal: Path) -> tuple[SearchResult, float]:
     if settings.rescore is not None:
         images = settings.rescore.images
         more = labelled_images(task.train_images, images, settings.seed, device())
-        again = Rescoring.of(env.evaluate, settings.rescore.plans, *more)
+        calibration = None
+        if settings.rescore.compensation == "sequential":
+            count = settings.calibration_images
+            calibration = sample(task.train_images, count, settings.seed, device())
+        plans = settings.rescore.plans
+        again = Rescoring.of(env.evaluate, plans, *more, calibration, settings.seed)
         evaluations = again.left_of(evaluations)
+    if settings.controls and isinstance(env.space, HasControls):
+        env.controls = env.space.controls()
+    elif settings.controls:
+        name = type(env.space).__name__
+        print(f"search: no controls, since {name} has no method `controls`", file=sys.stderr)
     with ray_workers(task, settings.ray) as workers:
         found = search(
             env,

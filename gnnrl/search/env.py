@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from torch_geometric.data import Data
 
 from gnnrl.evaluation.base import Decided, Evaluation, Evaluator, as_evaluator
+from gnnrl.pruning.plan import PruningPlan
 from gnnrl.rl.env import GraphEnv, Step, action_space
 
 __all__ = ["GraphEnv", "PruningEnv", "Space"]
@@ -41,6 +42,14 @@ class DecidesUnits(Protocol):
         """Turn an action into a valid plan within the budget, with its units."""
 
 
+@runtime_checkable
+class HasControls(Protocol):
+    """A space that knows plans which need no search: what a search has to beat."""
+
+    def controls(self) -> Mapping[str, PruningPlan]:
+        """Return plans within the budget by name, such as `uniform`."""
+
+
 Evaluate = Evaluator | Callable[[Sequence[Any]], Sequence[Evaluation]]
 
 
@@ -50,6 +59,8 @@ class PruningEnv(GraphEnv):
     max_steps = 1: one action is the plan. More: as in GNN-RL (Yu et al. 2022) every step prunes
     further and the graph is built anew, until the budget is met or the steps are used up, when
     the space projects what was reached onto the budget.
+
+    controls: plans by name that a search evaluates first, to compare with; none at first.
 
     At the end of an episode `info["plan"]` is the plan and `info["decided"]` the plan with its
     units. The copies that a search plays with (`player`) leave the evaluation to it: the reward is
@@ -67,6 +78,7 @@ class PruningEnv(GraphEnv):
         self.evaluate = evaluate
         self.max_steps = max_steps
         self.max_episode_steps = max_steps
+        self.controls: Mapping[str, PruningPlan] = {}
         self.action_kind = getattr(space, "action_kind", "continuous")
         self.action_space = action_space(self.action_kind, space.size)
         self._first = space.observation()

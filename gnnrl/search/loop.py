@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from gnnrl.errors import UserError
-from gnnrl.evaluation.base import Decided, Evaluation
+from gnnrl.evaluation.base import Decided, Evaluation, Plan
 from gnnrl.progress import progress as progress_bar
 from gnnrl.rl.agent import Agent
 from gnnrl.rl.env import GraphEnv
@@ -42,7 +42,7 @@ class SearchResult:
     plan: of the best episode: `info["plan"]`, else its actions.  reward: of that episode.
     evaluations: a row per episode, in order.  history: a row per update of the agent.
     leaders: the best plans with their rewards, best first.  rescored: their rewards on other
-    images, a row per plan.
+    images, a row per plan.  controls: a row per plan that was evaluated for comparison.
     """
 
     plan: Any
@@ -52,6 +52,7 @@ class SearchResult:
     history: list[dict[str, float]]
     leaders: tuple[tuple[Any, float], ...] = ()
     rescored: list[dict[str, Any]] = field(default_factory=list)
+    controls: list[dict[str, Any]] = field(default_factory=list)
 
 
 def search(
@@ -80,17 +81,24 @@ def search(
     workers: who evaluates, with copies of `Shared(env, agent)`; with none this process does. Where
     the environment has no plans they take its steps. How many there are changes nothing but the
     time, unless the agent is asynchronous: then each of them acts and learns at its own pace.
+    `env.controls`, of pruning, are evaluated first and charged for, to compare with; the agent does
+    not learn from them, and a plan of its own that equals one of them costs nothing.
     """
     for name, value in (("evaluations", evaluations), ("batch", batch), ("repeats", repeats)):
         if value < 1:
             raise UserError(f"{name} {value}: a search needs at least 1")
     settings = {"env": env.name, "agent": type(agent).__name__, "seed": seed, "batch": batch,
                 "repeats": repeats, "evaluations": evaluations}  # fmt: skip
+    controls = env.controls if isinstance(env, PruningEnv) else {}
+    settings |= {"controls": list(controls)} if controls else {}
     written = Journal(journal, settings) if journal is not None else None
     state = SearchState(env, agent, seed, repeats, written, leaders)
     state.resume()
     done = min(math.floor(state.spent), evaluations)
     with progress_bar("search", evaluations, done=done, visible=progress) as state.bar:
+        if controls and not state.controls:
+            compare(state, controls, workers)
+            state.save()
         if not state.rows and state.spent < evaluations - 1:
             play(state, 1, workers, greedy=True)
             state.save()
@@ -106,8 +114,17 @@ def search(
             state.save()
     best = tuple((episode.info["plan"], episode.reward) for episode in state.leaders)
     return SearchResult(
-        state.best_plan(), state.best_reward, state.rows, agent, state.history, best
-    )
+        state.best_plan(), state.best_reward, state.rows, agent, state.history, best,
+        controls=state.controls,
+    )  # fmt: skip
+
+
+def compare(state: SearchState, controls: Mapping[str, Plan], workers: Workers | None) -> None:
+    """Evaluate the controls, one by one, so that they do not race with each other."""
+    for name, plan in controls.items():
+        decided = Decided.of(plan)
+        for digest, evaluation in evaluate(state, {decided.plan.digest: decided}, workers).items():
+            state.record_control(name, digest, evaluation)
 
 
 def play(

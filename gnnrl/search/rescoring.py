@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
 from gnnrl.errors import UserError
 from gnnrl.evaluation.base import Evaluator
+from gnnrl.evaluation.one_shot import OneShot
+from gnnrl.evaluation.refitted import Refitted
+from gnnrl.pruning.compensation.sequential import Refit
+from gnnrl.runtime import generator
 from gnnrl.search.loop import SearchResult
 from gnnrl.settings import Count, Settings
 
@@ -21,6 +25,8 @@ class RescoreSettings(Settings):
     """How many of the best plans are scored again."""
     images: Count
     """On how many training images."""
+    compensation: Literal["reward", "sequential"] = "reward"
+    """As the reward has it, or sequential: repaired as by prune, which then decides alone."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +41,19 @@ class Rescoring:
     share: float
 
     @classmethod
-    def of(cls, evaluator: Evaluator, plans: int, images: Tensor, labels: Tensor) -> Rescoring:
+    def of(
+        cls,
+        evaluator: Evaluator,
+        plans: int,
+        images: Tensor,
+        labels: Tensor,
+        calibration: Tensor | None = None,
+        seed: int = 0,
+    ) -> Rescoring:
         """Prepare it for images `[M, C, H, W]` with labels `[M]`.
 
-        Raises `UserError` where the evaluator cannot score plans on other images.
+        calibration: images on which the subnets are refitted first; None: they are not.  Raises
+        `UserError` where the evaluator cannot score plans on other images.
         """
         again = evaluator.on(images, labels)
         if again is None:
@@ -46,6 +61,14 @@ class Rescoring:
                 f"search.rescore: plans that {type(evaluator).__name__} evaluates cannot be scored "
                 "on other images; take search.rescore out"
             )
+        if calibration is not None:
+            if not isinstance(again, OneShot):
+                raise UserError(
+                    "search.rescore.compensation sequential: refits subnets that OneShot scores, "
+                    f"got {type(again).__name__}; set it to reward"
+                )
+            refit = Refit(again.surgeon, calibration, generator(seed, "compensation"))
+            return cls(Refitted(again, images, refit, plans), plans, 1.0)
         return cls(again, plans, len(images) / (len(images) + evaluator.images))
 
     @property

@@ -12,12 +12,13 @@ from gnnrl.agents.annealing import AnnealingSettings
 from gnnrl.agents.annealing_subset import SwapSettings
 from gnnrl.agents.ddpg import DDPGSettings
 from gnnrl.agents.evolution import EvolutionSettings
+from gnnrl.agents.evopress import EvoPressSettings
 from gnnrl.agents.ppo import PPOSettings
 from gnnrl.agents.ranking import RankingSettings
 from gnnrl.agents.registry import AGENTS, SUBSET, Builders, section_of
 from gnnrl.agents.reinforce import ReinforceSettings
 from gnnrl.agents.reinforce_subset import PlackettLuceSettings
-from gnnrl.agents.sensitivity import SensitivitySettings
+from gnnrl.agents.sensitivity import MoveSettings, SensitivitySettings
 from gnnrl.evaluation.rewards import CONSTRAINED, RewardSettings
 from gnnrl.evaluation.training_settings import StudentSettings
 from gnnrl.graph.budget import Budget
@@ -34,6 +35,7 @@ from gnnrl.settings import (
     Seed,
     Settings,
     Share,
+    Switch,
     Weights,
     name_in,
 )
@@ -54,7 +56,9 @@ SECTIONS: Mapping[str, type[Settings]] = {
     "annealing": AnnealingSettings,
     "swaps": SwapSettings,
     "evolution": EvolutionSettings,
+    "evopress": EvoPressSettings,
     "sensitivity": SensitivitySettings,
+    "solver": MoveSettings,
     "ranking": RankingSettings,
 }
 """The settings of agents, by the key that they stand under."""
@@ -136,13 +140,15 @@ class SearchSettings(SpaceSettings, CalibrationSettings):
     weights: Weights = "final"
     """Weights that are searched: initial, final or the epoch of a snapshot."""
     agent: str = "ppo"
-    """ppo, ddpg, reinforce, a3c, annealing, evolution, sensitivity, random ..."""
+    """ppo, ddpg, reinforce, a3c, annealing, evolution, evopress, solver, random ..."""
     agent_from: str | None = None
     """The agent.pt of another search, on any network, to start with."""
     evaluations: Count = 96
     """What may be spent; 1 is 500 images passed through the network."""
     batch: Count = 8
     """Plans between two updates of the agent."""
+    controls: Switch = True
+    """Plans that need no search are evaluated first, to compare: uniform, the allocation."""
     reward: RewardSettings = RewardSettings()
     """How a plan is scored."""
     students: StudentSettings | None = None
@@ -169,6 +175,10 @@ class SearchSettings(SpaceSettings, CalibrationSettings):
     """Annealing in the space filters."""
     evolution: EvolutionSettings | None = None
     """CMA-ES."""
+    evopress: EvoPressSettings | None = None
+    """Evolution by level switches."""
+    solver: MoveSettings | None = None
+    """The best plan by measured errors, whose weights are then searched."""
     sensitivity: SensitivitySettings | None = None
     """Each decision alone first, then moves from the best action."""
     ranking: RankingSettings | None = None

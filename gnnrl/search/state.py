@@ -20,7 +20,7 @@ from gnnrl.search.env import PruningEnv
 from gnnrl.search.journal import Journal
 from gnnrl.search.pending import bare, evaluated, is_pending, with_reward
 
-SAVED = ("rows", "history", "spent", "idle", "finished", "going")
+SAVED = ("rows", "history", "spent", "idle", "finished", "going", "controls")
 """Fields that a journal keeps as they are."""
 
 
@@ -44,6 +44,7 @@ class SearchState:
     leaders: list[Episode] = field(default_factory=list)  # with the best plans, best first
     bar: Progress | None = None
     going: dict[str, Any] = field(default_factory=dict)  # of workers that were not done
+    controls: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.generator = torch.Generator().manual_seed(self.seed)
@@ -97,6 +98,12 @@ class SearchState:
         self.rows.append(row | {"best": self.best_reward})
         self.show(self.spent, self.best_reward)
 
+    def record_control(self, name: str, digest: str, evaluation: Evaluation) -> None:
+        """Add a plan that is evaluated for comparison."""
+        self.spent += evaluation.cost
+        row = {"episode": -1, "steps": 0, "plan": digest, **evaluation.row(), "control": name}
+        self.controls.append(row)
+
     def show(self, spent: float, best: float) -> None:
         """Show how far the search is."""
         if self.bar is not None and math.floor(spent) > self.bar.done:
@@ -136,7 +143,12 @@ class SearchState:
         return shaped
 
     def known(self, digest: str) -> Evaluation | None:
-        """Return the evaluation of a plan in the journal, if there is one."""
+        """Return the evaluation of a plan in the journal, or that of a control, which is free."""
+        for control in self.controls:
+            if control["plan"] == digest:
+                own = ("episode", "steps", "plan", "control")
+                row = {name: value for name, value in control.items() if name not in own}
+                return replace(Evaluation.from_row(row), cost=0.0)
         return self.journal.known(digest) if self.journal is not None else None
 
     def write(self, digest: str, evaluation: Evaluation) -> None:

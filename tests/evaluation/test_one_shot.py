@@ -189,3 +189,10 @@ def test_a_network_that_gives_no_finite_numbers_gets_a_reason(space):
 def test_unknown_settings_are_refused(network, space, options):
     with pytest.raises(UserError, match=r"'(kind|statistics)' must be one of .*'(acuracy|old)'"):
         evaluator(network, space, **options)
+
+
+def test_precision_auto_is_what_the_processor_has(monkeypatch):
+    for has, chosen in ((True, "bfloat16"), (False, "float32")):
+        monkeypatch.setattr("gnnrl.evaluation.rewards.has_bfloat16", lambda has=has: has)
+        assert RewardSettings(precision="auto").precision == chosen
+        assert RewardSettings().precision == "float32"

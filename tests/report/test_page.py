@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gnnrl.report.page import Picture, Row, page
+from gnnrl.report.page import Gain, Picture, Row, page
 
 
 def test_what_users_wrote_is_text_and_not_html():
@@ -25,3 +25,11 @@ def test_bars_show_what_is_kept_and_points_have_none():
     assert found.count('class="bar"') == 2
     assert 'style="width:25.0%"' in found and 'style="width:100.0%"' in found
     assert "<td>200</td><td>50</td>" in found and "<td>90 %</td>" in found
+
+
+def test_the_gain_over_each_control_stands_in_a_table_of_its_own():
+    rows = [Gain("uniform", -0.5, 62.0, 0.25, 14.0), Gain("allocation", -0.2, 71.5, -0.05, None)]
+    found = page("run", [], [], [], rows)
+    assert "<th>uniform</th><td>-0.5</td><td>62.00 %</td><td>+0.25</td><td>14 evaluations" in found
+    assert "<td>-0.05</td><td>never</td>" in found
+    assert "What the search gained" not in page("run", [], [], [])

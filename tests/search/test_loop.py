@@ -264,3 +264,49 @@ def test_a_search_of_nothing_is_refused(name):
     options = {"evaluations": 5, "batch": 5, "repeats": 1, name: 0}
     with pytest.raises(UserError, match=f"{name} 0"):
         search(env, build_agent("random", env), **options)
+
+
+def test_controls_are_evaluated_first_charged_and_not_learned_from():
+    env = Pruning()
+    same = env.space.plan(np.full(env.space.size, 0.5))
+    plans = {"uniform": same, "again": same}
+    env.controls = plans
+    found = run(env=env)
+    assert [row["control"] for row in found.controls] == ["uniform", "again"]
+    assert [row["cost"] for row in found.controls] == [1.0, 0.0]
+    assert env.evaluated[0] == plans["uniform"]
+    rows = [*found.controls, *found.evaluations]
+    assert sum(row["cost"] for row in rows) == len(env.evaluated) <= 30
+    without = run(evaluations=29)
+    assert [row["plan"] for row in found.evaluations] == [
+        row["plan"] for row in without.evaluations
+    ]
+
+
+def test_a_plan_that_equals_a_control_costs_nothing_and_counts_as_found():
+    env = Pruning()
+    same = env.space.plan(np.full(env.space.size, 0.5))
+    env.controls = {"uniform": same}
+    found = run("uniform", env=env)
+    assert env.evaluated == [same] and found.plan == same
+    assert found.evaluations[0]["cost"] == 0.0 and not found.evaluations[0]["cached"]
+    assert [plan for plan, _ in found.leaders] == [same]
+
+
+def test_a_search_with_controls_that_is_killed_goes_on_to_the_same_end(tmp_path):
+    class Controlled(Pruning):
+        def __init__(self, most=100):
+            super().__init__()
+            self.most = most
+            self.controls = {"uniform": self.space.plan(np.full(self.space.size, 0.5))}
+
+        def rate(self, plans):
+            if len(self.evaluated) >= self.most:
+                raise KeyboardInterrupt
+            return super().rate(plans)
+
+    whole = run("evolution", env=Controlled(), journal=tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run("evolution", env=Controlled(12), journal=tmp_path / "killed")
+    again = run("evolution", env=Controlled(), journal=tmp_path / "killed")
+    assert (again.evaluations, again.controls) == (whole.evaluations, whole.controls)

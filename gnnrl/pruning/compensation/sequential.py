@@ -10,6 +10,9 @@ that was chosen: layer by layer it fits the subnet, on its own inputs, to the de
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor, fx
@@ -38,8 +41,50 @@ RECTIFIED_ROUNDS = 3
 """Refits in which outputs that a ReLU sets to zero anyway are ignored."""
 
 
+@dataclass(frozen=True)
+class Target:
+    """What the dense network has at the end of a layer: values `[n * P, O]` at places `[n, P]`.
+
+    width: of the map that the places lie in.
+    """
+
+    places: Tensor
+    values: Tensor
+    width: int
+
+    @classmethod
+    def of(cls, wanted: Tensor, generator: torch.Generator) -> Target:
+        """Return the values of `wanted` `[n, O, H, W]` or `[n, O]` at places drawn at random."""
+        count = min(PLACES, max(PLACES // 2, ENOUGH_ROWS // len(wanted)))
+        chosen = positions(wanted.shape, count, generator)
+        return cls(chosen, values(wanted, chosen), wanted.shape[-1])
+
+
+class Refit:
+    """Fits the subnets of many plans on the same images, which pass the dense network only once."""
+
+    def __init__(self, surgeon: Surgeon, images: Tensor, generator: torch.Generator) -> None:
+        """images `[n, C, H, W]`: calibration images."""
+        self.surgeon, self.images, self.generator = surgeon, images, generator
+        self.targets: dict[str, Target] = {}
+        found = readers(surgeon.analysis)
+        traced = _channels_last(surgeon.analysis.traced)
+        dense = Stepper(traced, _in_memory(images), {r.end for r in found})
+        for reader in found:
+            self.targets[reader.layer] = Target.of(dense.run_to(reader.end), generator)
+            dense.release(reader.end)
+
+    def __call__(self, plan: PruningPlan) -> fx.GraphModule:
+        """Return the subnet of a plan, as `compensate` does."""
+        return compensate(self.surgeon, plan, self.images, self.generator, self.targets)
+
+
 def compensate(
-    surgeon: Surgeon, plan: PruningPlan, images: Tensor, generator: torch.Generator
+    surgeon: Surgeon,
+    plan: PruningPlan,
+    images: Tensor,
+    generator: torch.Generator,
+    targets: Mapping[str, Target] | None = None,
 ) -> fx.GraphModule:
     """Return the subnet of a plan, its layers fitted one after the other to the dense network.
 
@@ -47,6 +92,7 @@ def compensate(
     on, every layer is refitted on its inputs in the subnet, towards the dense network's value at
     the layer's end (the sum with the shortcut, where there is one).  Layers that follow a removed
     part are refitted too.
+    targets: by layer, where the dense network's values are known already.
     """
     analysis = surgeon.without(plan.removed_layers)
     graph, whole = analysis.graph, {r.layer: r for r in readers(surgeon.analysis)}
@@ -55,10 +101,11 @@ def compensate(
     after_removal = _after(surgeon.analysis.graph, plan)
     stays = np.append(kept_units(graph, plan.kept), True)
     subnet = surgeon.cut(plan)
-    running, network = _channels_last(subnet), _channels_last(surgeon.analysis.traced)
-    if images.ndim == 4:
-        images = images.contiguous(memory_format=torch.channels_last)
-    dense = Stepper(network, images, {ends[r.layer] for r in found})
+    running, images = _channels_last(subnet), _in_memory(images)
+    dense = None
+    if targets is None:
+        network = _channels_last(surgeon.analysis.traced)
+        dense = Stepper(network, images, {ends[r.layer] for r in found})
     cut = Stepper(running, images)
     changed = False
     for reader in found:
@@ -66,10 +113,14 @@ def compensate(
         x = cut.value(_source(running, reader))
         changed = changed or x.shape[1] < len(reader.units) or reader.layer in after_removal
         if changed:
-            wanted = dense.run_to(ends[reader.layer])
+            if dense is None:
+                target = targets[reader.layer]
+            else:
+                target = Target.of(dense.run_to(ends[reader.layer]), generator)
             filters = np.flatnonzero(stays[graph.layers[reader.layer].filter_units])
-            _fit(running, reader, x, wanted, torch.from_numpy(filters), cut, generator)
-        dense.release(ends[reader.layer])
+            _fit(running, reader, x, target, torch.from_numpy(filters), cut)
+        if dense is not None:
+            dense.release(ends[reader.layer])
     subnet.load_state_dict(running.state_dict())
     return subnet
 
@@ -92,6 +143,10 @@ def _channels_last(traced: fx.GraphModule) -> fx.GraphModule:
     return out_of_place(traced).to(memory_format=torch.channels_last)
 
 
+def _in_memory(images: Tensor) -> Tensor:
+    return images.contiguous(memory_format=torch.channels_last) if images.ndim == 4 else images
+
+
 def _source(running: fx.GraphModule, reader: Reader) -> str:
     """What a layer reads in the cut network, where a gather may stand before it."""
     node = next(n for n in running.graph.nodes if n.name == reader.node)
@@ -102,25 +157,22 @@ def _fit(
     running: fx.GraphModule,
     reader: Reader,
     x: Tensor,
-    wanted: Tensor,
+    dense: Target,
     filters: Tensor,
     cut: Stepper,
-    generator: torch.Generator,
 ) -> None:
     """Refit one layer of the running cut network, whose `filters` are left."""
-    places = min(PLACES, max(PLACES // 2, ENOUGH_ROWS // len(wanted)))
-    chosen = positions(wanted.shape, places, generator)
-    target = values(wanted, chosen)[:, filters.to(wanted.device)]
+    chosen = dense.places
+    target = dense.values[:, filters.to(dense.values.device)]
     base = target.new_zeros(())
     if reader.other:
         base = values(cut.value(_other(running, reader)), chosen)
-    width = wanted.shape[-1]
-    inputs = rows(x, reader, chosen, width)
-    matrix = ridged(inputs.t() @ inputs / len(inputs))
+    inputs = rows(x, reader, chosen, dense.width)
+    factors = torch.linalg.lu_factor(ridged(inputs.t() @ inputs / len(inputs)))
 
     def solve(wanted: Tensor) -> Tensor:
         right = inputs.t() @ (wanted - base) / len(inputs)
-        return torch.linalg.solve(matrix, right.double()).float()
+        return torch.linalg.lu_solve(*factors, right.double()).float()
 
     best = solve(target)
     for _ in range(RECTIFIED_ROUNDS if reader.rectified else 0):

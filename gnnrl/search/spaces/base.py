@@ -24,6 +24,14 @@ class PlanSpace(ABC):
     def plan(self, action: np.ndarray) -> PruningPlan:
         """Return the plan of an action `[size]`, on budget."""
 
+    @abstractmethod
+    def uniform(self) -> PruningPlan:
+        """Return the plan that prunes the same everywhere."""
+
+    def controls(self) -> dict[str, PruningPlan]:
+        """Return plans that need no search, by name."""
+        return {"uniform": self.uniform()}
+
     def numbers(self, action: ArrayLike, what: str) -> np.ndarray:
         """Return an action as float64 `[size]`; raise `UserError` for another shape, NaN, infinity.
 

@@ -4,27 +4,29 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor
 
+from gnnrl.agents.menu import Menu, menu_of
 from gnnrl.errors import UserError
 from gnnrl.evaluation.base import Decided
 from gnnrl.graph.budget import Budget, largest
 from gnnrl.graph.cost import cost
 from gnnrl.graph.graph import ComputationalGraph
+from gnnrl.graph.group_costs import GroupCosts
 from gnnrl.graph.latency import LatencyTable
 from gnnrl.graph.resources import costs_of
 from gnnrl.graph.unit_mapping import kept_filters, kept_units
+from gnnrl.pruning.allocation import allocate, sensitivity_curves
 from gnnrl.pruning.importance import Importance
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.search.observations.channels import View
-from gnnrl.search.spaces.allocation import allocate, sensitivity_curves
 from gnnrl.search.spaces.base import PlanSpace
 from gnnrl.search.spaces.channel_order import ordered
-from gnnrl.search.spaces.group_costs import GroupCosts
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
@@ -87,7 +89,8 @@ class ChannelSpace(PlanSpace):
         self.dense = cost(graph)
         self.limit = self.costs.cost(self._sizes) * self.budget.fraction
         self._check_reachable()
-        ratios = self._ratios(prior, curves or {})
+        self._curves = curves or {}
+        ratios = self._ratios(prior, self._curves)
         self._prior = None if ratios is None else np.clip(ratios, SMALLEST_RATIO, 1.0)
         self._view = View(
             graph, importance, hierarchical=view == "hierarchical", curves=curves, prior=ratios
@@ -143,6 +146,26 @@ class ChannelSpace(PlanSpace):
         """Return the control that every search has to beat: the same ratio everywhere."""
         return self.plan(np.full(self.size, 0.5))
 
+    def uniform_in_blocks(self) -> PruningPlan:
+        """Return the plan of one ratio for all groups but those that an addition joins.
+
+        These keep all channels, as is usual in uniform pruning of a residual network.  Where the
+        budget cannot be met like that, the ratio is the same everywhere.
+        """
+        twin = copy.copy(self)
+        twin._prior = None
+        twin.floor = np.where(joined(self.graph), self._sizes, self.floor)
+        if self.costs.cost(twin.floor) > self.limit:
+            twin.floor = self.floor
+        return twin.uniform()
+
+    def controls(self) -> dict[str, PruningPlan]:
+        """Return uniform in blocks, and the allocation where a calibration pass was made."""
+        found = {"uniform": self.uniform_in_blocks()}
+        if self._curves:
+            found["allocation"] = self.plan(self.action_of(self.allocation(self._curves)))
+        return found
+
     def probes(self, keep_ratio: float) -> list[PruningPlan]:
         """Return the plan of the dense network, then of each group alone pruned to a keep ratio.
 
@@ -162,6 +185,13 @@ class ChannelSpace(PlanSpace):
         """Return keep ratios `[G]` that meet the budget with the least residual, by `curves`."""
         sizes = dict(zip(self.names, self._sizes.tolist(), strict=True))
         return allocate(curves, sizes, self.floor, self.costs.cost, self.limit)
+
+    def menu(self) -> Menu | None:
+        """Return what every width of each group loses and costs; None where it was not measured."""
+        if not self._curves:
+            return None
+        curves = [self._curves.get(name) for name in self.names]
+        return menu_of(curves, self._sizes, self.floor, self.costs.cost, self.limit, self.action_of)
 
     def action_of(self, ratios: np.ndarray) -> np.ndarray:
         """Return the action of keep ratios `[G]`, as far as the prior lets it reach."""
@@ -245,3 +275,14 @@ class ChannelSpace(PlanSpace):
                 f"{int(self.floor.min())} channel(s) left in every group {least:.4f} of the dense "
                 "network remains; raise the budget, or lower min_channels or multiple"
             )
+
+
+def joined(graph: ComputationalGraph) -> np.ndarray:
+    """Return which groups an addition of two values joins, bool `[G]`: those of shortcuts."""
+    units = [
+        node.channels.units
+        for node in graph.nodes
+        if node.operation == "add" and node.channels and len(set(node.inputs)) > 1
+    ]
+    met = {unit for found in units for unit in found.tolist()}
+    return np.array([not met.isdisjoint(range(g.start, g.start + g.size)) for g in graph.groups])

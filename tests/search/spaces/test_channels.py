@@ -10,6 +10,7 @@ from gnnrl.errors import UserError
 from gnnrl.graph.budget import Budget
 from gnnrl.graph.cost import cost
 from gnnrl.graph.extract import extract
+from gnnrl.graph.group_costs import GroupCosts
 from gnnrl.graph.latency import POINTS, LatencyTable
 from gnnrl.graph.resources import costs_of
 from gnnrl.measurement.operation_latency import measure
@@ -17,7 +18,6 @@ from gnnrl.networks.build import build_network
 from gnnrl.pruning.importance import l1
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.search.spaces.channels import ChannelSpace
-from gnnrl.search.spaces.group_costs import GroupCosts
 
 NAMES = ["resnet20", "basic_cnn", "mobilenet_v2"]
 
@@ -180,3 +180,23 @@ def test_no_operation_is_left_without_a_channel_where_a_split_reads_part_of_a_gr
     generator = torch.Generator().manual_seed(0)
     for _ in range(20):
         assert cost(space.graph, space.sample(generator)).flops <= 0.05 * space.dense.flops
+
+
+def test_uniform_in_blocks_leaves_what_additions_join_whole():
+    network = build_network("resnet20").eval()
+    graph = extract(network, torch.zeros(1, 3, 32, 32))
+    space = ChannelSpace(graph, l1(network, graph), 0.33)
+    kept = space.uniform_in_blocks().kept
+    shares = {n: len(k) / graph.parameters[f"{n}.weight"].shape[0] for n, k in kept.items()}
+    assert {s for n, s in shares.items() if n == "conv1" or n.endswith("conv2")} == {1.0}
+    inside = [s for n, s in shares.items() if n.endswith(".conv1")]
+    assert max(inside) - min(inside) < 0.05
+    assert 0.32 < space.used(space.uniform_in_blocks()) <= 0.33
+
+
+def test_uniform_is_the_same_everywhere_where_blocks_alone_cannot_meet_the_budget():
+    network = build_network("resnet20").eval()
+    graph = extract(network, torch.zeros(1, 3, 32, 32))
+    space = ChannelSpace(graph, l1(network, graph), 0.02)
+    assert space.uniform_in_blocks() == space.uniform() == space.controls()["uniform"]
+    assert space.used(space.uniform()) <= 0.02

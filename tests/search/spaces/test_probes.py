@@ -8,8 +8,8 @@ import torch
 
 from gnnrl.graph.extract import extract
 from gnnrl.networks.build import build_network
+from gnnrl.pruning.allocation import sensitivity_curves
 from gnnrl.pruning.importance import l1
-from gnnrl.search.spaces.allocation import sensitivity_curves
 from gnnrl.search.spaces.channels import ChannelSpace
 
 PRIOR = np.linspace(0.3, 0.8, 12)
