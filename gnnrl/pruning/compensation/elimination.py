@@ -10,6 +10,7 @@ weights in place of one weight; the inverse is updated, never computed again).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +18,9 @@ from torch import Tensor
 
 RIDGE = 1e-3
 """Added to the diagonal of second moments, in parts of its mean."""
+
+TOGETHER = 256
+"""Columns of the inverse by which it is updated at once."""
 
 
 @dataclass(frozen=True)
@@ -46,37 +50,83 @@ def inputs_of(channels: Tensor, taps: int) -> Tensor:
 
 
 class Elimination:
-    """The state of one layer while channels of a group go."""
+    """The state of one layer while channels of a group are removed.
+
+    The inverse is kept for the inputs that belong to the group. Each removal is an update of low
+    rank; updates are collected and applied together, because a single one is bound by memory.
+    """
 
     def __init__(self, moments: Moments, members: list[Tensor], taps: int) -> None:
-        matrix = ridged(moments.second)
-        self._inverse = torch.linalg.inv(matrix)
-        self._map = self._inverse @ (moments.second.double() @ moments.solution.double())
-        self._metric = None if moments.metric is None else moments.metric.double()
-        self._rows = [inputs_of(channels, taps) for channels in members]
+        matrix, solution = ridged(moments.second), moments.solution.double()
+        inverse = _inverted(matrix)
+        ridge = (matrix.diagonal() - moments.second.diagonal().double())[:, None]
+        refitted = solution - inverse @ (ridge * solution)
+        if moments.metric is not None:  # weights whose plain square is the weighted one
+            values, vectors = torch.linalg.eigh(moments.metric.double())
+            refitted = refitted @ (vectors * values.clamp(min=0.0).sqrt())
+        rows = torch.stack([inputs_of(channels, taps) for channels in members])
+        self._each = each = rows.shape[1]
+        self._inverse = inverse[rows.flatten()][:, rows.flatten()]
+        self._map = refitted[rows]
+        places = torch.arange(len(members))
+        self._blocks = self._inverse.view(len(members), each, len(members), each)[places, :, places]
+        self._members = list(range(len(members)))  # by place, with those just removed
+        self._updates = self._no_updates()
 
     def prices(self, candidates: list[int]) -> Tensor:
-        """What losing each candidate would add to the residual `[candidates]`."""
-        blocks = torch.stack([self._inverse[r][:, r] for r in (self._rows[c] for c in candidates)])
-        maps = torch.stack([self._map[self._rows[c]] for c in candidates])
-        solved = torch.linalg.solve(blocks, maps)
-        weighed = maps if self._metric is None else maps @ self._metric
-        return (weighed * solved).sum((1, 2))
+        """Return what removing each candidate would add to the residual `[candidates]`."""
+        where = torch.tensor([self._members.index(member) for member in candidates])
+        squares = torch.bmm(self._map, self._map.transpose(1, 2))[where]
+        solved = torch.linalg.solve(self._blocks[where], squares)
+        return solved.diagonal(dim1=1, dim2=2).sum(1)
 
     def drop(self, member: int) -> None:
-        """Take a channel out; the others make up for it."""
-        rows = self._rows[member]
-        columns = self._inverse[:, rows].clone()
-        block = columns[rows].clone()
-        self._map -= columns @ torch.linalg.solve(block, self._map[rows])
-        self._inverse -= columns @ torch.linalg.solve(block, columns.t())
-        self._map[rows] = 0.0
-        self._inverse[rows] = 0.0
-        self._inverse[:, rows] = 0.0
+        """Remove a channel; the others make up for it."""
+        place, each = self._members.index(member), self._each
+        rows = slice(place * each, (place + 1) * each)
+        columns = torch.addmm(
+            self._inverse[:, rows], self._updates, self._updates[rows].t(), alpha=-1
+        )
+        factor = torch.linalg.cholesky(self._blocks[place])
+        update = torch.linalg.solve_triangular(factor, columns.t(), upper=False).t()
+        lost = torch.linalg.solve_triangular(factor, self._map[place], upper=False)
+        self._map.view(len(update), -1).addmm_(update, lost, alpha=-1)
+        by_member = update.reshape(len(self._members), each, each)
+        self._blocks.baddbmm_(by_member, by_member.transpose(1, 2), alpha=-1)
+        self._updates = torch.cat([self._updates, update], 1)
+        self._removed.add(member)
+        if self._updates.shape[1] >= TOGETHER:
+            self._apply_updates()
+
+    def _apply_updates(self) -> None:
+        """Update the inverse, and forget the removed members."""
+        count, each = len(self._members), self._each
+        left = [i for i, member in enumerate(self._members) if member not in self._removed]
+        rows = torch.arange(count * each).view(count, each)[left].flatten()
+        updates = self._updates[rows]
+        self._inverse = self._inverse[rows][:, rows].addmm_(updates, updates.t(), alpha=-1)
+        self._map, self._blocks = self._map[left], self._blocks[left]
+        self._members = [self._members[i] for i in left]
+        self._updates = self._no_updates()
+
+    def _no_updates(self) -> Tensor:
+        self._removed: set[int] = set()
+        return self._inverse.new_empty(len(self._inverse), 0)
 
 
-def eliminate(readers: list[Elimination], size: int) -> tuple[list[int], list[float]]:
-    """Order in which `size` channels go, and what each one adds to the residual of its readers."""
+def _inverted(matrix: Tensor) -> Tensor:
+    """Return the inverse of a symmetric matrix, positive definite but for rounding."""
+    factor, info = torch.linalg.cholesky_ex(matrix)
+    return torch.linalg.inv(matrix) if int(info) else torch.cholesky_inverse(factor)
+
+
+def eliminate(
+    readers: list[Elimination], size: int, advance: Callable[[], object] = lambda: None
+) -> tuple[list[int], list[float]]:
+    """Return the order in which `size` channels go, and what each adds to its readers' residual.
+
+    advance: called after each channel.
+    """
     alive, order, prices = list(range(size)), [], []
     while len(alive) > 1:
         total = torch.stack([reader.prices(alive) for reader in readers]).sum(0)
@@ -86,5 +136,7 @@ def eliminate(readers: list[Elimination], size: int) -> tuple[list[int], list[fl
             reader.drop(member)
         order.append(member)
         prices.append(max(float(total[best]), 0.0))
+        advance()
     last = torch.stack([reader.prices(alive) for reader in readers]).sum(0)
+    advance()
     return order + alive, [*prices, max(float(last[0]), 0.0)]
