@@ -13,10 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from gnnrl.errors import UserError
-from gnnrl.files import atomic_write
+from gnnrl.files import atomic_write, parse_json
+from gnnrl.registry import is_own
+from gnnrl.sealed import CHANGED, opened, sealed, tensors_digest
 from gnnrl.shapes import Shape, as_shape
 
 if TYPE_CHECKING:
+    from gnnrl.graph.graph import ComputationalGraph
     from gnnrl.pruning.plan import PruningPlan
 
 HEADER = "gnnrl"  # the one key of the header: with several, safetensors has no fixed order
@@ -31,6 +34,7 @@ class Checkpoint:
     plans: the pruning plans which made it what it is, in turn, as `PruningPlan.to_json` gives them.
     protected: for each plan, the parts that were protected as the graph it is a plan of was read.
     epoch: after how many epochs of pretraining it was kept; None where that means nothing.
+    trusted: whether `restore` may import `name` where it is `package.module:name`.
     """
 
     name: str
@@ -40,6 +44,7 @@ class Checkpoint:
     plans: tuple[Mapping[str, Any], ...] = ()
     protected: tuple[tuple[str, ...], ...] = ()
     epoch: int | None = None
+    trusted: bool = True
 
     @classmethod
     def of(
@@ -72,9 +77,19 @@ class Checkpoint:
         return replace(trained, plans=(*self.plans, plan.to_json()), protected=cuts)
 
     def restore(self) -> nn.Module:
-        """Return the network on the CPU, ready for evaluation. Draws no random numbers."""
-        from gnnrl.networks.build import build_network
+        """Return the network on the CPU, ready for evaluation. Draws no random numbers.
 
+        Raises `UserError` where weights do not fit or are not finite, and where the checkpoint
+        names code to import that nobody vouched for (`load`).
+        """
+        from gnnrl.networks.build import build_network
+        from gnnrl.networks.weights import refuse_nonfinite
+
+        if is_own(self.name) and not self.trusted:
+            raise UserError(
+                f"the checkpoint names code to run, {self.name!r}: if you trust it, set "
+                "network.name to it, or load it by Checkpoint.load(path, trust=True)"
+            )
         with torch.random.fork_rng(devices=[]):
             network = build_network(self.name, self.num_classes, self.input_shape)
         for plan, protected in zip(self.plans, self.protected, strict=True):
@@ -87,7 +102,28 @@ class Checkpoint:
                 f"the checkpoint's weights do not fit {self.name} ({reason}): it was made by "
                 "other code or edited, make it again"
             ) from error
+        refuse_nonfinite(network, f"the checkpoint of {self.name}")
         return network.eval()
+
+    def refuse_other(self, dense: Checkpoint) -> None:
+        """Raise `UserError` where this is not a subnet of the dense network."""
+        mine = (self.name, self.num_classes, self.input_shape, self.plans[: len(dense.plans)])
+        other = (dense.name, dense.num_classes, dense.input_shape, dense.plans)
+        if mine != other:
+            raise UserError(
+                f"the subnet ({self.name}, {self.num_classes} classes, images of "
+                f"{self.input_shape}) is not cut from the dense network ({dense.name}, "
+                f"{dense.num_classes} classes, images of {dense.input_shape}): give checkpoints "
+                "of one run"
+            )
+
+    def refuse_graph(self, graph: ComputationalGraph) -> None:
+        """Raise `UserError` where a graph was read at another size of images."""
+        if graph.input_shape != self.input_shape:
+            raise UserError(
+                f"the graph was extracted at images of {graph.input_shape}, the checkpoint is for "
+                f"{self.input_shape}: extract it again (`python -m stages.extract`)"
+            )
 
     def _cut(
         self, network: nn.Module, plan: Mapping[str, Any], protected: tuple[str, ...]
@@ -104,22 +140,40 @@ class Checkpoint:
         atomic_write(path, self._bytes())
 
     @classmethod
-    def load(cls, path: str | Path) -> Checkpoint:
-        """Read what `save` wrote."""
+    def load(cls, path: str | Path, trust: bool | str = False) -> Checkpoint:
+        """Read what `save` wrote; refuse a file that was changed. Nothing it names is imported.
+
+        trust: whether `restore` may import the user's own code that the file names: True, or the
+        one name that is trusted (`network.name` of params.yaml).
+        """
         from safetensors import SafetensorError, safe_open
 
         if not Path(path).is_file():
             raise UserError(f"there is no checkpoint at {path}: run the stage that makes it first")
         try:
             with safe_open(path, framework="pt") as file:
-                recipe = json.loads((file.metadata() or {})[HEADER])
+                recipe = opened(parse_json((file.metadata() or {})[HEADER]))
                 state = {key: file.get_tensor(key) for key in file.keys()}
-            return cls(state=state, **_checked(recipe))
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            if recipe.pop("tensors", None) not in (None, tensors_digest(state)):
+                raise UserError(CHANGED)
+            found = cls(state=state, **_checked(recipe))
+        except (SafetensorError, OSError, LookupError, TypeError, ValueError) as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise UserError(
                 f"{path} is no usable checkpoint ({reason}): run the stage that makes it again"
             ) from error
+        return replace(found, trusted=trust is True or trust == found.name)
+
+    @staticmethod
+    def is_at(path: str | Path) -> bool:
+        """Whether a safetensors file is a checkpoint of ours, by its header."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, framework="pt") as file:
+                return HEADER in (file.metadata() or {})
+        except (SafetensorError, OSError):
+            return False
 
     @property
     def opaque(self) -> tuple[str, ...]:
@@ -143,7 +197,8 @@ class Checkpoint:
             "epoch": self.epoch,
         }
         state = {key: value.contiguous() for key, value in self.state.items()}
-        return save(state, {HEADER: json.dumps(recipe, sort_keys=True)})
+        content = sealed({**recipe, "tensors": tensors_digest(state)})
+        return save(state, {HEADER: json.dumps(content, sort_keys=True)})
 
 
 def _copied(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -157,12 +212,12 @@ def _checked(recipe: Any) -> dict[str, Any]:
     protected = tuple(tuple(names) for names in recipe["protected"])
     right = (
         isinstance(recipe["name"], str)
-        and isinstance(recipe["num_classes"], int)
+        and type(recipe["num_classes"]) is int
         and len(shape) == 3
-        and all(isinstance(size, int) for size in shape)
+        and all(type(size) is int for size in shape)
         and all(isinstance(plan, dict) for plan in plans)
         and len(protected) == len(plans)
-        and (epoch is None or isinstance(epoch, int))
+        and (epoch is None or (type(epoch) is int and epoch >= 0))
     )
     if not right:
         raise ValueError(f"its recipe reads {recipe}")

@@ -14,6 +14,8 @@ import yaml
 
 from gnnrl.errors import UserError
 
+LARGEST_JSON = 64 * 2**20  # bytes; the graph of a network of a thousand layers takes about one
+
 
 def atomic_write(path: str | Path, data: bytes) -> None:
     """Write all of `data` or nothing: a killed run leaves the old file as it was."""
@@ -47,13 +49,43 @@ def write_json(path: str | Path, value: object) -> None:
     atomic_write(path, f"{text}\n".encode())
 
 
-def write_torch(path: str | Path, value: object) -> None:
-    """Write what `torch.load` reads; the same value gives the same bytes, whatever the name."""
-    import torch
+def read_json(path: str | Path) -> Any:
+    """Return what a JSON file holds.
 
-    buffer = io.BytesIO()  # torch.save would write the name of a file into it
-    torch.save(value, buffer)
-    atomic_write(path, buffer.getvalue())
+    Raises FileNotFoundError where there is none, and `UserError` for a file of more than 64 MB,
+    a key that stands twice, NaN, infinity, and lists in lists without end.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    if path.stat().st_size > LARGEST_JSON:
+        raise UserError(f"it has more than {LARGEST_JSON // 2**20} MB")
+    try:
+        return parse_json(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise UserError(f"it is no text ({error})") from error
+
+
+def parse_json(text: str) -> Any:
+    """Return what JSON text holds, under the same conditions as `read_json`."""
+    try:
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_number)
+    except RecursionError as error:
+        raise UserError("it is nested too deeply") from error
+    except json.JSONDecodeError as error:
+        raise UserError(f"it is not JSON ({error})") from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
+        raise UserError(f"its key {twice!r} stands twice")
+    return found
+
+
+def _no_number(name: str) -> Any:
+    raise UserError(f"it holds {name}, which is no finite number")
 
 
 def write_csv(path: str | Path, rows: Iterable[Mapping[str, object]]) -> None:

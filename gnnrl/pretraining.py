@@ -4,34 +4,50 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlparse
 
 from torch import nn
 
 from gnnrl.checkpoint import Checkpoint
 from gnnrl.errors import UserError
-from gnnrl.files import user_path
 from gnnrl.networks.build import build_network
-from gnnrl.networks.weights import load_weights
+from gnnrl.networks.weights import load_weights, weights_file
 from gnnrl.shapes import Shape
 from gnnrl.training.loop import Training
 
 
 def starting_point(
-    name: str, num_classes: int, input_shape: Shape, weights: str | None, sha256: str | None
+    name: str,
+    num_classes: int,
+    input_shape: Shape,
+    weights: str | None,
+    sha256: str | None,
+    reward_from: str = "test",
 ) -> Checkpoint:
     """Return the network before any training here: initialised, or with the weights given.
 
     weights: what `load_weights` takes, or a checkpoint of ours, which may be a subnet: so a
-    pruned network is pruned once more.
+    pruned network is pruned once more. A checkpoint of ours is known by its header.
+    reward_from: the split of the reward images, which weights of others may have been trained on.
     """
-    if weights is not None and weights.endswith(".safetensors"):
-        checkpoint = Checkpoint.load(user_path(weights))
+    if weights is not None and _is_ours(weights, sha256):
+        checkpoint = Checkpoint.load(weights_file(weights, sha256), trust=name)
         _refuse_other(checkpoint, name, num_classes, input_shape, weights)
         return replace(checkpoint, epoch=None)
     network = build_network(name, num_classes, input_shape)
     if weights is not None:
+        if reward_from == "train":
+            raise UserError(
+                f"data.reward_from is train, but the network of pretrain.weights {weights} has "
+                "been trained on these images and would be scored by its memory: set it to test"
+            )
         load_weights(network, weights, name=name, sha256=sha256)
     return Checkpoint.of(network, name, num_classes, input_shape)
+
+
+def _is_ours(weights: str, sha256: str | None) -> bool:
+    named_so = Path(urlparse(weights).path).suffix == ".safetensors"
+    return named_so and Checkpoint.is_at(weights_file(weights, sha256))
 
 
 def _refuse_other(

@@ -37,6 +37,10 @@ class Lines(Progress):
         """Write one line (tqdm's parameters; there is only one place to write it to)."""
         print(self, file=self.fp, flush=True)
 
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        self.disable = self.disable or kind is not None  # an error has a message of its own
+        self.close()
+
     def close(self) -> None:
         """Write how far it came, unless it failed before its first step."""
         if not self.disable and (self.n > self.initial or self.n >= self.total):

@@ -1,12 +1,18 @@
-"""What a run stands on: the device, seeds, and the process that started it."""
+"""What a run stands on: the device, seeds, and how it ends."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import random
+import select
 import signal
 import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gnnrl.errors import UserError
@@ -54,11 +60,84 @@ def generator(seed: int, name: str) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
-def die_with_parent() -> None:
-    """End this process when the one that started it ends (Linux; elsewhere nothing happens).
+# --- the end
+
+
+SHELLS = {"sh", "bash", "dash", "zsh", "ksh", "fish", "ash", "busybox"}
+SECONDS_TO_END = 4.0  # that a process has between the request to end and its end
+
+
+class Ended(BaseException):
+    """A signal asked for the end; `code` is the exit code that says which."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.code = 128 + number
+
+
+@contextlib.contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Let SIGINT and SIGTERM raise `Ended` in the block and end the process within seconds.
+
+    A second one ends it at once. Without effect outside the main thread.
+    """
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    if threading.current_thread() is not threading.main_thread():
+        numbers = ()
+
+    def end(number: int, frame: object) -> None:
+        for each in numbers:
+            signal.signal(each, signal.SIG_DFL)
+        threading.Thread(target=_end_soon, args=(128 + number,), daemon=True).start()
+        raise Ended(number)
+
+    before = {number: signal.signal(number, end) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end_soon(code: int) -> None:
+    time.sleep(SECONDS_TO_END)
+    os._exit(code)
+
+
+def end_with_dvc() -> None:
+    """End this process when the DVC that started it ends, through a shell or not (Linux).
 
     DVC does not pass signals on: without this a killed `dvc repro` leaves its stage running.
     """
+    pid = os.getppid()
+    while _process(pid)[0] in SHELLS:
+        pid = _process(pid)[1]
+    try:
+        handle = os.pidfd_open(pid)
+    except (AttributeError, OSError):  # another system, an old kernel
+        die_with_parent()
+        return
+
+    def watch() -> None:
+        select.select([handle], [], [])
+        os.kill(os.getpid(), signal.SIGTERM)
+        _end_soon(128 + signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _process(pid: int) -> tuple[str, int]:
+    """Return the name of a process and the id of the one that started it."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return "", 0
+    before, _, after = text.rpartition(")")
+    return before.partition("(")[2], int(after.split()[1])
+
+
+def die_with_parent() -> None:
+    """End this process when the one that started it ends (Linux; elsewhere nothing happens)."""
     if not sys.platform.startswith("linux"):
         return
     import ctypes

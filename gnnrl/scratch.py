@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from filelock import FileLock, Timeout
 
 from gnnrl.errors import UserError
 
+FINISHED = "finished"  # a file in the folder of a run that has ended well
+DAYS = 30.0  # after which the folder of a killed run is removed
+ROOM = 32 * 2**20  # bytes that a run must find free
 PATIENCE = 0.2  # seconds: a holder that is just removing its lock lets the next one in
 
 
@@ -38,6 +42,8 @@ def _content(part: object) -> Iterator[bytes]:
             yield path.relative_to(part).as_posix().encode()
             yield path.read_bytes()
     elif isinstance(part, Path):
+        if not part.is_file():
+            raise UserError(f"there is no file {part}: correct the setting that names it")
         yield part.read_bytes()
     else:
         yield json.dumps(part, sort_keys=True).encode()
@@ -51,13 +57,16 @@ def scratch_root() -> Path:
 
 @contextlib.contextmanager
 def claim(kind: str, key: str) -> Iterator[Path]:
-    """Hold the scratch folder `kind`/`key` alone; remove it on success, leave it on failure.
+    """Hold the scratch folder `kind`/`key` alone. It is kept, so that a run whose results are lost
+    between its end and DVC's lock file need not be paid for twice.
 
-    Raises `UserError` where another process holds it, with that process's id.
+    Success removes the folders of other finished runs of that kind, and what nobody has touched
+    for `DAYS`. Raises `UserError` where another process holds the folder, with that process's id.
     """
     folder = scratch_root() / kind / key
+    refuse_unwritable(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    lock, holder = FileLock(folder.with_name(f"{key}.lock")), folder / "pid"
+    lock, holder = FileLock(f"{folder}.lock"), folder / "pid"
     try:
         lock.acquire(timeout=PATIENCE, poll_interval=PATIENCE / 4)
     except Timeout:
@@ -70,8 +79,37 @@ def claim(kind: str, key: str) -> Iterator[Path]:
         folder.mkdir(exist_ok=True)
         holder.write_text(str(os.getpid()), encoding="utf-8")
         yield folder
-        shutil.rmtree(folder, ignore_errors=True)
+        (folder / FINISHED).touch()
+        for other in folder.parent.iterdir():
+            if other.is_dir() and other != folder:
+                _remove_if_done(other)
         with contextlib.suppress(OSError):  # Windows keeps a file that is open
             os.unlink(lock.lock_file)  # still locked: who waits for this very file tries again
     finally:
         lock.release()
+
+
+def _remove_if_done(folder: Path) -> None:
+    """Remove a folder that nobody holds, if its run has ended or is long abandoned."""
+    old = time.time() - folder.stat().st_mtime > DAYS * 24 * 3600
+    if not (old or (folder / FINISHED).exists()):
+        return
+    lock = FileLock(f"{folder}.lock")
+    with contextlib.suppress(Timeout, OSError):
+        lock.acquire(timeout=0)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.unlink(lock.lock_file)
+        lock.release()
+
+
+def refuse_unwritable(folder: Path) -> None:
+    """Raise `UserError` where a folder cannot be made or written to, or its disk is full."""
+    above = next(p for p in (folder, *folder.absolute().parents) if p.exists() or p.is_symlink())
+    if not above.is_dir():
+        raise UserError(f"{above} is no folder: move it, or write to another place than {folder}")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise UserError(f"{above} cannot be written to: change its rights or name another folder")
+    if (free := shutil.disk_usage(above).free) < ROOM:
+        raise UserError(
+            f"the disk of {above} has {free // 2**20} MB left, expected {ROOM // 2**20}: make room"
+        )

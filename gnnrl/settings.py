@@ -77,11 +77,11 @@ def _imported(path: str) -> Any:
 
 # numbers as text are accepted: PyYAML leaves `1e-05`, the form DVC writes, as text
 Int = Annotated[int, BeforeValidator(_number)]
-Float = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+Float = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False, ge=-1e9, le=1e9)]
 Switch = Annotated[bool, BeforeValidator(_switch)]
 
-Count = Annotated[Int, Field(ge=1)]
-CountOrNone = Annotated[Int, Field(ge=0)]
+Count = Annotated[Int, Field(ge=1, le=10**9)]
+CountOrNone = Annotated[Int, Field(ge=0, le=10**9)]
 Seed = Annotated[Int, Field(ge=0, lt=2**32)]
 Positive = Annotated[Float, Field(gt=0)]
 NotNegative = Annotated[Float, Field(ge=0)]

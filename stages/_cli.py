@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import sys
-import tempfile
 import traceback
 import warnings
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from typing import Annotated
 import typer
 
 from gnnrl.errors import UserError
-from gnnrl.runtime import die_with_parent
+from gnnrl.runtime import Ended, end_with_dvc, ended_by_signals
 
 ParamsFile = Annotated[Path, typer.Option("--params", help="The file with all parameters.")]
 Overrides = Annotated[
@@ -28,7 +29,7 @@ Overrides = Annotated[
     ),
 ]
 PARAMS = Path("params.yaml")
-REFUSED = (ValueError, TypeError, KeyError, OSError)  # bad input; whatever else is a defect
+GOES_ON = "run the same command again to go on where it was"
 
 
 def app(help: str | None) -> typer.Typer:
@@ -37,16 +38,20 @@ def app(help: str | None) -> typer.Typer:
 
 
 @contextmanager
-def stage(name: str, params: Path, overrides: list[str] | None) -> Iterator[SimpleNamespace]:
-    """Hand out the sections of stage `name`; whatever is wrong ends in one sentence and exit 1."""
+def stage(
+    name: str, params: Path, overrides: list[str] | None, out: Path
+) -> Iterator[SimpleNamespace]:
+    """Hand out the sections of stage `name`, once it is clear that `out` can be written to."""
     with refusals(name):
         from gnnrl.params import load_params, without_effect
+        from gnnrl.scratch import refuse_unwritable
 
         if os.environ.get("DVC_STAGE"):
-            die_with_parent()
+            end_with_dvc()
         # threads that wait must not spin: two runs on the same cores would take many times as long
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         sections = load_params(name, params, overrides or ())
+        refuse_unwritable(out)
         for line in without_effect(sections):
             print(f"{name}: {line}", file=sys.stderr)
         yield sections
@@ -54,28 +59,46 @@ def stage(name: str, params: Path, overrides: list[str] | None) -> Iterator[Simp
 
 @contextmanager
 def refusals(name: str) -> Iterator[None]:
-    """End with one sentence and exit code 1 if something is wrong with what the user gave.
+    """End with one sentence and exit code 1 if anything is wrong, with a line on how to go on
+    after a signal.
 
     GNNRL_TRACEBACK=1 shows where it was raised.
     """
     # torch_geometric asks torch.jit for what the next PyTorch will not have
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
     try:
-        yield
-    except REFUSED as error:
+        with ended_by_signals():
+            yield
+    except Ended as ended:
+        print(f"{name}: ended by a signal; {GOES_ON}", file=sys.stderr)
+        raise typer.Exit(ended.code) from None
+    except (typer.Exit, typer.Abort):
+        raise
+    except Exception as error:
         if os.environ.get("GNNRL_TRACEBACK"):
             traceback.print_exc()
         print(f"{name}: {_sentence(error)}", file=sys.stderr)
         raise typer.Exit(1) from None
 
 
-def _sentence(error: BaseException) -> str:
+REMEDIES: dict[type[Exception], str] = {
+    MemoryError: "there is not enough memory: lower the batch sizes or the number of images",
+    RecursionError: "a file is nested too deeply, or the network has too many parts in each other",
+}
+
+
+def _sentence(error: Exception) -> str:
     """Return the message on one line, with the kind of error where it is not meant for users."""
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     line = " ".join(text.split())
     if isinstance(error, UserError) and line:
         return line
-    return f"{type(error).__name__}: {line} (GNNRL_TRACEBACK=1 shows where)"
+    for kind, remedy in REMEDIES.items():
+        if isinstance(error, kind):
+            return f"{remedy} ({type(error).__name__}; GNNRL_TRACEBACK=1 shows where)"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full ({line}): make room; {GOES_ON}"
+    return f"{type(error).__name__}: {line[:500]} (GNNRL_TRACEBACK=1 shows where)"
 
 
 @contextmanager
@@ -84,25 +107,36 @@ def results(out: Path, *own: str, settings: SimpleNamespace | None = None) -> It
 
     settings: the sections that the stage was handed; they are written as `settings.yaml`, complete.
 
-    If a stage fails or is killed, `out` does not change. Other files in `out` are kept, except
-    those of an earlier run that match a pattern of `own` and were not written again.
+    If a stage fails or is killed, `out` does not change, but for a folder `.new` in it that the
+    next run removes. Other files in `out` are kept, except those of an earlier run that match a
+    pattern of `own` and were not written again.
     """
+    from filelock import FileLock
+
     from gnnrl.files import write_yaml
     from gnnrl.params import resolved
+    from gnnrl.scratch import content_key, scratch_root
 
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as name:
-        fresh = Path(name)
-        yield fresh
-        if settings is not None:
-            write_yaml(fresh / "settings.yaml", resolved(vars(settings)))
-        written = {path.relative_to(fresh) for path in fresh.rglob("*") if path.is_file()}
-        for path in sorted(written):
-            (out / path).parent.mkdir(parents=True, exist_ok=True)
-            os.replace(fresh / path, out / path)
-        for old in [path for pattern in own for path in out.glob(pattern)]:
-            if old.relative_to(out) not in written:
-                old.unlink()
+    there, fresh = out.exists(), out / ".new"
+    locks = scratch_root() / "results"
+    locks.mkdir(parents=True, exist_ok=True)
+    with FileLock(locks / f"{content_key(str(out.absolute()))}.lock"):
+        shutil.rmtree(fresh, ignore_errors=True)  # of a run that was killed
+        fresh.mkdir(parents=True)
+        try:
+            yield fresh
+            if settings is not None:
+                write_yaml(fresh / "settings.yaml", resolved(vars(settings)))
+            written = {path.relative_to(fresh) for path in fresh.rglob("*") if path.is_file()}
+            for path in sorted(written):
+                (out / path).parent.mkdir(parents=True, exist_ok=True)
+                os.replace(fresh / path, out / path)
+            there = True
+            for old in [path for pattern in own for path in out.glob(pattern)]:
+                if old.relative_to(out) not in written and fresh not in old.parents:
+                    old.unlink()
+        finally:
+            shutil.rmtree(fresh if there else out, ignore_errors=True)
 
 
 def weights_file(pretrain: Path, weights: str) -> Path:

@@ -25,7 +25,7 @@ def evaluate(
     overrides: _cli.Overrides = None,
 ) -> None:
     """Measure accuracy, costs and latency of both, and export the subnet."""
-    with _cli.stage("evaluate", params, overrides) as sections:
+    with _cli.stage("evaluate", params, overrides, out) as sections:
         from gnnrl.checkpoint import Checkpoint
         from gnnrl.data.load import load_data
         from gnnrl.files import atomic_write, write_json
@@ -35,7 +35,9 @@ def evaluate(
 
         options = sections.evaluate
         files = {"dense": dense, "subnet": subnet}
-        checkpoints = {name: Checkpoint.load(path) for name, path in files.items()}
+        trust = sections.network.name
+        checkpoints = {name: Checkpoint.load(path, trust) for name, path in files.items()}
+        checkpoints["subnet"].refuse_other(checkpoints["dense"])
         shape = checkpoints["subnet"].input_shape
         splits = load_data(sections.data, shape)
         networks = {name: c.restore().to(device()) for name, c in checkpoints.items()}
@@ -48,10 +50,12 @@ def evaluate(
         latency = comparison.latency(
             networks, shape, options.latency_batches, options.latency_rounds
         )
-        with _cli.results(out, settings=sections) as folder:
+        with _cli.results(out, "subnet.onnx", settings=sections) as folder:
             write_json(folder / "metrics.json", {"evaluate": figures})
             write_json(folder / "latency.json", latency)
-            atomic_write(folder / "subnet.onnx", onnx_bytes(networks["subnet"], shape))
+        exported = onnx_bytes(networks["subnet"], shape)  # fails after the figures are written
+        with _cli.results(out) as folder:
+            atomic_write(folder / "subnet.onnx", exported)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ def extract(
     overrides: _cli.Overrides = None,
 ) -> None:
     """Read the network as operations, channel groups and costs."""
-    with _cli.stage("extract", params, overrides) as sections:
+    with _cli.stage("extract", params, overrides, out) as sections:
         import torch
 
         from gnnrl.checkpoint import Checkpoint
@@ -30,12 +30,13 @@ def extract(
         from gnnrl.graph import extract as graphs
         from gnnrl.report.graph_picture import draw
 
-        checkpoint = Checkpoint.load(network)
+        checkpoint = Checkpoint.load(network, trust=sections.network.name)
         image = torch.zeros(1, *checkpoint.input_shape)
         graph = graphs.extract(checkpoint.restore(), image, sections.extract.protect)
+        picture = draw(graph)
         with _cli.results(out, settings=sections) as folder:
             graph.save(folder / "graph.json")
-            atomic_write(folder / "graph.png", draw(graph))
+            atomic_write(folder / "graph.png", picture)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -23,7 +22,7 @@ def latency(
     rounds: Annotated[int, typer.Option(min=1, help="Of which the median is taken.")] = 7,
 ) -> None:
     """Measure once per machine, keep the file, and name it in search.latency_table."""
-    try:
+    with _cli.refusals("latency"):
         import platform
 
         from gnnrl.graph.graph import ComputationalGraph
@@ -33,9 +32,6 @@ def latency(
         table = measure(ComputationalGraph.load(graph), images, rounds, machine)
         table.save(out)
         print(f"{out}: {len(table.milliseconds)} operations at {images} images")
-    except _cli.REFUSED as error:
-        print(f"latency: {' '.join(str(error).split())}", file=sys.stderr)
-        raise typer.Exit(1) from None
 
 
 if __name__ == "__main__":

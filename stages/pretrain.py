@@ -20,7 +20,7 @@ def pretrain(
     overrides: _cli.Overrides = None,
 ) -> None:
     """Train the dense network, or take it as its weights are."""
-    with _cli.stage("pretrain", params, overrides) as sections:
+    with _cli.stage("pretrain", params, overrides, out) as sections:
         from gnnrl.data.load import load_data
         from gnnrl.files import write_csv, write_json
         from gnnrl.pretraining import keep, starting_point
@@ -38,6 +38,7 @@ def pretrain(
             sections.network.input_shape,
             options.weights,
             options.sha256,
+            splits.reward_from,
         )
         settings = sections.network.name, options.model_dump(mode="json")
         key = _cli.run_key(start.digest, splits.train.fingerprint(), *settings)

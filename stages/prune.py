@@ -26,7 +26,7 @@ def prune(
     overrides: _cli.Overrides = None,
 ) -> None:
     """Cut the network to the plan; make up for what it lost; measure batch norm anew."""
-    with _cli.stage("prune", params, overrides) as sections:
+    with _cli.stage("prune", params, overrides, out) as sections:
         from gnnrl.checkpoint import Checkpoint
         from gnnrl.data.calibration import BATCH_SIZE, calibration_images, mirrored
         from gnnrl.data.load import load_data
@@ -40,8 +40,11 @@ def prune(
         from gnnrl.training.evaluate import accuracy
 
         count = sections.prune.recalibration_images
-        checkpoint = Checkpoint.load(_cli.weights_file(pretrain, sections.prune.weights))
-        read, chosen = ComputationalGraph.load(graph), PruningPlan.load(plan)
+        weights = _cli.weights_file(pretrain, sections.prune.weights)
+        checkpoint = Checkpoint.load(weights, trust=sections.network.name)
+        read = ComputationalGraph.load(graph)
+        checkpoint.refuse_graph(read)
+        chosen = PruningPlan.load(plan, read.digest)
         splits = load_data(sections.data, checkpoint.input_shape)
         surgeon = Surgeon(checkpoint.restore().to(device()), read)
         if sections.prune.compensation == "sequential":

@@ -22,7 +22,7 @@ def report(
     overrides: _cli.Overrides = None,
 ) -> None:
     """Write one self-contained page, and its pictures as files."""
-    with _cli.stage("report", params, overrides) as sections:
+    with _cli.stage("report", params, overrides, out) as sections:
         from gnnrl.files import atomic_write
         from gnnrl.report import run as pages
 

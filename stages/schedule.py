@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,11 +28,8 @@ def schedule(
     ] = None,
 ) -> None:
     """Train the scheduler and compare it with FIFO, critical path, HEFT and the optimum."""
-    try:
+    with _cli.refusals("schedule"):
         _run(params, output, journal)
-    except _cli.REFUSED as error:
-        print(f"schedule: {' '.join(str(error).split())}", file=sys.stderr)
-        raise typer.Exit(1) from None
 
 
 def _run(params: Path, output: Path, journal: Path | None) -> None:

@@ -26,7 +26,7 @@ def search(
     overrides: _cli.Overrides = None,
 ) -> None:
     """Search the graph for the best plan within the budget; a killed search continues."""
-    with _cli.stage("search", params, overrides) as sections:
+    with _cli.stage("search", params, overrides, out) as sections:
         from gnnrl.checkpoint import Checkpoint
         from gnnrl.data.load import load_data
         from gnnrl.graph.graph import ComputationalGraph
@@ -37,11 +37,12 @@ def search(
 
         options = sections.search
         seed_everything(options.seed)
-        checkpoint = Checkpoint.load(_cli.weights_file(pretrain, options.weights))
+        trust, weights = sections.network.name, _cli.weights_file(pretrain, options.weights)
+        checkpoint, read = Checkpoint.load(weights, trust), ComputationalGraph.load(graph)
+        checkpoint.refuse_graph(read)
         start = pretrain / "initial.safetensors"
-        initial = Checkpoint.load(start) if options.needs_initial else None
+        initial = Checkpoint.load(start, trust) if options.needs_initial else None
         splits = load_data(sections.data, checkpoint.input_shape)
-        read = ComputationalGraph.load(graph)
         task = SearchTask(options, checkpoint, read, splits.reward, splits.train, initial)
         with claim("search", _cli.run_key(*task.identity())) as journal:
             if before := results.evaluated_before(journal):

@@ -30,7 +30,7 @@ def table(
 
     dvc exp show --json | python -m stages.table
     """
-    try:
+    with _cli.refusals("table"):
         import json
         from pathlib import Path
 
@@ -39,9 +39,6 @@ def table(
         text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
         rows = sweep.experiments(json.loads(text))
         print(sweep.table(rows, lines.split(","), columns, value, percent))
-    except _cli.REFUSED as error:
-        print(f"table: {' '.join(str(error).split())}", file=sys.stderr)
-        raise typer.Exit(1) from None
 
 
 if __name__ == "__main__":

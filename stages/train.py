@@ -26,7 +26,7 @@ def train(
     overrides: _cli.Overrides = None,
 ) -> None:
     """Train the subnet, with the dense network as teacher if asked for."""
-    with _cli.stage("train", params, overrides) as sections:
+    with _cli.stage("train", params, overrides, out) as sections:
         from gnnrl.checkpoint import Checkpoint
         from gnnrl.data.load import load_data
         from gnnrl.files import write_csv, write_json
@@ -38,7 +38,9 @@ def train(
         from gnnrl.training.loop import train as fit
 
         options = sections.train
-        checkpoint, dense = Checkpoint.load(subnet), Checkpoint.load(teacher)
+        trust = sections.network.name
+        checkpoint, dense = Checkpoint.load(subnet, trust), Checkpoint.load(teacher, trust)
+        checkpoint.refuse_other(dense)
         splits = load_data(sections.data, checkpoint.input_shape)
         seed_everything(options.seed)
         taught = Distillation(dense.restore(), settings=options.distillation)

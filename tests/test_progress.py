@@ -40,6 +40,13 @@ def test_what_need_not_be_seen_is_not_shown(capsys):
     assert not capsys.readouterr().err
 
 
+def test_a_run_that_fails_leaves_the_last_word_to_its_error(capsys, monkeypatch):
+    monkeypatch.delenv("GNNRL_PROGRESS", raising=False)
+    with pytest.raises(ValueError), progress("search", total=3):
+        raise ValueError
+    assert not capsys.readouterr().err
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True

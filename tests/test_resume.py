@@ -99,7 +99,8 @@ def test_a_killed_search_ends_with_the_same_plan(dense, tmp_path):
     said = finish(search(dense, tmp_path / "killed", scratch))
     assert "search goes on after" in said
     assert contents(tmp_path / "killed") == contents(tmp_path / "alone")
-    assert not list((scratch / "search").iterdir())
+    kept = next((scratch / "search").glob("*/finished")).parent
+    assert [path.name for path in (scratch / "search").iterdir()] == [kept.name]
 
 
 def test_another_seed_does_not_go_on_from_a_killed_search(dense, tmp_path):

@@ -78,14 +78,45 @@ def test_the_content_key_follows_content_not_place(tmp_path):
     assert keys[0] != scratch.content_key(tmp_path / "a", {"seed": 2})
 
 
-def test_a_claim_goes_on_success_and_stays_on_failure(tmp_path, monkeypatch):
+def test_a_claim_keeps_its_folder_until_another_run_of_its_kind_has_ended(tmp_path, monkeypatch):
     monkeypatch.setenv("GNNRL_SCRATCH", str(tmp_path))
     with pytest.raises(RuntimeError), scratch.claim("search", "key") as folder:
         (folder / "state").write_text("half")
         raise RuntimeError
     with scratch.claim("search", "key") as folder:
         assert (folder / "state").read_text() == "half"
-    assert not list((tmp_path / "search").iterdir())
+    assert (folder / "state").exists()  # DVC may be killed before it has written its lock file
+    with scratch.claim("search", "other"):
+        assert folder.exists()
+    with scratch.claim("train", "third"):
+        pass
+    assert {path.name for path in (tmp_path / "search").iterdir()} == {"other"}
+
+
+def test_a_claim_leaves_what_a_killed_run_can_go_on_from_for_a_month(tmp_path, monkeypatch):
+    monkeypatch.setenv("GNNRL_SCRATCH", str(tmp_path))
+    for name, age in (("killed", 1), ("abandoned", 40)):
+        with pytest.raises(RuntimeError), scratch.claim("search", name) as folder:
+            raise RuntimeError
+        then = time.time() - age * 24 * 3600
+        os.utime(folder, (then, then))
+    with scratch.claim("search", "key"):
+        pass
+    folders = {path.name for path in (tmp_path / "search").iterdir() if path.is_dir()}
+    assert folders == {"killed", "key"}
+
+
+def test_a_place_that_cannot_be_written_to_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="is no folder"):
+        scratch.refuse_unwritable(tmp_path / "file" / "out")
+    monkeypatch.setattr(scratch.os, "access", lambda path, mode: False)
+    with pytest.raises(UserError, match="cannot be written to"):
+        scratch.refuse_unwritable(tmp_path / "out")
+    monkeypatch.undo()
+    monkeypatch.setattr(scratch, "ROOM", 2**80)
+    with pytest.raises(UserError, match="make room"):
+        scratch.refuse_unwritable(tmp_path / "out")
 
 
 def test_scratch_stands_in_the_users_checkout_when_dvc_runs_elsewhere(tmp_path, monkeypatch):
@@ -131,3 +162,56 @@ def _alive(pid: int) -> bool:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     except FileNotFoundError:
         return False
+
+
+def _gone(pid: int) -> bool:
+    deadline = time.monotonic() + 30
+    while _alive(pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not _alive(pid)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="pidfd is Linux's")
+@pytest.mark.parametrize("after", ["", "; true"], ids=["exec", "a shell between"])
+def test_a_stage_ends_with_dvc_under_any_shell(after):
+    stage = (
+        "import os, time, gnnrl.runtime as r; r.end_with_dvc(); print(os.getpid(), flush=True); "
+        "time.sleep(60)"
+    )
+    dvc = f"import subprocess; subprocess.run(['sh', '-c', '{{}} -c \"{stage}\"{after}'])"
+    parent = subprocess.Popen(
+        [sys.executable, "-c", dvc.format(sys.executable)], stdout=subprocess.PIPE, text=True
+    )
+    child = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    assert _gone(child)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_stage_with_a_line_on_how_to_go_on(number):
+    code = (
+        "import sys, time, typer\nfrom stages import _cli\n"
+        "try:\n    with _cli.refusals('search'):\n        print(1, flush=True)\n"
+        "        time.sleep(60)\nexcept typer.Exit as end:\n    sys.exit(end.exit_code)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    process.stdout.readline()
+    process.send_signal(number)
+    _, said = process.communicate(timeout=30)
+    assert said == "search: ended by a signal; run the same command again to go on where it was\n"
+    assert process.returncode == 128 + number
+
+
+def test_a_process_that_does_not_end_on_a_signal_is_ended():
+    code = (
+        "import time, gnnrl.runtime as r\nr.SECONDS_TO_END = 0.2\n"
+        "with r.ended_by_signals():\n"
+        "    try:\n        print(1, flush=True)\n        time.sleep(60)\n    except r.Ended:\n        time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    process.stdout.readline()
+    process.terminate()
+    assert process.wait(timeout=30) == 128 + signal.SIGTERM

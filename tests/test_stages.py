@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import html
 import json
 import re
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import typer
 
 from gnnrl.checkpoint import Checkpoint
 from gnnrl.files import read_yaml
@@ -279,7 +281,7 @@ def test_a_corrupted_artifact_is_one_sentence(artifacts, tmp_path, name, stage):
 
 def test_overrides_are_refused_within_dvc(monkeypatch, tmp_path):
     monkeypatch.setenv("DVC_STAGE", "extract")
-    monkeypatch.setattr(_cli, "die_with_parent", lambda: None)
+    monkeypatch.setattr(_cli, "end_with_dvc", lambda: None)
     code, said = outcome("extract", "--out", tmp_path / "out")
     assert code == 1
     assert "dvc exp run -S" in said
@@ -309,9 +311,45 @@ def test_results_remove_nothing_but_what_the_stage_wrote_itself(tmp_path):
     assert left == {"theirs", ".gitignore", "snapshots", "snapshots/1.safetensors"}
 
 
-def test_a_defect_keeps_its_traceback(tmp_path):
-    with pytest.raises(ZeroDivisionError), _cli.stage("report", ROOT / "params.yaml", None):
-        _ = 1 / 0
+def test_what_a_killed_run_left_is_removed_by_the_next(tmp_path, monkeypatch):
+    monkeypatch.setenv("GNNRL_SCRATCH", str(tmp_path / "scratch"))
+    out = tmp_path / "out"
+    (out / ".new").mkdir(parents=True)
+    (out / ".new" / "half").write_text("1")
+    with _cli.results(out) as folder:
+        (folder / "whole").write_text("2")
+    assert [path.name for path in out.iterdir()] == ["whole"]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (RecursionError("maximum"), "nested too deeply"),
+        (MemoryError(), "not enough memory"),
+        (OSError(errno.ENOSPC, "No space left"), "the disk is full"),
+        (RuntimeError("a\nb"), "RuntimeError: a b"),
+        (EOFError(), "EOFError"),
+        (IndexError("19"), "IndexError: 19"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_every_exception_is_one_sentence(error, said, tmp_path, capsys):
+    with pytest.raises(typer.Exit), _cli.refusals("train"):
+        raise error
+    printed = capsys.readouterr().err
+    assert printed.startswith("train: ") and said in printed and printed.count("\n") == 1
+
+
+def test_a_defect_is_one_sentence_and_its_traceback_is_shown_when_asked_for(
+    tmp_path, monkeypatch, capsys
+):
+    for asked in ("", "1"):
+        monkeypatch.setenv("GNNRL_TRACEBACK", asked)
+        with pytest.raises(typer.Exit), _cli.stage("report", ROOT / "params.yaml", None, tmp_path):
+            _ = 1 / 0
+        said = capsys.readouterr().err
+        assert said.splitlines()[-1].startswith("report: ZeroDivisionError: division by zero")
+        assert ("Traceback" in said) == bool(asked)
 
 
 def test_all_commands_are_listed():

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 
 import torch
 
 from gnnrl.errors import UserError
 from gnnrl.rl.agent import Agent
+from gnnrl.sealed import read_state
 
 
 def adopt(agent: Agent, path: str | Path) -> None:
@@ -24,17 +24,22 @@ def adopt(agent: Agent, path: str | Path) -> None:
             "choose ppo, or set agent_from to null"
         )
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        policy.load_state_dict(state["policy"])
+        state = read_state(path)["policy"]
+        if not all(value.isfinite().all() for value in state.values()):
+            raise UserError("its policy holds NaN or infinite values")
+        policy.load_state_dict(state)
     except FileNotFoundError:
         raise UserError(
             f"agent_from {path}: there is no such file; name the agent.pt of a search"
         ) from None
-    except (KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
-        raise UserError(f"agent_from {path}: not a saved agent ({type(error).__name__})") from None
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise UserError(
             f"agent_from {path}: another kind of policy ({reason}); use the agent, encoder and "
             "gnn settings that it was saved with"
+        ) from None
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        raise UserError(
+            f"agent_from {path}: not a saved agent ({type(error).__name__}: {error}); name the "
+            "agent.pt of a search"
         ) from None

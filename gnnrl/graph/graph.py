@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 
 from gnnrl.errors import UserError
+from gnnrl.files import atomic_write, read_json
+from gnnrl.sealed import FORMAT, refuse_newer
 
 FIXED = -1
 """In place of a unit: a channel that always stays (an input colour, a class score)."""
@@ -165,26 +167,28 @@ class ComputationalGraph:
 
     def save(self, path: str | Path) -> None:
         """Write JSON, the same bytes for the same graph."""
-        text = _dumps({"digest": self.digest, **self._content()}) + "\n"
-        Path(path).write_text(text, encoding="utf-8")
+        content = {"digest": self.digest, "format": FORMAT, **self._content()}
+        atomic_write(path, f"{_dumps(content)}\n".encode())
 
     @classmethod
     def load(cls, path: str | Path) -> ComputationalGraph:
         """Read what `save` wrote; refuses a file that was changed by hand."""
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            content = read_json(path)
             digest = content.pop("digest")
+            refuse_newer(content.pop("format", 1))
             graph = cls._from_content(content)
+            found = graph.digest
         except FileNotFoundError:
             raise UserError(
                 f"{path}: no graph here; run `python -m stages.extract` first"
             ) from None
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise UserError(
                 f"{path}: not a computational graph ({type(error).__name__}: {error}); "
                 "extract it again (`python -m stages.extract`)"
             ) from None
-        if graph.digest != digest:
+        if found != digest:
             raise UserError(
                 f"{path}: the content does not match its digest, so it was changed after it was "
                 "extracted; extract it again (`python -m stages.extract`)"

@@ -12,13 +12,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from gnnrl.errors import UserError
+from gnnrl.files import atomic_write, read_json
 from gnnrl.graph.cost_model import Axes, full_length
 from gnnrl.graph.graph import ComputationalGraph, Node
 from gnnrl.graph.operations import operation_of
+from gnnrl.sealed import opened, sealed
 
 POINTS = 5
 """Widths at which an operation is measured, from one channel to all."""
@@ -41,23 +44,20 @@ class LatencyTable:
             "batch_size": self.batch_size,
             "milliseconds": {k: self.milliseconds[k] for k in sorted(self.milliseconds)},
         }
-        Path(path).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        atomic_write(path, f"{json.dumps(sealed(content), indent=1)}\n".encode())
 
     @classmethod
     def load(cls, path: str | Path) -> LatencyTable:
-        """Read what `save` wrote."""
+        """Read what `save` wrote; refuse times that are no numbers above 0 or fall with widths."""
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
-            grids = {
-                key: tuple(tuple(float(v) for v in row) for row in grid)
-                for key, grid in content["milliseconds"].items()
-            }
+            content = opened(read_json(path))
+            grids = {key: _grid(key, grid) for key, grid in content["milliseconds"].items()}
             return cls(grids, int(content["batch_size"]), str(content["machine"]))
         except FileNotFoundError:
             raise UserError(
                 f"{path}: no latency table here; measure one with `python -m stages.latency`"
             ) from None
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise UserError(
                 f"{path}: not a latency table ({error}); measure it again with "
                 "`python -m stages.latency`"
@@ -93,6 +93,20 @@ class LatencyCosts:
         """Sum over operations, interpolated bilinearly, when the axes have these lengths `[A]`."""
         part = (lengths - 1) / np.maximum(self._whole - 1, 1)
         return interpolate(self._grids, part[self._reads], part[self._writes])
+
+
+def _grid(key: str, rows: Any) -> tuple[tuple[float, ...], ...]:
+    lists = isinstance(rows, list) and all(isinstance(row, list) for row in rows)
+    if not lists or any(type(v) not in (int, float) for row in rows for v in row):
+        raise UserError(f"the times of {key} are no lists of numbers")
+    grid = np.array(rows, dtype=float) if len({len(row) for row in rows}) == 1 else np.zeros(0)
+    if grid.shape != (POINTS, POINTS):
+        raise UserError(f"the times of {key} are not {POINTS} x {POINTS}")
+    if not (np.isfinite(grid).all() and (grid >= 0).all() and grid[-1, -1] > 0):
+        raise UserError(f"a time of {key} is not a number above 0")
+    if (np.diff(grid, axis=0) < 0).any() or (np.diff(grid, axis=1) < 0).any():
+        raise UserError(f"the times of {key} fall where its width grows")
+    return tuple(tuple(float(v) for v in row) for row in rows)
 
 
 def interpolate(grids: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> float:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import Field
+
 from gnnrl.settings import Count, Settings
+
+Size = Annotated[Count, Field(le=8192)]
 
 
 class NetworkSettings(Settings):
@@ -10,5 +16,5 @@ class NetworkSettings(Settings):
 
     name: str = "resnet20"
     """A built-in name, torchvision/NAME or package.module:function."""
-    input_shape: tuple[Count, Count, Count] = (3, 32, 32)
+    input_shape: tuple[Size, Size, Size] = (3, 32, 32)
     """Channels, height, width."""

@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
+from http.client import HTTPException
 from pathlib import Path
 from typing import TypeAlias
 from urllib.parse import urlparse
+from urllib.request import urlopen
 
 import torch
+from filelock import FileLock
 from torch import Tensor, nn
 
 from gnnrl.errors import UserError
 from gnnrl.files import user_path
 from gnnrl.networks.build import TORCHVISION
+from gnnrl.sealed import refuse_compressed
 
 State: TypeAlias = Mapping[str, Tensor]
 
-WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys under which others keep the weights
-PREFIXES = ("module.", "_orig_mod.")  # put before every key by DataParallel and torch.compile
+WRAPPERS = (
+    *("state_dict", "model_state_dict", "model", "net", "network", "params", "weights"),
+    *("ema_state_dict", "model_ema", "ema"),
+)
+"""Keys under which others keep the weights, the trained ones before their running averages."""
+PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.")
+"""Put before every key by DataParallel, torch.compile, Lightning and others."""
+SECONDS = 30.0  # that a server may be silent
+LARGEST = 20 * 2**30  # bytes of a download
 
 
 def load_weights(
@@ -31,13 +44,16 @@ def load_weights(
     GoogLeNet and Inception v3 expect images normalised with mean and std 0.5.
     """
     state: State
-    if re.match(r"https?://", source):
-        state = read_weights(_fetched(source, sha256))
-    elif name.startswith(TORCHVISION) and re.fullmatch(r"[A-Z][A-Z0-9_]*", source):
+    if name.startswith(TORCHVISION) and re.fullmatch(r"[A-Z][A-Z0-9_]*", source):
         state = _torchvision(name.removeprefix(TORCHVISION), source)
     else:
-        state = read_weights(user_path(source))
+        state = read_weights(weights_file(source, sha256))
     fit(network, state, source)
+
+
+def weights_file(source: str, sha256: str | None = None) -> Path:
+    """Return the file that a path or an address names; what is behind an address is fetched."""
+    return _fetched(source, sha256) if re.match(r"https?://", source) else user_path(source)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -60,6 +76,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def _read_torch(path: Path) -> object:
+    refuse_compressed(path)
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
@@ -74,10 +91,10 @@ READERS: Mapping[str, Callable[[Path], object]] = {".safetensors": _read_safeten
 
 def _unwrapped(content: object, path: Path) -> dict[str, Tensor]:
     while isinstance(content, Mapping):
-        inner = next((content[key] for key in WRAPPERS if key in content), None)
-        if not isinstance(inner, Mapping):
+        inner = [content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)]
+        if not inner:
             break
-        content = inner
+        content = inner[0]
     if not isinstance(content, Mapping) or not any(
         isinstance(value, Tensor) for value in content.values()
     ):
@@ -86,15 +103,50 @@ def _unwrapped(content: object, path: Path) -> dict[str, Tensor]:
             f"or under one of {', '.join(WRAPPERS)}"
         )
     state = {key: value for key, value in content.items() if isinstance(value, Tensor)}
-    for prefix in PREFIXES:
-        if all(key.startswith(prefix) for key in state):
-            state = {key.removeprefix(prefix): value for key, value in state.items()}
+    odd = [k for k, v in state.items() if not isinstance(k, str) or v.layout != torch.strided]
+    odd += [key for key, value in state.items() if value.is_meta or value.is_quantized]
+    if odd:
+        raise UserError(
+            f"{path} holds {odd[0]!r}, which is no plain named tensor: save a state_dict of the "
+            "network in float32"
+        )
     return state
 
 
+def _bare(state: State, wanted: Iterable[str]) -> State:
+    """Return weights without the prefixes that the network does not have, and without the counter
+    of an averaged model."""
+    names = set(wanted)
+    state = {k: v for k, v in state.items() if k in names or k.split(".")[-1] != "n_averaged"}
+    while prefix := next((p for p in PREFIXES if _wraps(p, state, names)), None):
+        state = {key.removeprefix(prefix): value for key, value in state.items()}
+    return state
+
+
+def _wraps(prefix: str, state: State, names: set[str]) -> bool:
+    """Whether all keys start with a prefix, and the network's do not."""
+    everywhere = bool(state) and all(key.startswith(prefix) for key in state)
+    return everywhere and not all(name.startswith(prefix) for name in names)
+
+
+def refuse_nonfinite(network: nn.Module, source: str) -> None:
+    """Raise `UserError` for parameters that are not finite and buffers that are NaN.
+
+    A buffer may be infinite: it may be the mask of an attention.
+    """
+    found = [name for name, value in network.named_parameters() if not value.isfinite().all()]
+    found += [name for name, value in network.named_buffers() if value.isnan().any()]
+    if found:
+        raise UserError(
+            f"{source} holds NaN or infinite values in {_some(found)}: give weights that are "
+            "finite, such as of an earlier epoch"
+        )
+
+
 def fit(network: nn.Module, state: State, source: str) -> None:
-    """Load weights which fit exactly; only counters of batch norms may miss."""
+    """Load weights which fit exactly and are finite; only counters of batch norms may miss."""
     wanted = network.state_dict()
+    state = _bare(state, wanted)
     counters = {key for key in wanted if key.endswith("num_batches_tracked")}
     faults = [
         ("missing", _some(wanted.keys() - state.keys() - counters)),
@@ -107,6 +159,14 @@ def fit(network: nn.Module, state: State, source: str) -> None:
                 if state[key].shape != wanted[key].shape
             ),
         ),
+        (
+            "of another kind",
+            _some(
+                f"{key} {state[key].dtype} instead of {wanted[key].dtype}"
+                for key in wanted.keys() & state.keys()
+                if wanted[key].is_floating_point() != state[key].is_floating_point()
+            ),
+        ),
     ]
     said = "; ".join(f"{kind}: {which}" for kind, which in faults if which)
     if said:
@@ -115,6 +175,7 @@ def fit(network: nn.Module, state: State, source: str) -> None:
             "network, with the same number of classes"
         )
     network.load_state_dict(state, strict=False)
+    refuse_nonfinite(network, f"the file of weights {source}")
 
 
 def _some(names: Iterable[str], shown: int = 3) -> str:
@@ -131,9 +192,15 @@ def _torchvision(network: str, weights: str) -> State:
         raise UserError(
             f"torchvision has no weights {weights!r} for {network}: known are {', '.join(known)}"
         )
+    address = known[weights].url
+    cached = _cache() / Path(urlparse(address).path).name
+    prefix = cached.stem.rpartition("-")[2]
+    if cached.exists() and re.fullmatch(r"[0-9a-f]{8,64}", prefix):
+        if not _sha256(cached).startswith(prefix):
+            cached.unlink()  # changed since it was fetched
     try:
         state = known[weights].get_state_dict(progress=False, check_hash=True, map_location="cpu")
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, HTTPException) as error:
         raise UserError(
             f"torchvision's weights {weights} of {network} cannot be fetched ({error}): try again "
             "with a connection, or give the path of a file"
@@ -147,13 +214,45 @@ def _fetched(address: str, sha256: str | None) -> Path:
         raise UserError(
             f"weights from {address} need their SHA-256 (64 hexadecimal digits), got {sha256!r}"
         )
-    path = (
-        Path(torch.hub.get_dir()) / "checkpoints" / (sha256 + Path(urlparse(address).path).suffix)
-    )
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            torch.hub.download_url_to_file(address, str(path), hash_prefix=sha256, progress=False)
-        except (OSError, RuntimeError) as error:
-            raise UserError(f"weights from {address} cannot be fetched: {error}") from error
+    path = _cache() / (sha256 + Path(urlparse(address).path).suffix)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{path}.lock"):
+        if not path.exists() or _sha256(path) != sha256:
+            _download(address, path, sha256)
     return path
+
+
+def _cache() -> Path:
+    return Path(torch.hub.get_dir()) / "checkpoints"
+
+
+def _sha256(path: Path) -> str:
+    found = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(2**20):
+            found.update(chunk)
+    return found.hexdigest()
+
+
+def _download(address: str, path: Path, sha256: str) -> None:
+    """Fetch a file, of the digest only; a killed download leaves one partial file at most."""
+    partial = path.with_name(f"{path.name}.part")
+    try:
+        size = 0
+        with urlopen(address, timeout=SECONDS) as answer, open(partial, "wb") as file:
+            while chunk := answer.read(2**20):
+                size += len(chunk)
+                if size > LARGEST:
+                    raise OSError(f"it has more than {LARGEST // 2**30} GB")
+                file.write(chunk)
+        if (found := _sha256(partial)) != sha256:
+            raise OSError(f"its SHA-256 is {found}, expected {sha256}")
+        os.replace(partial, path)
+    except (OSError, ValueError, HTTPException) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(
+            f"weights from {address} cannot be fetched ({reason}): check the address and the "
+            "connection, or give the path of a file"
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)

@@ -25,11 +25,11 @@ from gnnrl.training.settings import PretrainSettings, TrainSettings
 
 STAGE_SECTIONS: Mapping[str, tuple[str, ...]] = {
     "pretrain": ("data", "network", "pretrain"),
-    "extract": ("extract",),
-    "search": ("data", "search"),
-    "prune": ("data", "prune"),
-    "train": ("data", "train"),
-    "evaluate": ("data", "evaluate"),
+    "extract": ("network", "extract"),
+    "search": ("data", "network", "search"),
+    "prune": ("data", "network", "prune"),
+    "train": ("data", "network", "train"),
+    "evaluate": ("data", "network", "evaluate"),
     "report": ("report",),
 }
 
@@ -117,4 +117,8 @@ def put(values: dict[str, Any], override: str) -> None:
         values = values.setdefault(section, {})
         if not isinstance(values, dict):
             raise UserError(f"--set {override}: '{'.'.join(sections[:depth])}' holds no keys")
-    values[name] = yaml.safe_load(text)
+    try:
+        values[name] = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"--set {override}: the value is not YAML ({reason}): quote it") from error

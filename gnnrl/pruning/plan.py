@@ -15,6 +15,8 @@ from types import MappingProxyType
 from typing import Any
 
 from gnnrl.errors import UserError
+from gnnrl.files import atomic_write, read_json
+from gnnrl.sealed import opened, sealed
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,29 +59,46 @@ class PruningPlan:
         known = {"kept", "removed_layers", "weight_sparsity"}
         if not isinstance(content, Mapping) or set(content) - known or "kept" not in content:
             raise UserError(f"not a pruning plan: expected an object with {sorted(known)}")
-        try:
-            if not isinstance(content.get("removed_layers", []), list):
-                raise TypeError("removed_layers is not a list")
-            return cls(
-                content["kept"],
-                frozenset(content.get("removed_layers", ())),
-                content.get("weight_sparsity", {}),
-            )
-        except (AttributeError, TypeError) as error:
-            raise UserError(f"not a pruning plan: {error}") from None
+        kept, sparsity = content["kept"], content.get("weight_sparsity", {})
+        removed = content.get("removed_layers", [])
+        if not (isinstance(kept, Mapping) and isinstance(sparsity, Mapping)):
+            raise UserError("not a pruning plan: kept and weight_sparsity are objects by layer")
+        if not (isinstance(removed, list) and all(isinstance(name, str) for name in removed)):
+            raise UserError("not a pruning plan: removed_layers is a list of names")
+        for layer, filters in kept.items():
+            if not (isinstance(filters, list) and all(type(i) is int for i in filters)):
+                raise UserError(f"not a pruning plan: layer {layer!r} keeps a list of numbers")
+        for layer, value in sparsity.items():
+            if type(value) not in (int, float):
+                raise UserError(f"not a pruning plan: the sparsity of {layer!r} is {value!r}")
+        return cls(kept, frozenset(removed), sparsity)
 
-    def save(self, path: str | Path) -> None:
-        """Write the plan as JSON; the same plan gives the same bytes."""
-        Path(path).write_text(self._text() + "\n", encoding="utf-8")
+    def save(self, path: str | Path, graph: str = "") -> None:
+        """Write the plan as JSON; the same plan gives the same bytes.
+
+        graph: digest of the graph that it is a plan of, which `load` compares.
+        """
+        origin = {"graph": graph} if graph else {}
+        text = json.dumps(
+            sealed({**origin, **self.to_json()}), sort_keys=True, separators=(",", ":")
+        )
+        atomic_write(path, f"{text}\n".encode())
 
     @classmethod
-    def load(cls, path: str | Path) -> PruningPlan:
-        """Read what `save` wrote."""
+    def load(cls, path: str | Path, graph: str = "") -> PruningPlan:
+        """Read what `save` wrote; refuse a file that was changed, or the plan of another graph.
+
+        A file without `format` and `sha256` is taken as it is, so a plan can be written by hand.
+        """
         try:
-            return cls.from_json(json.loads(Path(path).read_text(encoding="utf-8")))
+            content = opened(read_json(path))
+            if graph and content.pop("graph", graph) != graph:
+                raise UserError("it is the plan of another graph than the one given")
+            content.pop("graph", None)
+            return cls.from_json(content)
         except FileNotFoundError:
             raise UserError(f"{path}: no plan here; run `python -m stages.search` first") from None
-        except (UserError, ValueError) as error:
+        except UserError as error:
             raise UserError(f"{path}: {error}; search again (`python -m stages.search`)") from None
 
     @cached_property
@@ -102,6 +121,8 @@ class PruningPlan:
 
 def _indices(layer: str, filters: Iterable[int]) -> tuple[int, ...]:
     found = tuple(index(i) for i in filters)
+    if found and found[-1] >= 2**31:
+        raise UserError(f"layer {layer!r} has no filter {found[-1]}; keep filters that it has")
     if not found:
         raise UserError(
             f"layer {layer!r} keeps no filter; keep at least one (to drop the whole layer, name "

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-import json
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,14 @@ from typing import Any
 import pandas as pd
 
 from gnnrl.errors import UserError
+from gnnrl.files import read_json
 from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.report.drawing import LayerWidth, draw_search, draw_training, draw_widths
 from gnnrl.report.page import Picture, Row, page
+
+COMPARED = ("accuracy", "flops", "parameters", "bytes")
+NETWORKS = ("dense", "subnet")
 
 
 @dataclass(frozen=True)
@@ -36,40 +40,75 @@ class Run:
 
 def read_run(artifacts: Path) -> Run:
     """Read the results of all stages below `artifacts`."""
-    latency = artifacts / "evaluate" / "latency.json"
+    graph = ComputationalGraph.load(artifacts / "extract" / "graph.json")
     return Run(
-        figures=_json(artifacts / "evaluate" / "metrics.json")["evaluate"],
-        latency=_json(latency) if latency.exists() else None,
-        graph=ComputationalGraph.load(artifacts / "extract" / "graph.json"),
-        plan=PruningPlan.load(artifacts / "search" / "plan.json"),
-        evaluations=_csv(artifacts / "search" / "evaluations.csv"),
+        figures=_figures(artifacts / "evaluate" / "metrics.json"),
+        latency=_latency(artifacts / "evaluate" / "latency.json"),
+        graph=graph,
+        plan=PruningPlan.load(artifacts / "search" / "plan.json", graph.digest),
+        evaluations=_csv(artifacts / "search" / "evaluations.csv", "episode", "reward", "status"),
         histories={
-            "dense": _csv(artifacts / "pretrain" / "history.csv"),
-            "subnet": _csv(artifacts / "train" / "history.csv"),
+            "dense": _csv(artifacts / "pretrain" / "history.csv", "reward_accuracy"),
+            "subnet": _csv(artifacts / "train" / "history.csv", "reward_accuracy"),
         },
     )
 
 
-def _json(path: Path) -> Any:
+def _figures(path: Path) -> Mapping[str, Any]:
+    content = _read(path, read_json)
+    figures = content.get("evaluate") if isinstance(content, dict) else None
+    if not isinstance(figures, dict):
+        raise _unusable(path, "it has no figures under 'evaluate'")
+    names = [f"{of}{name}" for name in COMPARED for of in ("dense_", "")]
+    for name in (*names, "test_images"):
+        if type(figures.get(name)) not in (int, float) or not math.isfinite(figures[name]):
+            raise _unusable(path, f"evaluate.{name} is {figures.get(name)!r}, expected a number")
+    return {"reward_images_from": "train", **figures}
+
+
+def _latency(path: Path) -> Mapping[str, Any] | None:
+    if not path.exists():
+        return None
+    content = _read(path, read_json)
     try:
-        return json.loads(_text(path))
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON ({error}): run its stage again") from error
+        times = [both[name] for both in content["milliseconds"].values() for name in NETWORKS]
+        noted = [content[name] for name in ("rounds", "device", "threads", "torch")]
+    except (LookupError, TypeError, AttributeError) as error:
+        raise _unusable(path, f"{type(error).__name__}: {error}") from None
+    if any(type(time) not in (int, float) or not time >= 0 for time in times) or None in noted:
+        raise _unusable(path, f"a time is no number: {times}")
+    return content
 
 
-def _csv(path: Path) -> pd.DataFrame:
-    text = _text(path)
+def _csv(path: Path, *columns: str) -> pd.DataFrame:
+    text = _read(path, lambda path: path.read_text(encoding="utf-8"))
     if not text.strip():  # of a run without epochs
         return pd.DataFrame()
-    return pd.read_csv(io.StringIO(text), float_precision="round_trip")
-
-
-def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        table = pd.read_csv(io.StringIO(text))
+    except ValueError as error:
+        raise _unusable(path, str(error)) from None
+    for name in columns:
+        if name not in table:
+            raise _unusable(path, f"it has no column {name!r}")
+        numbers = pd.to_numeric(table[name], errors="coerce") if name != "status" else table[name]
+        if numbers.isna().any() or numbers.isin([math.inf, -math.inf]).any():
+            raise _unusable(path, f"column {name!r} has entries that are no finite numbers")
+    return table
+
+
+def _read(path: Path, read: Callable[[Path], Any]) -> Any:
+    try:
+        return read(path)
     except FileNotFoundError as error:
         stage = path.parent.name
         raise UserError(f"there is no {path}: run `python -m stages.{stage}` first") from error
+    except ValueError as error:
+        raise _unusable(path, str(error)) from None
+
+
+def _unusable(path: Path, reason: str) -> UserError:
+    return UserError(f"{path}: {reason}; run `python -m stages.{path.parent.name}` again")
 
 
 def layer_widths(graph: ComputationalGraph, plan: PruningPlan) -> list[LayerWidth]:

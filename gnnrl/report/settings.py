@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from gnnrl.settings import Count, Settings
+from typing import Annotated
+
+from pydantic import Field
+
+from gnnrl.settings import Int, Settings
 
 
 class ReportSettings(Settings):
@@ -10,5 +14,5 @@ class ReportSettings(Settings):
 
     title: str = "A pruned network"
     """Of the page."""
-    dpi: Count = 110
+    dpi: Annotated[Int, Field(ge=20, le=1200)] = 110
     """Resolution of the pictures, in dots per inch."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
@@ -19,9 +20,9 @@ from gnnrl.settings import Count, Settings, Switch, name_in
 class GnnSettings(Settings):
     """The size of the encoder. `blind` and `message_passing` are there for ablations."""
 
-    hidden: Count = 64
+    hidden: Annotated[Count, Field(le=8192)] = 64
     """Width of every embedding."""
-    layers: Count = 3
+    layers: Annotated[Count, Field(le=100)] = 3
     """Rounds of message passing on the graph."""
     blind: Switch = False
     """Ablation: all features read as zero, only the topology is seen."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from gnnrl.files import write_csv, write_json, write_torch
+from gnnrl.files import write_csv, write_json
 from gnnrl.rl.agent import Agent
 from gnnrl.scheduling.compare import Row
 from gnnrl.scheduling.settings import Schedule
@@ -16,6 +16,7 @@ from gnnrl.scheduling.train import (
     structure_rows,
     tiny_rows,
 )
+from gnnrl.sealed import write_state
 
 Figures = Mapping[str, Mapping[str, float]]
 Groups = dict[str, list[Row]]
@@ -48,7 +49,7 @@ def write_results(
     write_json(output / "metrics.json", {"schedule": figures})
     write_csv(output / "makespans.csv", rows)
     write_csv(output / "history.csv", history)
-    write_torch(output / "agent.pt", agent.state_dict())
+    write_state(output / "agent.pt", agent.state_dict())
     return lines(figures)
 
 

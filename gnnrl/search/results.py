@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from gnnrl.evaluation.student_store import StudentStore, refuse_failure
-from gnnrl.files import write_csv, write_json, write_torch
+from gnnrl.files import write_csv, write_json
 from gnnrl.graph.cost import cost
 from gnnrl.graph.graph import ComputationalGraph
+from gnnrl.sealed import write_state
 from gnnrl.search.journal import EVALUATIONS
 from gnnrl.search.loop import SearchResult
 
@@ -31,14 +32,14 @@ def save(
     """
     rows = [row for row in result.evaluations if not row["cached"]]
     refuse_failure(rows)
-    result.plan.save(folder / "plan.json")
+    result.plan.save(folder / "plan.json", graph.digest)
     write_csv(folder / "evaluations.csv", rows if store is None else store.table(rows))
     if store is not None:
         store.publish(folder / "students")
     write_csv(folder / "history.csv", result.history)
     if result.rescored:
         write_csv(folder / "rescored.csv", result.rescored)
-    write_torch(folder / "agent.pt", result.agent.state_dict())
+    write_state(folder / "agent.pt", result.agent.state_dict())
     write_json(folder / "metrics.json", {"search": summary(graph, result, spent)})
 
 

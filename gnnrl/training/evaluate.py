@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from gnnrl.data.images import Labelled
+from gnnrl.errors import UserError
 
 BATCH_SIZE = 256
 
@@ -24,17 +25,27 @@ class Score:
 
 @torch.no_grad()
 def evaluate(network: nn.Module, images: Labelled, batch_size: int = BATCH_SIZE) -> Score:
-    """Measure the network as it is used: no dropout, batch norm with its running statistics."""
+    """Measure the network as it is used: no dropout, batch norm with its running statistics.
+
+    Raises `UserError` where a logit is NaN or infinite.
+    """
     device = device_of(network)
     training = network.training
     network.eval()
     correct = torch.zeros((), dtype=torch.long, device=device)
     loss = torch.zeros((), device=device)
+    finite = torch.ones((), dtype=torch.bool, device=device)
     for x, labels in images.batches(batch_size, device):
         logits = network(x)  # [B, K]
+        finite &= logits.isfinite().all()
         correct += (logits.argmax(1) == labels).sum()
         loss += F.cross_entropy(logits, labels, reduction="sum")
     network.train(training)
+    if not finite:
+        raise UserError(
+            "the network's logits are NaN or infinite, so there is no accuracy: look at its "
+            "weights and at data.mean and data.std"
+        )
     return Score(correct.item() / len(images), loss.item() / len(images), len(images))
 
 

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from gnnrl.data.images import Labelled, batch_count
 from gnnrl.errors import UserError
-from gnnrl.files import write_torch
 from gnnrl.progress import progress
 from gnnrl.runtime import device, generator
+from gnnrl.sealed import read_or_set_aside, write_state
 from gnnrl.training.distillation import Distillation
 from gnnrl.training.distributed import Alone, ProcessGroup, launch
 from gnnrl.training.recipe import TrainingRecipe
@@ -115,9 +115,7 @@ class _Keeper:
         group = training.group
         self.path = None if scratch is None or group.rank > 0 else scratch / STATE_FILE
         self.training, self.saved = training, time.monotonic()
-        written = None
-        if self.path is not None and self.path.exists():
-            written = torch.load(self.path, map_location="cpu", weights_only=True)
+        written = None if self.path is None else read_or_set_aside(self.path)
         if (written := group.agreed(written)) is not None:
             training.load_state_dict(written)
         if self.path is not None and written is not None:
@@ -130,5 +128,5 @@ class _Keeper:
         """Save the state where a folder was given and the last save is some seconds ago."""
         if self.path is None or time.monotonic() - self.saved < SECONDS_BETWEEN_STATES:
             return
-        write_torch(self.path, self.training.state_dict())
+        write_state(self.path, self.training.state_dict())
         self.saved = time.monotonic()

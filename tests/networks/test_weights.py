@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import hashlib
+import socket
+import zipfile
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -11,7 +13,8 @@ from safetensors.torch import save_file
 
 from gnnrl.errors import UserError
 from gnnrl.networks.build import build_network
-from gnnrl.networks.weights import load_weights
+from gnnrl.networks.weights import WRAPPERS, load_weights
+from gnnrl.pretraining import starting_point
 
 
 @pytest.fixture
@@ -110,6 +113,111 @@ def test_an_address_is_fetched_once_and_must_have_the_digest(served, trained, tm
         load_weights(network, address, sha256=digest)
         assert torch.equal(network.linear.weight, trained.linear.weight)
         (tmp_path / "weights.pt").unlink(missing_ok=True)
+
+
+def test_a_cached_download_that_was_changed_is_fetched_again(served, trained, tmp_path):
+    address, digest = served
+    load_weights(build_network("resnet20"), address, sha256=digest)
+    (cached,) = (tmp_path / "cache").rglob(f"{digest}.pt")
+    cached.write_bytes(b"changed")
+    network = build_network("resnet20")
+    load_weights(network, address, sha256=digest)
+    assert torch.equal(network.linear.weight, trained.linear.weight)
+    cached.write_bytes(b"changed")
+    (tmp_path / "weights.pt").unlink()
+    with pytest.raises(UserError, match="cannot be fetched"):
+        load_weights(network, address, sha256=digest)
+    assert not list((tmp_path / "cache").rglob("*.part"))
+
+
+@pytest.mark.parametrize("answer", [None, b"nonsense\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-L"])
+def test_a_server_without_an_answer_is_a_sentence(answer, trained, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("gnnrl.networks.weights.SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            client, _ = server.accept()
+            if answer is not None:
+                client.sendall(answer)
+                client.close()
+            held.append(client)
+
+        held: list[socket.socket] = []
+        Thread(target=serve, daemon=True).start()
+        address = f"http://127.0.0.1:{server.getsockname()[1]}/w.pt"
+        with pytest.raises(UserError, match="cannot be fetched") as caught:
+            load_weights(trained, address, sha256="0" * 64)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["http://a b/w.pt", "http://ä/w.pt", "http://127.0.0.1:x/w"])
+def test_an_address_that_is_none_is_a_sentence(address, trained, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(UserError, match="cannot be fetched"):
+        load_weights(trained, address, sha256="0" * 64)
+
+
+def averaged(network):
+    return torch.optim.swa_utils.AveragedModel(network).state_dict()
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        *(lambda n, key=key: {key: n.state_dict(), "epoch": 3} for key in WRAPPERS),
+        averaged,
+        lambda n: {"state_dict": {f"model.{k}": v for k, v in n.state_dict().items()}},
+        lambda n: {f"_orig_mod.module.{k}": v for k, v in n.state_dict().items()},
+        lambda n: {k: v.half() if v.is_floating_point() else v for k, v in averaged(n).items()},
+    ],
+    ids=[*WRAPPERS, "averaged", "lightning", "compiled", "half"],
+)
+def test_weights_are_unwrapped_as_others_wrap_them(wrap, trained, tmp_path):
+    torch.save(wrap(trained), tmp_path / "weights.pt")
+    network = build_network("resnet20")
+    load_weights(network, str(tmp_path / "weights.pt"))
+    assert torch.allclose(network.linear.weight, trained.linear.weight, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda s: {**s, "linear.weight": s["linear.weight"] * torch.nan}, "NaN or infinite"),
+        (lambda s: {**s, "linear.weight": s["linear.weight"] / 0}, "NaN or infinite"),
+        (lambda s: {**s, "linear.weight": s["linear.weight"].to(torch.int8)}, "another kind"),
+        (lambda s: {**s, "linear.weight": s["linear.weight"].to_sparse()}, "no plain named"),
+        (lambda s: {**s, 3: s["linear.weight"]}, "no plain named"),
+    ],
+    ids=["nan", "inf", "int8", "sparse", "number"],
+)
+def test_weights_that_are_no_finite_floats_are_refused(spoil, said, trained, tmp_path):
+    torch.save(spoil(trained.state_dict()), tmp_path / "weights.pt")
+    with pytest.raises(UserError, match=said):
+        load_weights(build_network("resnet20"), str(tmp_path / "weights.pt"))
+
+
+def test_a_file_that_would_unpack_to_far_more_is_refused(trained, tmp_path):
+    torch.save({"a": torch.zeros(2**20)}, tmp_path / "plain.pt")
+    with zipfile.ZipFile(tmp_path / "plain.pt") as plain:
+        with zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as bomb:
+            for part in plain.infolist():
+                bomb.writestr(part.filename, plain.read(part))
+    with pytest.raises(UserError, match="compressed"):
+        load_weights(trained, str(tmp_path / "bomb.pt"))
+
+
+def test_plain_safetensors_start_a_pipeline_from_a_file_and_from_an_address(
+    served, trained, tmp_path
+):
+    save_file(trained.state_dict(), tmp_path / "net.safetensors")
+    digest = hashlib.sha256((tmp_path / "net.safetensors").read_bytes()).hexdigest()
+    address = served[0].replace("weights.pt?download=1", "net.safetensors")
+    for weights, sha256 in ((str(tmp_path / "net.safetensors"), None), (address, digest)):
+        start = starting_point("resnet20", 10, (3, 32, 32), weights, sha256)
+        assert torch.equal(start.state["linear.weight"], trained.linear.weight)
+        with pytest.raises(UserError, match=r"data\.reward_from is train"):
+            starting_point("resnet20", 10, (3, 32, 32), weights, sha256, "train")
 
 
 def test_unknown_names_of_torchvision_weights_are_refused():

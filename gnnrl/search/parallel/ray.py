@@ -42,6 +42,7 @@ def ray_workers(
     if settings is None:
         yield None
         return
+    os.environ.setdefault("RAY_AUTH_MODE", "token")  # its servers listen on every interface
     ray = _ray()
     own = not ray.is_initialized()
     if own:
@@ -78,13 +79,17 @@ def _connect(ray: ModuleType, settings: RaySettings) -> None:
             said = f"no cluster answers there, or not without its token ({reason})"
             raise UserError(f"{ADDRESS}={address}: {said}") from error
         return
-    ray.init(
-        address="local",
-        num_cpus=math.ceil(settings.workers * settings.cpus),
-        object_store_memory=OBJECT_STORE,
-        include_dashboard=False,
-        **quiet,
-    )
+    before = os.umask(0o077)  # the token that it writes is for this user only
+    try:
+        ray.init(
+            address="local",
+            num_cpus=math.ceil(settings.workers * settings.cpus),
+            object_store_memory=OBJECT_STORE,
+            include_dashboard=False,
+            **quiet,
+        )
+    finally:
+        os.umask(before)
 
 
 class _Worker:

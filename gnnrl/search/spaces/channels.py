@@ -22,6 +22,7 @@ from gnnrl.graph.unit_mapping import kept_filters, kept_units
 from gnnrl.pruning.importance import Importance
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.search.observations.channels import View
+from gnnrl.search.spaces.action import numbers
 from gnnrl.search.spaces.allocation import allocate, sensitivity_curves
 from gnnrl.search.spaces.channel_order import ordered
 from gnnrl.search.spaces.group_costs import GroupCosts
@@ -109,9 +110,7 @@ class ChannelSpace:
 
     def counts(self, action: np.ndarray) -> np.ndarray:
         """Channels to keep of each group `[G]`: the action scaled onto the budget."""
-        ratios = np.clip(np.asarray(action, dtype=np.float64), SMALLEST_RATIO, 1.0)
-        if ratios.shape != (self.size,):
-            raise UserError(f"an action has {self.size} keep ratios, got shape {ratios.shape}")
+        ratios = np.clip(numbers(action, self.size, "keep ratios"), SMALLEST_RATIO, 1.0)
         if self._prior is not None:
             ratios = np.maximum(self._prior * REACH ** (2.0 * ratios - 1.0), SMALLEST_RATIO)
         if self.costs.cost(self._sizes) <= self.limit:

@@ -19,6 +19,7 @@ from gnnrl.graph.removal import members, removable
 from gnnrl.graph.resources import RESOURCES, costs_of, counted
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.search.observations.layers import LayerView
+from gnnrl.search.spaces.action import numbers
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
@@ -70,9 +71,7 @@ class LayerSpace:
 
     def removed(self, action: np.ndarray) -> list[str]:
         """Parts that go, those inside of others left out, so that equal subnets are equal plans."""
-        chosen = np.asarray(action)
-        if chosen.shape != (self.size,):
-            raise UserError(f"an action has {self.size} entries, got shape {chosen.shape}")
+        chosen = numbers(action, self.size, "entries")
         gone = self._outermost([n for n, goes in zip(self.names, chosen, strict=True) if goes])
         while self._project and self._cost_without(gone) > self._limit:
             gone = self._outermost([*gone, self._next(gone)])

@@ -17,6 +17,7 @@ from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.pruning.importance import Importance
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.search.observations.channels import View
+from gnnrl.search.spaces.action import numbers
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
@@ -71,9 +72,7 @@ class WeightSpace:
 
     def density(self, action: np.ndarray) -> np.ndarray:
         """Densities `[L]`: the action scaled onto the budget."""
-        wanted = np.clip(np.asarray(action, dtype=np.float64), LEAST_DENSITY, 1.0)
-        if wanted.shape != (self.size,):
-            raise UserError(f"an action has {self.size} densities, got shape {wanted.shape}")
+        wanted = np.clip(numbers(action, self.size, "densities"), LEAST_DENSITY, 1.0)
 
         def scaled(factor: float) -> np.ndarray:
             return np.clip(factor * wanted, LEAST_DENSITY, 1.0)

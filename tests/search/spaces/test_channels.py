@@ -10,7 +10,7 @@ from gnnrl.errors import UserError
 from gnnrl.graph.budget import Budget
 from gnnrl.graph.cost import cost
 from gnnrl.graph.extract import extract
-from gnnrl.graph.latency import LatencyTable
+from gnnrl.graph.latency import POINTS, LatencyTable
 from gnnrl.graph.resources import costs_of
 from gnnrl.measurement.operation_latency import measure
 from gnnrl.networks.build import build_network
@@ -136,7 +136,8 @@ def test_a_latency_budget_is_met_by_the_table():
 
 
 def test_a_latency_table_reads_back_what_it_wrote(tmp_path):
-    table = LatencyTable({"conv": ((1.0, 2.0), (3.0, 4.0))}, 4, "test")
+    rows = tuple(tuple(float(i + j) for j in range(POINTS)) for i in range(POINTS))
+    table = LatencyTable({"conv": rows}, 4, "test")
     table.save(tmp_path / "table.json")
     assert LatencyTable.load(tmp_path / "table.json") == table
 
