@@ -4,13 +4,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.data import Data
 
 from gnnrl.agents.actor import Actor
 from gnnrl.agents.buffers import Scale
@@ -47,13 +47,15 @@ class A3CSettings(Settings):
     """Train the heads only, for an agent from another network."""
 
 
-class A3C:
+class A3C(Actor):
     """One gradient per worker's episodes, applied to a policy that may have moved on meanwhile.
 
     A worker acts with a copy of the policy and computes the gradient with the same copy; the mean
     of the gradients that have come is one step of the shared optimiser. Where there are no workers
     `learn` does both, one after the other.
     """
+
+    STATE = ("policy", "optimizer", "scale")
 
     def __init__(
         self,
@@ -62,51 +64,38 @@ class A3C:
         encoder: EncoderSettings | None = None,
         seed: int = 0,
     ) -> None:
-        self.settings = settings or A3CSettings()
+        super().__init__(spec, settings or A3CSettings(), encoder, seed)
         self.max_staleness = self.settings.max_staleness
-        start = self.settings.initial_action, self.settings.initial_std
-        self.actor = Actor(spec, encoder or EncoderSettings(), *start, seed)
-        self.policy = self.actor.policy
-        self.policy.embed.requires_grad_(not self.settings.freeze_encoder)
-        self.learned = [p for p in self.policy.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.Adam(self.learned, lr=self.settings.learning_rate)
         self.scale = Scale()
-
-    def act(
-        self, observations: Sequence[Data], generator: torch.Generator, greedy: bool = False
-    ) -> list[Decision]:
-        """Decide on each observation; the value is in units of the returns so far."""
-        return self.actor.act(observations, generator, greedy)
 
     def learn(self, rollout: Rollout) -> dict[str, float]:
         """Take one step by the gradient of these episodes."""
         return self.apply([self.gradient(rollout)])
 
     def weights(self) -> dict[str, Any]:
-        """Return a copy of what acts and what gradients are computed with."""
+        """Return a copy of the policy's weights and the scale of returns."""
         policy = {name: value.clone() for name, value in self.policy.state_dict().items()}
         return {"policy": policy, "scale": self.scale.state_dict()}
 
     def load_weights(self, weights: Mapping[str, Any]) -> None:
-        """Take the weights of another."""
+        """Use the weights of another A3C."""
         self.policy.load_state_dict(weights["policy"])
         self.scale.load_state_dict(weights["scale"])
 
     def gradient(self, rollout: Rollout) -> dict[str, Any]:
         """Return `gradients [P]`, clipped, and the `returns` they come from; change nothing."""
-        scale = Scale()
-        scale.load_state_dict(self.scale.state_dict())
+        scale = copy.deepcopy(self.scale)
         gamma = self.settings.gamma
         returns = [r for e in rollout.episodes for r in discounted_returns(e, gamma)]
         scale.update(returns)
-        outlook = self.policy([step.observation for step in rollout.transitions])
-        how = self.actor.distribution
+        output = self.policy([step.observation for step in rollout.transitions])
+        how = self.distribution
         raw = torch.cat([_raw(step.decision) for step in rollout.transitions])
-        advantages = self._advantages(rollout, outlook.values.detach(), scale)
-        policy_loss = -(advantages * how.log_prob(outlook, raw)).mean()
+        advantages = self._advantages(rollout, output.values.detach(), scale)
+        policy_loss = -(advantages * how.log_prob(output, raw)).mean()
         normed = torch.tensor([scale.normed(value) for value in returns])
-        value_loss = (outlook.values - normed).square().mean()
-        entropy = how.entropy(outlook).mean()
+        value_loss = (output.values - normed).square().mean()
+        entropy = how.entropy(output).mean()
         loss = policy_loss + self.settings.vf_coef * value_loss - self.settings.ent_coef * entropy
         figures = {"value_loss": value_loss.item(), "entropy": entropy.item()}
         return {"gradients": self._clipped(loss), "returns": returns, "figures": figures}
@@ -125,9 +114,9 @@ class A3C:
         """Take one step by the mean of these gradients; return their mean figures."""
         for given in gradients:
             self.scale.update(given["returns"])
-        parts = zip(*(given["gradients"] for given in gradients), strict=True)
-        for parameter, part in zip(self.learned, parts, strict=True):
-            parameter.grad = torch.stack(list(part)).mean(0)
+        by_parameter = zip(*(given["gradients"] for given in gradients), strict=True)
+        for parameter, found in zip(self.learned, by_parameter, strict=True):
+            parameter.grad = torch.stack(list(found)).mean(0)
         self.optimizer.step()
         names = gradients[0]["figures"]
         return {name: sum(g["figures"][name] for g in gradients) / len(gradients) for name in names}
@@ -138,7 +127,7 @@ class A3C:
         found: list[Tensor] = []
         for episode in rollout.episodes:
             steps = tuple(_valued(step, next(expected)) for step in episode.transitions)
-            after = [] if episode.final is None else self.actor.values([episode.final])
+            after = [] if episode.final is None else self.values([episode.final])
             gae = episode_advantages(
                 replace(episode, transitions=steps),
                 scale.restored(after[0]) if after else 0.0,
@@ -148,20 +137,6 @@ class A3C:
             found += [decision_advantages(s, a) for s, a in zip(steps, gae, strict=True)]
         return (torch.cat(found) / scale.std).float()
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return policy, optimiser and the scale of returns."""
-        return {
-            "policy": self.policy.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scale": self.scale.state_dict(),
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict()`."""
-        self.policy.load_state_dict(state["policy"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scale.load_state_dict(state["scale"])
-
 
 def _raw(decision: Decision) -> Tensor:
     assert decision.raw is not None
@@ -169,7 +144,7 @@ def _raw(decision: Decision) -> Tensor:
 
 
 def _valued(step: Transition, value: float) -> Transition:
-    """Return the step with what the critic expects now."""
+    """Return the step with the present value estimate."""
     return replace(step, decision=replace(step.decision, value=value))
 
 

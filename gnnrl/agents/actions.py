@@ -31,19 +31,9 @@ def as_action(kind: ActionKind, vector: Tensor, observation: Data) -> np.ndarray
         return vector.to(torch.float32).numpy()
     if kind == "binary":
         return ((vector >= 0.5) & mask).numpy()
-    return int(torch.where(mask, vector, -1.0).argmax())
+    return int(torch.where(mask, vector, -1.0).numpy().argmax())
 
 
 def random_vector(observation: Data, generator: torch.Generator) -> Tensor:
     """Draw a uniform vector [A]; read as an action it is uniform among those allowed."""
     return torch.rand(observation.decision_index.numel(), generator=generator)
-
-
-def require_size(vector: Tensor, observation: Data, agent: str) -> None:
-    """Refuse another graph than the one an action was searched for."""
-    size = observation.decision_index.numel()
-    if len(vector) != size:
-        raise ValueError(
-            f"{agent} searches one action of {len(vector)} decisions, got a graph of {size} "
-            "(use an agent with a policy, such as ppo, where the graph changes its size)"
-        )

@@ -1,14 +1,15 @@
-"""A policy with the distribution of its actions: what the learning agents act with."""
+"""Agents with a policy: what they act with, and one step of learning."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch_geometric.data import Data
 
+from gnnrl.agents.saved import Saved
 from gnnrl.rl.distributions import distribution
 from gnnrl.rl.gnn import EncoderSettings
 from gnnrl.rl.observation import ObservationSpec
@@ -25,34 +26,71 @@ def seeded(build: Callable[[], Built], seed: int) -> Built:
         return build()
 
 
-class Actor:
-    """Acts by sampling from the policy, or by its most likely action."""
+class PolicyAgent(Saved):
+    """An agent with a policy and one optimiser of it.
+
+    settings: those of the agent, with learning_rate, max_grad_norm and freeze_encoder.
+    """
+
+    STATE: ClassVar[tuple[str, ...]] = ("policy", "optimizer")
 
     def __init__(
         self,
         spec: ObservationSpec,
-        encoder: EncoderSettings,
-        initial_action: float,
-        initial_std: float,
+        settings: Any,
+        encoder: EncoderSettings | None,
         seed: int,
+        bias: Tensor,
+        **adam: Any,
     ) -> None:
-        self.spec = spec
-        self.distribution = distribution(spec.action_kind, initial_std)
-        bias = self.distribution.bias(initial_action)
-        self.policy = seeded(lambda: Policy(spec, encoder, bias), seed)
+        """bias: what the parameters of every decision's distribution start near.
+
+        adam: options of the optimiser besides the learning rate.
+        """
+        self.settings = settings
+        self.policy = seeded(lambda: Policy(spec, encoder or EncoderSettings(), bias), seed)
+        self.policy.embed.requires_grad_(not settings.freeze_encoder)
+        self.learned = [p for p in self.policy.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.Adam(self.learned, lr=settings.learning_rate, **adam)
+
+    def descend(self, loss: Tensor) -> None:
+        """Take one step down the gradient of the loss, clipped to `max_grad_norm`."""
+        self.optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.learned, self.settings.max_grad_norm)
+        self.optimizer.step()
+
+
+class Actor(PolicyAgent):
+    """Acts by sampling from the policy, or by its most likely action.
+
+    settings: also with initial_action and initial_std, the distribution of the first actions.
+    """
+
+    def __init__(
+        self,
+        spec: ObservationSpec,
+        settings: Any,
+        encoder: EncoderSettings | None = None,
+        seed: int = 0,
+        **adam: Any,
+    ) -> None:
+        self.distribution = distribution(spec.action_kind, settings.initial_std)
+        bias = self.distribution.bias(settings.initial_action)
+        super().__init__(spec, settings, encoder, seed, bias, **adam)
 
     @torch.no_grad()
     def act(
-        self, observations: Sequence[Data], generator: torch.Generator, greedy: bool
+        self, observations: Sequence[Data], generator: torch.Generator, greedy: bool = False
     ) -> list[Decision]:
         """Decide on each observation; `value` as the critic gives it."""
-        outlook = self.policy(observations)
+        output = self.policy(observations)
         how = self.distribution
-        raw = how.mode(outlook) if greedy else how.sample(outlook, generator)
+        raw = how.mode(output) if greedy else how.sample(output, generator)
         drawn = zip(
-            how.split(outlook, raw),
-            how.split(outlook, how.log_prob(outlook, raw)),
-            outlook.values.tolist(),
+            how.split(output, raw),
+            how.split(output, how.log_prob(output, raw)),
+            output.values.tolist(),
             strict=True,
         )
         return [Decision(how.action(r), r.clone(), p.clone(), value) for r, p, value in drawn]
@@ -64,5 +102,5 @@ class Actor:
 
     def expected(self, observations: Sequence[Data]) -> list[Tensor]:
         """Return the mean action and mean square of every decision, [A, 2] per observation."""
-        outlook = self.policy(observations)
-        return list(self.distribution.expected(outlook).split(outlook.sizes))
+        output = self.policy(observations)
+        return list(self.distribution.expected(output).split(output.sizes))

@@ -1,26 +1,28 @@
-"""What each decision of a subset is worth, by all subsets tried: a linear model of the reward."""
+"""Value estimates of the decisions of a subset: a linear model of the reward."""
 
 # M: subsets tried   A: decisions   P: parts   F: features, A + P
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-SHRINKAGE = tuple(10.0**power for power in range(-7, 3))  # ridge penalties, in shares of the trace
-ENOUGH = 8  # subsets tried before anything is said
-GROWTH = 1.05  # it is fitted anew when so many times as many subsets were tried
+from gnnrl.agents.ridge import ridge
+from gnnrl.agents.saved import Saved
+
+PENALTIES = 10.0 ** torch.arange(-7, 3, dtype=torch.float64)  # of ridge, in mean variances
+ENOUGH = 8  # subsets tried before the first fit
+GROWTH = 1.05  # of the number of subsets, from one fit to the next
 
 
-class Additive:
+class Additive(Saved):
     """reward = mean + sum_i (w_i + w_part(i)) (m_i - centre_i), by ridge regression.
 
-    The weight that the decisions of a part share lets few subsets already tell how many of each
-    part should stay.  The penalty is the one with the least squared error when every subset is left
-    out in turn, exactly.
+    The decisions of a part share a weight, so that few subsets are enough to estimate how many of
+    each part to keep.
     """
+
+    STATE = ("chosen", "rewards", "weights", "value", "centre", "fitted")
 
     def __init__(self, decay: float) -> None:
         """decay: weight of a subset for every update since it was tried."""
@@ -33,7 +35,7 @@ class Additive:
         self.fitted = 0  # subsets at the last fit
 
     def add(self, chosen: Tensor, rewards: Tensor, part: Tensor) -> None:
-        """Take subsets [B, A] and their rewards [B] into account."""
+        """Add subsets, bool [B, A], with their rewards [B]; part [A]: that of each decision."""
         known = self.chosen if len(self.chosen) else chosen[:0]
         self.chosen = torch.cat([known, chosen])
         self.rewards = torch.cat([self.rewards, rewards.double()])
@@ -43,7 +45,7 @@ class Additive:
             self._fit(part)
 
     def predicted(self, chosen: Tensor) -> Tensor:
-        """The reward of subsets [B, A], but for a constant: [B]; zero before anything is known."""
+        """Return the rewards [B] of subsets [B, A] up to a constant; zeros before a first fit."""
         if self.value is None:
             return torch.zeros(len(chosen), dtype=torch.float64)
         return (chosen.double() - self.centre) @ self.value
@@ -54,44 +56,10 @@ class Additive:
         together = torch.zeros(len(part), parts, dtype=torch.float64)
         together[torch.arange(len(part)), part] = 1.0
         together /= together.sum(0).sqrt()
-        slopes, self.centre = ridge(
-            torch.cat([chosen, chosen @ together], dim=1), self.rewards, self.weights
-        )
+        features = torch.cat([chosen, chosen @ together], dim=1)  # [M, F]
+        share = self.weights / self.weights.sum()
+        variance = float((share @ (features - share @ features).square()).sum())
+        penalties = PENALTIES * max(variance, 1e-12) / len(chosen)
+        slopes, centre, _ = ridge(features, self.rewards, self.weights, penalties)
         self.value = slopes[: len(part)] + together @ slopes[len(part) :]
-        self.centre, self.fitted = self.centre[: len(part)], len(chosen)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what was tried and what it told."""
-        return dict(vars(self))
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict()`."""
-        vars(self).update(state)
-
-
-def ridge(features: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Weighted ridge regression with an intercept; return the slopes [F] and the centre [F].
-
-    features [M, F], targets [M], weights [M].  The smaller of the two Gram matrices is decomposed.
-    """
-    share = weights / weights.sum()
-    mean, centre = share @ targets, share @ features
-    x = (features - centre) * share.sqrt().unsqueeze(1)
-    y = (targets - mean) * share.sqrt()
-    if len(x) <= x.shape[1]:
-        power, u = torch.linalg.eigh(x @ x.T)
-    else:
-        power, v = torch.linalg.eigh(x.T @ x)
-        u = x @ v / power.clamp(min=1e-300).sqrt()
-    real = power > 1e-11 * power.max().clamp(min=1e-300)
-    power, u = power[real], u[:, real]
-    told = u.T @ y
-    best, chosen = torch.tensor(torch.inf), torch.zeros_like(power)
-    for part in SHRINKAGE:
-        penalty = part * power.sum() / len(y)
-        shrunk = power / (power + penalty)
-        leverage = (u.square() @ shrunk + share).clamp(max=0.9999)
-        error = ((y - u @ (shrunk * told)) / (1 - leverage)).square().sum()
-        if error < best:
-            best, chosen = error, 1.0 / (power + penalty)
-    return x.T @ (u @ (chosen * told)), centre
+        self.centre, self.fitted = centre[: len(part)], len(chosen)

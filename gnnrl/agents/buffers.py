@@ -1,4 +1,4 @@
-"""What a learning agent keeps between updates: the scale of returns, the best it has done."""
+"""What a learning agent keeps between updates: the scale of returns and the best episodes."""
 
 from __future__ import annotations
 
@@ -11,18 +11,21 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from gnnrl.agents.saved import Saved
 from gnnrl.rl.observation import to_tensors
 from gnnrl.rl.rollout import Episode
 
 
-class Scale:
+class Scale(Saved):
     """Running mean and deviation of the returns, so that no reward needs a unit (Welford)."""
+
+    STATE = ("count", "mean", "squares")
 
     def __init__(self) -> None:
         self.count, self.mean, self.squares = 0, 0.0, 0.0
 
     def update(self, returns: Sequence[float]) -> None:
-        """Take more returns into account."""
+        """Add returns."""
         for value in returns:
             self.count += 1
             delta = value - self.mean
@@ -40,21 +43,13 @@ class Scale:
         return (value - self.mean) / self.std
 
     def restored(self, normed: float) -> float:
-        """Return what `normed` was made from."""
+        """Return the return that `normed` stands for."""
         return normed * self.std + self.mean
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the three sums."""
-        return {"count": self.count, "mean": self.mean, "squares": self.squares}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict()`."""
-        self.count, self.mean, self.squares = state["count"], state["mean"], state["squares"]
 
 
 @dataclass(frozen=True)
 class Remembered:
-    """One step of an episode worth repeating: what was seen, what was drawn, what it returned."""
+    """One step of an episode to imitate: observation, raw values drawn, return."""
 
     observation: Data
     raw: Tensor
@@ -93,7 +88,7 @@ class Elites:
         ]
 
     def load_state_dict(self, state: list[Any]) -> None:
-        """Go on from `state_dict()`."""
+        """Continue from `state_dict()`."""
         self.episodes = [
             (reward, [Remembered(Data(**seen), raw, value) for seen, raw, value in steps])
             for reward, steps in state

@@ -1,32 +1,34 @@
-"""What each decision of an action deserves of its reward, where many actions were tried."""
+"""The advantage of every single decision, where many actions were tried on a graph."""
 
 # M: actions tried on one graph   A: its decisions   F: features, 2A
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from gnnrl.agents.ridge import ridge
+from gnnrl.agents.saved import Saved
 from gnnrl.rl.observation import digest, distinct
 from gnnrl.rl.rollout import Rollout
 
-SHRINKAGE = tuple(10.0**power for power in range(-4, 4))  # ridge penalties that are tried
-GRAPHS = 32  # graphs remembered at most
-ENOUGH = 4  # actions tried on a graph before it says anything about single decisions
+PENALTIES = 10.0 ** torch.arange(-4, 4, dtype=torch.float64)  # of ridge, on scaled features
+GRAPHS = 32  # at most; the oldest is forgotten
+ENOUGH = 4  # actions tried on a graph before single decisions are credited
 
 
-class Credit:
+class Credit(Saved):
     """A separable model of the reward, r(a) = b + sum_i f_i(a_i), f_i a parabola, per graph.
 
-    Decisions are independent given the observation, so the gradient of one needs its own f_i only
-    and what the model leaves unexplained: an action-dependent baseline (Wu et al. 2018) which
-    takes away the noise of the other decisions and adds no bias. It is fitted by ridge regression
-    to all actions tried on the same graph; the penalty by leaving one out, exactly.
+    Decisions are independent given the observation, so the gradient of one needs only its own f_i
+    and the residual of the model: an action-dependent baseline (Wu et al. 2018), which removes the
+    noise of the other decisions and adds no bias. It is fitted to all actions tried on the graph.
     """
+
+    STATE = ("tried",)
 
     def __init__(self, decay: float) -> None:
         """decay: weight of an action for every update since it was tried."""
@@ -77,41 +79,10 @@ class Credit:
         """
         actions, rewards, weights = self.tried[graph]
         features = torch.stack([actions, actions.square()], dim=2)  # [M, A, 2]
-        slopes, mean = ridge(features.flatten(1), rewards, weights)
-        slopes = slopes.view(-1, 2)
-        own = ((features[-number:] - expected) * slopes).sum(2)  # [number, A]
-        centre = torch.einsum("mak,m->ak", features, weights) / weights.sum()
-        predicted = mean + ((features[-number:] - centre) * slopes).sum((1, 2))
+        share = (weights / weights.sum()).view(-1, 1, 1)
+        deviation = (share * (features - (share * features).sum(0)).square()).sum(0).sqrt() + 1e-6
+        scaled = (features / deviation).flatten(1)
+        slopes, centre, mean = ridge(scaled, rewards, weights, PENALTIES)
+        own = ((features[-number:] - expected) / deviation * slopes.view(-1, 2)).sum(2)
+        predicted = mean + (scaled[-number:] - centre) @ slopes
         return own + (rewards[-number:] - predicted).unsqueeze(1)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what was tried."""
-        return {graph: list(known) for graph, known in self.tried.items()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict()`."""
-        self.tried = {graph: tuple(known) for graph, known in state.items()}
-
-
-def ridge(features: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Weighted ridge regression with an intercept; return the slopes [F] and the mean target.
-
-    features [M, F], targets [M], weights [M]. Features are brought to unit scale; the penalty is
-    that of SHRINKAGE with the least squared error when every action is left out in turn.
-    """
-    share = weights / weights.sum()
-    mean = share @ targets
-    centred = features - share @ features
-    scale = (share @ centred.square()).sqrt() + 1e-6
-    root = share.sqrt()
-    x, y = centred / scale * root.unsqueeze(1), (targets - mean) * root
-    u, s, v = torch.linalg.svd(x, full_matrices=False)
-    best, chosen = torch.tensor(torch.inf), torch.zeros_like(s)
-    for penalty in SHRINKAGE:
-        shrunk = s.square() / (s.square() + penalty)
-        fitted = u @ (shrunk * (u.T @ y))
-        leverage = (u.square() @ shrunk + share).clamp(max=0.999)  # the intercept's share included
-        error = ((y - fitted) / (1 - leverage)).square().sum()
-        if error < best:
-            best, chosen = error, s / (s.square() + penalty)
-    return v.T @ (chosen * (u.T @ y)) / scale, mean

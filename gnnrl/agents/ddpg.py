@@ -10,15 +10,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.data import Data
+from torch_geometric.data import Batch, Data
+from torch_geometric.nn import global_mean_pool
 
 from gnnrl.agents.actor import seeded
 from gnnrl.agents.buffers import Scale
 from gnnrl.agents.replay import Replay, Stored
+from gnnrl.agents.saved import Saved
 from gnnrl.agents.settings import split
 from gnnrl.errors import UserError
 from gnnrl.rl.distributions import truncated_normal
-from gnnrl.rl.gnn import EncoderSettings, mlp, pooled_mean
+from gnnrl.rl.gnn import EncoderSettings, mlp
 from gnnrl.rl.observation import ObservationSpec, collate, distinct
 from gnnrl.rl.policy import Embeddings, repeat_decisions
 from gnnrl.rl.rollout import Decision, Rollout
@@ -59,7 +61,7 @@ class DDPGSettings(Settings):
 
 
 class Critic(nn.Module):
-    """Q: reads the decided nodes with their actions, pools them, and values the whole."""
+    """Q: reads the decided nodes with their actions, pools them, and estimates the return."""
 
     def __init__(self, spec: ObservationSpec, encoder: EncoderSettings) -> None:
         super().__init__()
@@ -70,7 +72,7 @@ class Critic(nn.Module):
         self.joint = nn.Sequential(nn.ReLU(), nn.Linear(hidden, hidden))
         self.head = mlp(2 * hidden, hidden, 1)
 
-    def forward(self, graphs: Data, place: Tensor, actions: Tensor) -> Tensor:
+    def forward(self, graphs: Batch, place: Tensor, actions: Tensor) -> Tensor:
         """Value `actions [T]` on B observations, each one of the graphs: [B]."""
         decided, pooled = self.embed(graphs)
         which, owner = repeat_decisions(graphs, place)
@@ -79,7 +81,7 @@ class Critic(nn.Module):
         joint = self.joint(self.node(decided)[which] + self.action(shown))  # [T, H]
         size = torch.bincount(owner, minlength=len(place)).sqrt().unsqueeze(1)
         # a mean whose spread does not shrink with the number of decisions
-        both = [size * pooled_mean(joint, owner, len(place)), pooled[place]]
+        both = [size * global_mean_pool(joint, owner, len(place)), pooled[place]]
         return self.head(torch.cat(both, dim=1)).squeeze(1)
 
 
@@ -96,18 +98,20 @@ class Deterministic(nn.Module):
             self.head[-1].weight.mul_(0.01)
             self.head[-1].bias.fill_(torch.logit(torch.tensor(initial_action), eps=1e-3))
 
-    def forward(self, graphs: Data, place: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, graphs: Batch, place: Tensor) -> tuple[Tensor, Tensor]:
         """Return the actions on B observations and the observation of each: [T], [T]."""
         decided, _ = self.embed(graphs)
         which, owner = repeat_decisions(graphs, place)
         return torch.sigmoid(self.head(decided)).squeeze(1)[which], owner
 
 
-class DDPG:
+class DDPG(Saved):
     """Learns a critic of whole actions from all that was tried, and an actor that climbs it.
 
     Continuous, or binary by thresholding at one half. Explores with truncated normal noise.
     """
+
+    STATE = ("nets", "targets", "optimizers", "replay", "scale", "generator", "acted")
 
     def __init__(
         self,
@@ -161,7 +165,7 @@ class DDPG:
         return [Decision(action.clone().numpy()) for action in mean.split(sizes)]
 
     def learn(self, rollout: Rollout) -> dict[str, float]:
-        """Remember the episodes, then take gradient steps on what is remembered."""
+        """Store the episodes, then take gradient steps on samples of the buffer."""
         settings = self.settings
         self.replay.add(rollout.episodes)
         self.scale.update([episode.reward for episode in rollout.episodes])
@@ -208,29 +212,6 @@ class DDPG:
         loss.backward()
         nn.utils.clip_grad_norm_(self.nets[name].parameters(), self.settings.max_grad_norm)
         self.optimizers[name].step()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return networks, targets, optimisers, replay, scale, noise and random numbers."""
-        return {
-            "nets": self.nets.state_dict(),
-            "targets": self.targets.state_dict(),
-            "optimizers": {name: o.state_dict() for name, o in self.optimizers.items()},
-            "replay": self.replay.state_dict(),
-            "scale": self.scale.state_dict(),
-            "generator": self.generator.get_state(),
-            "acted": self.acted,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict()`."""
-        self.nets.load_state_dict(state["nets"])
-        self.targets.load_state_dict(state["targets"])
-        for name, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(state["optimizers"][name])
-        self.replay.load_state_dict(state["replay"])
-        self.scale.load_state_dict(state["scale"])
-        self.generator.set_state(state["generator"])
-        self.acted = state["acted"]
 
 
 def build(spec: ObservationSpec, seed: int, **parameters: Any) -> DDPG:

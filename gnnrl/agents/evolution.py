@@ -12,10 +12,9 @@ from pydantic import field_validator
 from torch import Tensor
 from torch_geometric.data import Data
 
-from gnnrl.agents.actions import as_action, require_size
+from gnnrl.agents.black_box import BlackBox
 from gnnrl.agents.settings import split
 from gnnrl.rl.observation import ActionKind, ObservationSpec
-from gnnrl.rl.rollout import Decision, Rollout, require_single_steps
 from gnnrl.settings import CountOrNone, Positive, Probability, Settings, Switch
 
 
@@ -39,62 +38,69 @@ class EvolutionSettings(Settings):
         return popsize
 
 
-class Evolution:
+class Evolution(BlackBox):
     """Asks CMA-ES for actions and tells it their rewards, whatever the size of a batch.
 
-    What is kept of it is what it was asked and told: asked and told the same, a new strategy comes
-    to the same state.
+    Its state is what it was asked and told: a new strategy that is asked and told the same reaches
+    the same state.
     """
+
+    name = "evolution"
+    STATE = ("decisions", "asked", "told", "waiting", "best", "best_reward")
 
     def __init__(
         self, action_kind: ActionKind, settings: EvolutionSettings | None = None, seed: int = 0
     ) -> None:
-        self.action_kind, self.seed = action_kind, seed
-        self.settings = settings or EvolutionSettings()
+        super().__init__(action_kind)
+        self.seed, self.settings = seed, settings or EvolutionSettings()
         self.decisions = 0  # of the graph, once it has been seen
-        self.asked: list[list[int]] = [[]]  # how many actions, between two tellings
-        self.told: list[tuple[Tensor, list[float]]] = []  # actions [k, decisions], their rewards
-        self.waiting: tuple[list[Tensor], list[float]] = ([], [])  # too few to be told yet
-        self.best: tuple[Tensor, float] | None = None
+        self.asked: list[list[int]] = [[]]  # how many vectors, between two tellings
+        self.told: list[tuple[Tensor, list[float]]] = []  # vectors [k, A], their rewards
+        self.waiting: tuple[list[Tensor], list[float]] = ([], [])  # not a generation yet
         self._strategy: cma.CMAEvolutionStrategy | None = None
 
-    def act(
-        self, observations: Sequence[Data], generator: torch.Generator, greedy: bool = False
-    ) -> list[Decision]:
-        """Take the next actions of the strategy; greedy: the best one it was told of."""
-        if not self.decisions:
-            self.decisions = observations[0].decision_index.numel()
-        if greedy:
-            start = torch.full((self.decisions,), self.settings.initial_action)
-            vectors = [self.best[0] if self.best else start.double()] * len(observations)
-        else:
-            self.asked[-1].append(len(observations))
-            vectors = [torch.from_numpy(v) for v in self._ask(len(observations))]
-        decisions = []
-        for vector, seen in zip(vectors, observations, strict=True):
-            require_size(vector[: self.decisions], seen, "evolution")
-            action = as_action(self.action_kind, vector[: self.decisions], seen)
-            decisions.append(Decision(action, raw=vector))
-        return decisions
+    def start(self, observation: Data) -> Tensor:
+        """Return `initial_action` for every decision."""
+        size = self._vector_size(observation)
+        return torch.full((size,), self.settings.initial_action).double()
 
-    def learn(self, rollout: Rollout) -> dict[str, float]:
-        """Tell the strategy, as soon as a generation is complete."""
+    def ask(self, observations: Sequence[Data], generator: torch.Generator) -> list[Tensor]:
+        """Return the next vectors of the strategy; the generator is not used."""
+        self._vector_size(observations[0])
+        self.asked[-1].append(len(observations))
+        return [torch.from_numpy(v) for v in self.strategy.ask(number=len(observations))]
+
+    def _vector_size(self, observation: Data) -> int:
+        """The library needs two coordinates at least: with one decision, the second is unused."""
+        self.decisions = self.decisions or observation.decision_index.numel()
+        return max(self.decisions, 2)
+
+    def require_size(self, vector: Tensor, observation: Data) -> None:
+        """Refuse another graph than the one that the action was searched for."""
+        super().require_size(vector[: self.decisions], observation)
+
+    def read(self, vector: Tensor, observation: Data) -> Any:
+        """Return the action of the coordinates in use."""
+        return super().read(vector[: self.decisions], observation)
+
+    def tell(self, vector: Tensor, reward: float) -> None:
+        """Collect the vector for the next generation."""
+        self.waiting[0].append(vector)
+        self.waiting[1].append(reward)
+
+    def figures(self) -> dict[str, float]:
+        """Tell the strategy a generation that is complete; return its spread."""
         vectors, rewards = self.waiting
-        for step in require_single_steps(rollout, "evolution"):
-            assert step.decision.raw is not None
-            vectors.append(step.decision.raw)
-            rewards.append(step.reward)
-            if self.best is None or step.reward > self.best[1]:
-                self.best = step.decision.raw, step.reward
-        strategy = self._started()
-        if len(vectors) >= strategy.popsize:
+        if len(vectors) >= self.strategy.popsize:
             self.told.append((torch.stack(vectors), rewards))
             self.asked.append([])
             self.waiting = ([], [])
             self._tell(*self.told[-1])
-        return {"sigma": float(strategy.sigma)}
+        return {"sigma": float(self.strategy.sigma)}
 
-    def _started(self) -> cma.CMAEvolutionStrategy:
+    @property
+    def strategy(self) -> cma.CMAEvolutionStrategy:
+        """The library's strategy, made when the size of the graph is known."""
         if self._strategy is None:
             normal = np.random.default_rng(self.seed).standard_normal
             options = {"bounds": [0, 1], "CMA_diagonal": self.settings.diagonal, "verbose": -9,
@@ -105,24 +111,16 @@ class Evolution:
             self._strategy = cma.CMAEvolutionStrategy(start, self.settings.sigma, options)
         return self._strategy
 
-    def _ask(self, number: int) -> list[np.ndarray]:
-        return self._started().ask(number=number)
-
     def _tell(self, vectors: Tensor, rewards: Sequence[float]) -> None:
-        self._started().tell(list(vectors.numpy()), [-reward for reward in rewards])
+        self.strategy.tell(list(vectors.numpy()), [-reward for reward in rewards])
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return what was asked and told."""
-        names = ("decisions", "asked", "told", "waiting", "best")
-        return {name: getattr(self, name) for name in names}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def _load(self, state: dict[str, Any]) -> None:
         """Ask and tell the same again."""
-        vars(self).update(state)
+        super()._load(state)
         self._strategy = None
         for generation, numbers in enumerate(self.asked):
             for number in numbers:
-                self._ask(number)
+                self.strategy.ask(number=number)
             if generation < len(self.told):
                 self._tell(*self.told[generation])
 

@@ -5,20 +5,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch_geometric.data import Data
 
 from gnnrl.agents.actor import Actor
 from gnnrl.agents.buffers import Elites, Remembered, Scale
 from gnnrl.agents.credit import Credit
-from gnnrl.agents.minibatches import Sample, clipped_surrogate, normalised
 from gnnrl.agents.settings import split
 from gnnrl.rl.gnn import EncoderSettings
 from gnnrl.rl.observation import ObservationSpec, distinct
-from gnnrl.rl.policy import Outlook
+from gnnrl.rl.policy import PolicyOutput
 from gnnrl.rl.rollout import Decision, Episode, Rollout, decision_advantages, episode_advantages
 from gnnrl.settings import Count, CountOrNone, NotNegative, Positive, Probability, Settings, Switch
 
@@ -62,13 +62,26 @@ class PPOSettings(Settings):
     """Train the heads only, for an agent from another network."""
 
 
-class PPO:
+@dataclass(frozen=True)
+class Sample:
+    """One transition to learn from: its choices [n], their old densities and advantages."""
+
+    observation: Data
+    raw: Tensor
+    log_prob: Tensor
+    advantages: Tensor
+    return_: float
+
+
+class PPO(Actor):
     """Clipped surrogate per choice, generalised advantages, imitation of the best episodes.
 
     Every choice is clipped by itself: an episode decides tens of nodes at once, and the ratio of
     all of them together would leave the clip range after one small step. The best episodes so far
     are imitated where they beat the critic (Oh et al. 2018), which spares evaluations.
     """
+
+    STATE = ("policy", "optimizer", "generator", "scale", "elites", "credit")
 
     def __init__(
         self,
@@ -77,27 +90,20 @@ class PPO:
         encoder: EncoderSettings | None = None,
         seed: int = 0,
     ) -> None:
-        self.settings = settings or PPOSettings()
-        start = self.settings.initial_action, self.settings.initial_std
-        self.actor = Actor(spec, encoder or EncoderSettings(), *start, seed)
-        self.policy = self.actor.policy
-        self.policy.embed.requires_grad_(not self.settings.freeze_encoder)
-        learned = [p for p in self.policy.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.Adam(
-            learned, lr=self.settings.learning_rate, eps=1e-5, fused=True
-        )
+        chosen = settings or PPOSettings()
+        super().__init__(spec, chosen, encoder, seed, eps=1e-5, fused=True)
         self.generator = torch.Generator().manual_seed(seed)  # of the minibatches
         self.scale = Scale()
-        self.elites = Elites(self.settings.elites)
-        self.credit = Credit(self.settings.credit_decay)
+        self.elites = Elites(chosen.elites)
+        self.credit = Credit(chosen.credit_decay)
+        self.credited = chosen.credit and spec.action_kind != "categorical"
 
     def act(
         self, observations: Sequence[Data], generator: torch.Generator, greedy: bool = False
     ) -> list[Decision]:
-        """Decide on each observation."""
-        decisions = self.actor.act(observations, generator, greedy)
-        restored = self.scale.restored
-        return [Decision(d.action, d.raw, d.log_prob, restored(d.value)) for d in decisions]
+        """Decide on each observation; `value` is the expected return in the unit of rewards."""
+        decisions = super().act(observations, generator, greedy)
+        return [replace(d, value=self.scale.restored(d.value)) for d in decisions]
 
     def learn(self, rollout: Rollout) -> dict[str, float]:
         """Improve on the episodes; return the figures of the last minibatch."""
@@ -139,39 +145,36 @@ class PPO:
     @torch.no_grad()
     def _credited(self, rollout: Rollout) -> list[Tensor | None]:
         given = any(step.credit is not None for step in rollout.transitions)
-        if given or not self.settings.credit or self.actor.spec.action_kind == "categorical":
+        if given or not self.credited:
             return [None] * len(rollout.episodes)
-        return self.credit.of(rollout, self.actor.expected)
+        return self.credit.of(rollout, self.expected)
 
     def _bootstrap(self, episode: Episode) -> float:
         if episode.final is None:
             return 0.0
-        return self.scale.restored(self.actor.values([episode.final])[0])
+        return self.scale.restored(self.values([episode.final])[0])
 
     def _update(
         self, seen: Sequence[Data], samples: Sequence[Sample], elites: Sequence[Remembered]
     ) -> dict[str, float]:
         """One gradient step. seen: the observations of the samples, then those of the elites."""
         settings = self.settings
-        outlook = self.policy(seen)
-        how = self.actor.distribution
+        output = self.policy(seen)
+        how = self.distribution
         raw = torch.cat([s.raw for s in [*samples, *elites]])
-        log_prob, owner = how.log_prob(outlook, raw), how.owner(outlook)
+        log_prob, owner = how.log_prob(output, raw), how.owner(output)
         fresh = owner < len(samples)  # [n + choices of the elites]
 
         log_ratio = log_prob[fresh] - torch.cat([s.log_prob for s in samples])
         advantages = torch.cat([s.advantages for s in samples])
         surrogate = clipped_surrogate(log_ratio.exp(), advantages, settings.clip_range)
         returns = torch.tensor([self.scale.normed(s.return_) for s in samples])
-        value_loss = (outlook.values[: len(samples)] - returns).square().mean()
-        entropy = how.entropy(outlook)[fresh].mean()
-        imitation = self._imitation(outlook, log_prob[~fresh], owner[~fresh], elites)
+        value_loss = (output.values[: len(samples)] - returns).square().mean()
+        entropy = how.entropy(output)[fresh].mean()
+        imitation = self._imitation(output, log_prob[~fresh], owner[~fresh], elites)
         loss = settings.vf_coef * value_loss - surrogate.mean() - settings.ent_coef * entropy
         loss = loss + settings.imitation_coef * imitation
-        self.optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.policy.parameters(), settings.max_grad_norm)
-        self.optimizer.step()
+        self.descend(loss)
         return {
             "kl": (log_ratio.exp() - 1 - log_ratio).mean().item(),  # Schulman's k3 estimator
             "entropy": entropy.item(),
@@ -180,35 +183,31 @@ class PPO:
         }
 
     def _imitation(
-        self, outlook: Outlook, log_prob: Tensor, owner: Tensor, elites: Sequence[Remembered]
+        self, output: PolicyOutput, log_prob: Tensor, owner: Tensor, elites: Sequence[Remembered]
     ) -> Tensor:
         """Negative log-density of the elites, each weighed by how far it beats the critic."""
         if not elites:
             return log_prob.new_zeros(())
         returns = torch.tensor([self.scale.normed(step.return_) for step in elites])
-        values = outlook.values[-len(elites) :].detach()
-        weights = (returns - values).clamp(min=0)[owner - (len(outlook.values) - len(elites))]
+        values = output.values[-len(elites) :].detach()
+        weights = (returns - values).clamp(min=0)[owner - (len(output.values) - len(elites))]
         return -(weights * log_prob).mean()
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return policy, optimiser, random numbers, scale and elites."""
-        return {
-            "policy": self.policy.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "generator": self.generator.get_state(),
-            "scale": self.scale.state_dict(),
-            "elites": self.elites.state_dict(),
-            "credit": self.credit.state_dict(),
-        }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict()`."""
-        self.policy.load_state_dict(state["policy"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.generator.set_state(state["generator"])
-        self.scale.load_state_dict(state["scale"])
-        self.elites.load_state_dict(state["elites"])
-        self.credit.load_state_dict(state["credit"])
+def normalised(samples: Sequence[Sample], scale: Scale | None = None) -> list[Sample]:
+    """Bring the advantages of all choices to mean 0 and deviation 1; or only to the scale given."""
+    every = torch.cat([sample.advantages for sample in samples])
+    mean = every.mean() if scale is None else every.new_zeros(())
+    std = every.std(correction=0) + 1e-8 if scale is None else scale.std
+    return [
+        replace(sample, advantages=((sample.advantages - mean) / std).float()) for sample in samples
+    ]
+
+
+def clipped_surrogate(ratio: Tensor, advantages: Tensor, clip_range: float) -> Tensor:
+    """Return the surrogate objective of each choice (Schulman et al. 2017, Eq. 7)."""
+    clipped = ratio.clamp(1 - clip_range, 1 + clip_range)
+    return torch.minimum(ratio * advantages, clipped * advantages)
 
 
 def build(spec: ObservationSpec, seed: int, **parameters: Any) -> PPO:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from gnnrl.agents.saved import Fixed
 from gnnrl.agents.settings import split
 from gnnrl.errors import UserError
 from gnnrl.rl.observation import ObservationSpec
-from gnnrl.rl.rollout import Decision, Rollout
 from gnnrl.rl.subsets import Choice, as_mask, best
 from gnnrl.settings import Settings, Switch
 
@@ -24,45 +24,29 @@ class RankingSettings(Settings):
     """as many of each part as the scores say, but which of them is left to chance"""
 
 
-class Ranking:
+class Ranking(Fixed):
     """Chooses the decisions of the highest `score`, as many as are asked for, always the same.
 
-    shuffled: as many of each part are chosen as the scores say, but which of them is left to chance
-    (the control of Frankle et al. 2021).
+    shuffled: chooses as many of each part as the scores say, but at random within the part (the
+    control of Frankle et al. 2021).
     """
 
     def __init__(self, shuffled: bool = False, seed: int = 0) -> None:
         self.shuffled, self.seed = shuffled, seed
 
-    def act(
-        self, observations: Sequence[Data], generator: torch.Generator, greedy: bool = False
-    ) -> list[Decision]:
-        """Rank and choose."""
-        return [Decision(self._choose(seen)) for seen in observations]
-
-    def _choose(self, seen: Data) -> Any:
-        score = seen.get("score")
+    def action(self, observation: Data, generator: torch.Generator) -> np.ndarray:
+        """Return the subset as a mask, bool [A]; `UserError` if the observation has no score."""
+        score = observation.get("score")
         if score is None:
             raise UserError("the observation has no score to rank decisions by; take random")
-        order = best(score, Choice.of(seen))
+        order = best(score, Choice.of(observation))
         if self.shuffled:
-            order = _elsewhere(order, seen.part, torch.Generator().manual_seed(self.seed))
+            order = _elsewhere(order, observation.part, torch.Generator().manual_seed(self.seed))
         return as_mask(order, len(score))
-
-    def learn(self, rollout: Rollout) -> dict[str, float]:
-        """Learn nothing."""
-        return {}
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return nothing: there is no state."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take nothing."""
 
 
 def _elsewhere(order: Tensor, part: Tensor, generator: torch.Generator) -> Tensor:
-    """As many decisions of every part as are chosen, but any."""
+    """Replace the decisions [K] by random ones, as many of every part."""
     counts = torch.bincount(part[order])
     chosen = []
     for number, count in enumerate(counts.tolist()):

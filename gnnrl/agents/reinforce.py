@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch_geometric.data import Data
+from torch import Tensor
 
 from gnnrl.agents.actor import Actor
 from gnnrl.agents.settings import split
 from gnnrl.rl.gnn import EncoderSettings
 from gnnrl.rl.observation import ObservationSpec
-from gnnrl.rl.rollout import Decision, Episode, Rollout
+from gnnrl.rl.rollout import Episode, Rollout
 from gnnrl.settings import NotNegative, Positive, Probability, Settings, Switch
 
 
@@ -37,7 +36,7 @@ class ReinforceSettings(Settings):
     """Train the heads only, for an agent from another network."""
 
 
-class Reinforce:
+class Reinforce(Actor):
     """One gradient step per batch; no critic.
 
     Baseline: the mean of the other episodes that started from the same seed (Kool et al. 2019,
@@ -51,45 +50,21 @@ class Reinforce:
         encoder: EncoderSettings | None = None,
         seed: int = 0,
     ) -> None:
-        self.settings = settings or ReinforceSettings()
-        start = self.settings.initial_action, self.settings.initial_std
-        self.actor = Actor(spec, encoder or EncoderSettings(), *start, seed)
-        self.policy = self.actor.policy
-        self.policy.embed.requires_grad_(not self.settings.freeze_encoder)
-        learned = [p for p in self.policy.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.Adam(learned, lr=self.settings.learning_rate)
-
-    def act(
-        self, observations: Sequence[Data], generator: torch.Generator, greedy: bool = False
-    ) -> list[Decision]:
-        """Decide on each observation."""
-        return self.actor.act(observations, generator, greedy)
+        super().__init__(spec, settings or ReinforceSettings(), encoder, seed)
 
     def learn(self, rollout: Rollout) -> dict[str, float]:
         """Take one step up the gradient of the expected return."""
         advantages = leave_one_out(rollout.episodes, self.settings.gamma)
         scale = advantages.std(correction=0) + 1e-8
-        outlook = self.policy([step.observation for step in rollout.transitions])
-        how = self.actor.distribution
+        output = self.policy([step.observation for step in rollout.transitions])
+        how = self.distribution
         raw = torch.cat([step.decision.raw for step in rollout.transitions])  # type: ignore[misc]
-        log_prob = how.log_prob(outlook, raw)
-        entropy = how.entropy(outlook).mean()
-        gain = (advantages / scale)[how.owner(outlook)] * log_prob
+        log_prob = how.log_prob(output, raw)
+        entropy = how.entropy(output).mean()
+        gain = (advantages / scale)[how.owner(output)] * log_prob
         loss = -gain.mean() - self.settings.ent_coef * entropy
-        self.optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.policy.parameters(), self.settings.max_grad_norm)
-        self.optimizer.step()
+        self.descend(loss)
         return {"entropy": entropy.item(), "advantage_std": scale.item()}
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return policy and optimiser."""
-        return {"policy": self.policy.state_dict(), "optimizer": self.optimizer.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict()`."""
-        self.policy.load_state_dict(state["policy"])
-        self.optimizer.load_state_dict(state["optimizer"])
 
 
 def discounted_returns(episode: Episode, gamma: float) -> list[float]:

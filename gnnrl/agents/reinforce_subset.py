@@ -1,4 +1,4 @@
-"""REINFORCE on subsets: scores of decisions, drawn from by Gumbel-top-k."""
+"""REINFORCE (Williams 1992) on subsets, drawn by the scores of decisions (Gumbel-top-k)."""
 
 # A: decisions   B: episodes on one graph   K: chosen in all
 
@@ -11,13 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from gnnrl.agents.actor import seeded
+from gnnrl.agents.actor import PolicyAgent
 from gnnrl.agents.additive import Additive
 from gnnrl.agents.settings import split
 from gnnrl.rl import subsets
 from gnnrl.rl.gnn import EncoderSettings
 from gnnrl.rl.observation import ObservationSpec, digest, distinct
-from gnnrl.rl.policy import Policy
 from gnnrl.rl.rollout import Decision, Rollout, Transition, require_single_steps
 from gnnrl.settings import NotNegative, Positive, Settings, Share, Switch
 
@@ -41,18 +40,19 @@ class PlackettLuceSettings(Settings):
     """Train the heads only, for an agent from another network."""
 
 
-class PlackettLuce:
+class PlackettLuce(PolicyAgent):
     """One gradient step per batch; no critic.
 
-    A decision's score is what the network makes of its node (a perceptron, or a graph neural
-    network with messages) plus a number of its own.  What is executed is what was drawn, and its
-    log-probability is that of the draws in their order.
+    A decision's score is the network's output for its node plus an entry of a table of its own.
+    The log-probability of an action is that of the draws in their order.
 
     Baseline: the mean of the other episodes of the batch (leave one out).  With `credit`, a linear
     model of the reward takes the part of the reward that it explains, and its expectation under the
     policy is differentiated instead (a control variate: Gu et al. 2017, Q-Prop, Eq. 8), which has
     the same gradient and far less noise: one number no longer has to be shared by all decisions.
     """
+
+    STATE = ("policy", "table", "table_of", "optimizer", "credit")
 
     def __init__(
         self,
@@ -61,19 +61,14 @@ class PlackettLuce:
         encoder: EncoderSettings | None = None,
         seed: int = 0,
     ) -> None:
-        self.settings = settings or PlackettLuceSettings()
-        shape = encoder or EncoderSettings()
-        self.policy = seeded(lambda: Policy(spec, shape, torch.zeros(1)), seed)
-        self.policy.embed.requires_grad_(not self.settings.freeze_encoder)
-        self.policy.critic.requires_grad_(False)
-        self.learned = [p for p in self.policy.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.Adam(self.learned, lr=self.settings.learning_rate)
-        self.table: Tensor | None = None  # [A] of the graph first learned from
+        chosen = settings or PlackettLuceSettings()
+        super().__init__(spec, chosen, encoder, seed, torch.zeros(1))
+        self.table: nn.Parameter | None = None  # [A] of the graph first learned from
         self.table_of = ""
         self.credit: dict[str, Additive] = {}
 
     def scores(self, graph: Data) -> Tensor:
-        """The score of each decision [A], float64."""
+        """Return the score of each decision, float64 [A]."""
         found = self.policy([graph]).params[:, 0].double()
         known = self.table is not None and digest(graph) == self.table_of
         return found + self.table if known else found
@@ -85,13 +80,16 @@ class PlackettLuce:
         """Draw a subset for each observation; greedy: the highest scores."""
         graphs, place = distinct(observations)
         scores = [self.scores(graph) for graph in graphs]
-        asked = [subsets.Choice.of(graph) for graph in graphs]
+        choices = [subsets.Choice.of(graph) for graph in graphs]
         decisions = []
         for which in place.tolist():
-            ask, score = asked[which], scores[which]
-            order = subsets.best(score, ask) if greedy else subsets.draw(score, ask, generator)
-            log_prob = subsets.log_prob(score, order, ask).sum().reshape(1)
-            decisions.append(Decision(subsets.as_mask(order, ask.size), order, log_prob))
+            choice, score = choices[which], scores[which]
+            if greedy:
+                order = subsets.best(score, choice)
+            else:
+                order = subsets.draw(score, choice, generator)
+            log_prob = subsets.log_prob(score, order, choice).sum().reshape(1)
+            decisions.append(Decision(subsets.as_mask(order, choice.size), order, log_prob))
         return decisions
 
     def learn(self, rollout: Rollout) -> dict[str, float]:
@@ -105,68 +103,47 @@ class PlackettLuce:
             loss, entropy = self._loss(graph, own)
             losses.append(loss * len(own) / len(steps))
             entropies.append(entropy.detach() * len(own) / len(steps))
-        self.optimizer.zero_grad()
-        torch.stack(losses).sum().backward()
-        nn.utils.clip_grad_norm_(self.learned, self.settings.max_grad_norm)
-        self.optimizer.step()
+        self.descend(torch.stack(losses).sum())
         return {"entropy": float(torch.stack(entropies).sum())}
 
     def _loss(self, graph: Data, steps: Sequence[Transition]) -> tuple[Tensor, Tensor]:
-        """What descends as the expected reward on one graph rises; the entropy of the chances."""
-        ask, scores = subsets.Choice.of(graph), self.scores(graph)
+        """Return the loss of the episodes on one graph, and the mean entropy of its decisions."""
+        choice, scores = subsets.Choice.of(graph), self.scores(graph)
         orders = torch.stack([_order(step) for step in steps])  # [B, K]
         rewards = torch.tensor([step.reward for step in steps], dtype=torch.float64)
         scale = rewards.std(correction=0).clamp(min=1e-8)
-        chances = subsets.inclusion(scores, ask)
+        chances = subsets.inclusion(scores, choice)
         gain = scores.new_zeros(())
         left = rewards
         if self.settings.credit:
             model = self.credit.setdefault(digest(graph), Additive(self.settings.credit_decay))
-            chosen = torch.zeros(len(orders), ask.size, dtype=torch.bool).scatter(1, orders, True)
-            model.add(chosen, rewards, ask.part)
+            chosen = torch.zeros(len(orders), choice.size).bool().scatter(1, orders, True)
+            model.add(chosen, rewards, choice.part)
             left = rewards - model.predicted(chosen)
             if model.value is not None:
                 gain = (chances * model.value).sum() / scale
         others = (left.sum() - left) / max(len(left) - 1, 1)
-        log_prob = subsets.log_prob(scores.expand(len(orders), -1), orders, ask).sum(1)
+        log_prob = subsets.log_prob(scores.expand(len(orders), -1), orders, choice).sum(1)
         gain = gain + ((left - others) / scale * log_prob).mean()
         entropy = torch.special.entr(chances) + torch.special.entr(1 - chances)
         return -gain - self.settings.ent_coef * entropy.sum(), entropy.mean()
 
     def _prepare(self, graph: Data) -> None:
-        """Give every decision of the first graph a number of its own."""
+        """Create the table of scores for the first graph."""
         if self.table is None and self.settings.table_learning_rate > 0:
             size = graph.decision_index.numel()
             self.table, self.table_of = self._new_table(size), digest(graph)
 
-    def _new_table(self, size: int) -> Tensor:
-        table = torch.zeros(size, dtype=torch.float64, requires_grad=True)
+    def _new_table(self, size: int) -> nn.Parameter:
+        table = nn.Parameter(torch.zeros(size, dtype=torch.float64))
         self.optimizer.add_param_group({"params": [table], "lr": self.settings.table_learning_rate})
         return table
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return policy, table, optimiser and what was tried."""
-        return {
-            "policy": self.policy.state_dict(),
-            "table": None if self.table is None else self.table.detach().clone(),
-            "table_of": self.table_of,
-            "optimizer": self.optimizer.state_dict(),
-            "credit": {graph: model.state_dict() for graph, model in self.credit.items()},
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict()`."""
-        self.policy.load_state_dict(state["policy"])
-        if state["table"] is not None:
-            if self.table is None:
-                self.table = self._new_table(len(state["table"]))
-            with torch.no_grad():
-                self.table.copy_(state["table"])
-        self.table_of = state["table_of"]
-        self.optimizer.load_state_dict(state["optimizer"])
+    def _load(self, state: dict[str, Any]) -> None:
+        if state["table"] is not None and self.table is None:
+            self.table = self._new_table(len(state["table"]))
         self.credit = {graph: Additive(self.settings.credit_decay) for graph in state["credit"]}
-        for graph, model in self.credit.items():
-            model.load_state_dict(state["credit"][graph])
+        super()._load(state)
 
 
 def _order(step: Transition) -> Tensor:

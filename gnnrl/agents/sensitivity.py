@@ -1,23 +1,20 @@
-"""Greedy sensitivity: look at every decision alone, decide from that, then try what is near."""
+"""Greedy sensitivity: evaluate every decision alone, decide from that, then search nearby."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from gnnrl.agents.actions import as_action, require_size
-from gnnrl.agents.annealing import reflected
+from gnnrl.agents.black_box import BlackBox, moved
 from gnnrl.agents.settings import split
 from gnnrl.errors import UserError
 from gnnrl.rl.env import GraphEnv
-from gnnrl.rl.observation import ActionKind, ObservationSpec
-from gnnrl.rl.rollout import Decision, Rollout, require_single_steps
+from gnnrl.rl.observation import ObservationSpec
 from gnnrl.settings import BelowOne, Positive, Settings, Share
 
 
@@ -32,36 +29,34 @@ class SensitivitySettings(Settings):
     """Fraction of the decisions that a move changes, at least one."""
 
 
-class Probed(Protocol):
-    """A search space whose decisions can be looked at one by one."""
+class Sensitivity(BlackBox):
+    """Evaluates every decision alone before the search and starts from the action they indicate.
 
-    def probes(self, keep_ratio: float) -> list[Any]:
-        """The plan of no cut, then for each decision the plan of this cut alone."""
-
-    def informed(self, keep_ratio: float, losses: Sequence[float]) -> np.ndarray:
-        """The action [A] in [0, 1] that these losses of the probes speak for."""
-
-
-class Sensitivity:
-    """Evaluates every decision alone before the search, and the action which that speaks for first.
-
-    From then on it moves from the best action to a better one; moves grow when they succeed and
-    shrink when they fail, so that one in five succeeds (Rechenberg 1973, the (1+1) strategy).
+    From then on it moves from the best action; moves grow when they succeed and shrink when they
+    fail, so that one in five succeeds (Rechenberg 1973, the (1+1) strategy).
     """
 
+    name = "sensitivity"
+    STATE = ("best", "best_reward", "step")
+
     def __init__(self, settings: SensitivitySettings | None = None) -> None:
+        super().__init__("continuous")
         self.settings = settings or SensitivitySettings()
-        self.best: Tensor | None = None
-        self.best_reward = -math.inf
         self.step = self.settings.step
 
     def prepare(self, env: GraphEnv) -> float:
-        """Look at every decision; return what it cost, in evaluation equivalents."""
+        """Evaluate every decision alone; return the cost, in evaluation equivalents.
+
+        The space of `env` has two methods: `probes(keep_ratio)` gives the unpruned plan and, for
+        each decision, the plan that prunes it alone to this ratio; `informed(keep_ratio, losses)`
+        gives the action [A] in [0, 1] which the losses of these plans indicate. `UserError` if it
+        has not.
+        """
         space = getattr(env, "space", None)
         if not hasattr(space, "probes") or not hasattr(space, "informed"):
             raise UserError(
-                f"the agent sensitivity looks at decisions one by one, which {env.name!r} does not "
-                "offer (its space needs `probes` and `informed`); take another agent"
+                f"the agent sensitivity evaluates decisions one by one, which {env.name!r} does "
+                "not offer (its space needs `probes` and `informed`); take another agent"
             )
         keep_ratio = self.settings.keep_ratio
         found = env.evaluate(space.probes(keep_ratio))
@@ -69,63 +64,38 @@ class Sensitivity:
         self.best = torch.as_tensor(action, dtype=torch.float32)
         return sum(evaluation.cost for evaluation in found)
 
-    def act(
-        self, observations: Sequence[Data], generator: torch.Generator, greedy: bool = False
-    ) -> list[Decision]:
-        """The best action, as long as it is not evaluated, and moves from it; greedy: the best."""
-        decisions = []
-        for place, seen in enumerate(observations):
-            best = self._start(seen) if self.best is None else self.best
-            require_size(best, seen, "sensitivity")
-            first = place == 0 and self.best_reward == -math.inf
-            vector = best if greedy or first else self._move(best, generator)
-            decisions.append(Decision(as_action("continuous", vector, seen), raw=vector))
-        return decisions
+    def start(self, observation: Data) -> Tensor:
+        """Return one half for every decision, where `prepare` was not called."""
+        return torch.full((observation.decision_index.numel(),), 0.5)
 
-    @staticmethod
-    def _start(seen: Data) -> Tensor:
-        """Where nothing was looked at: the same everywhere."""
-        return torch.full((seen.decision_index.numel(),), 0.5)
+    def ask(self, observations: Sequence[Data], generator: torch.Generator) -> list[Tensor]:
+        """Return the best action until it is evaluated, and moves from it."""
+        vectors = []
+        for seen in observations:
+            best = self.start(seen) if self.best is None else self.best
+            self.require_size(best, seen)
+            first = not vectors and self.best_reward == -math.inf
+            step = self.settings.moved, self.step
+            vectors.append(best if first else moved(best, *step, generator))
+        return vectors
 
-    def _move(self, origin: Tensor, generator: torch.Generator) -> Tensor:
-        count = max(1, round(self.settings.moved * len(origin)))
-        chosen = torch.randperm(len(origin), generator=generator)[:count]
-        moved = origin.clone()
-        noise = torch.randn(count, generator=generator) * self.step
-        moved[chosen] = reflected(moved[chosen] + noise)
-        return moved
+    def tell(self, vector: Tensor, reward: float) -> None:
+        """Adapt the size of moves; four failures undo one success."""
+        if self.best_reward > -math.inf:
+            self.step *= math.exp(0.4 if reward > self.best_reward else -0.1)
 
-    def learn(self, rollout: Rollout) -> dict[str, float]:
-        """Keep what is better; four failures take back what one success gives."""
-        for transition in require_single_steps(rollout, "sensitivity"):
-            assert transition.decision.raw is not None
-            first, better = self.best_reward == -math.inf, transition.reward > self.best_reward
-            if better:
-                self.best, self.best_reward = transition.decision.raw, transition.reward
-            if not first:
-                self.step *= math.exp(0.4 if better else -0.1)
+    def figures(self) -> dict[str, float]:
+        """Return the size of moves, at most one half."""
         self.step = min(self.step, 0.5)
         return {"step": self.step}
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the best action, its reward and the size of moves."""
-        return {name: getattr(self, name) for name in ("best", "best_reward", "step")}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict()`."""
-        vars(self).update(state)
 
 
 def build(spec: ObservationSpec, seed: int, **parameters: Any) -> Sensitivity:
     """Return the agent with these parameters."""
     (own,) = split(parameters, SensitivitySettings)
-    _require_continuous(spec.action_kind)
-    return Sensitivity(own)
-
-
-def _require_continuous(kind: ActionKind) -> None:
-    if kind != "continuous":
+    if spec.action_kind != "continuous":
         raise UserError(
-            f"the agent sensitivity decides how much of everything stays, got {kind} actions; "
+            f"the agent sensitivity decides how much to keep, got {spec.action_kind} actions; "
             "take annealing or ppo"
         )
+    return Sensitivity(own)

@@ -1,42 +1,45 @@
-"""What decisions are worth, as far as single moves tell: a belief about each, by itself."""
+"""Value estimates of single decisions, as far as moves tell: a normal belief about each."""
 
 # A: decisions
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
 
-LEAST = 1e-3  # a belief never gets more certain than this share of the first variance
-MEMORY = 0.02  # weight of the last surprise in the unit
+from gnnrl.agents.saved import Saved
+
+SMALLEST = 1e-3  # variance of a belief, as a share of the first variance
+RATE = 0.02  # weight of the last prediction error in the unit
 
 
-class Worth:
-    """Normal beliefs about the worth of decisions, independent of each other.
+class Beliefs(Saved):
+    """Normal beliefs about the values of decisions, independent of each other.
 
-    A move that exchanges some of what is chosen changes the reward by the worth of what comes less
-    that of what goes; what was not foreseen of it is shared out by how uncertain each of them is
-    (a Kalman filter with a diagonal covariance).  Drawing from the beliefs (Thompson 1933) tries
-    what is promising and what is not yet known alike.
+    A swap changes the reward by the values of what is added less those of what is removed; the
+    prediction error is distributed over these decisions in proportion to their variance (a diagonal
+    Kalman filter).  Drawing from the beliefs (Thompson 1933) balances what is promising and what is
+    not known yet.
     """
+
+    STATE = ("mean", "variance", "unit")
 
     def __init__(self) -> None:
         self.mean: Tensor | None = None  # [A]
         self.variance = torch.zeros(0, dtype=torch.float64)  # [A], in units of `unit` squared
-        self.unit = 0.0  # standard deviation of a worth, in the unit of the reward
+        self.unit = 0.0  # standard deviation of a value, in the unit of the reward
 
     def draw(self, size: int, generator: torch.Generator) -> Tensor:
-        """A worth for every decision [A], drawn from the beliefs; any where there are none."""
+        """Draw a value for every decision, [A]; standard normal before anything is known."""
         noise = torch.randn(size, generator=generator, dtype=torch.float64)
         if self.mean is None or self.unit == 0.0:
             return noise
         return self.mean + self.unit * self.variance.sqrt() * noise
 
     def learn(self, before: Tensor, after: Tensor, change: float) -> None:
-        """Take into account what a move from one subset [A] to another did to the reward."""
+        """Learn by how much a move from one subset, bool [A], to another changed the reward."""
         if not math.isfinite(change):
             return
         if self.mean is None:
@@ -47,25 +50,16 @@ class Worth:
         total = float(self.variance[moved].sum())
         if total == 0.0:
             return
-        surprise = change - float(sign @ self.mean[moved])
-        self._rescale(surprise, total)
-        share = self.variance[moved] / total
-        self.mean[moved] += share * sign * surprise
-        self.variance[moved] = (self.variance[moved] * (1 - share)).clamp(min=LEAST)
+        error = change - float(sign @ self.mean[moved])
+        self._rescale(error, total)
+        gain = self.variance[moved] / total
+        self.mean[moved] += gain * sign * error
+        self.variance[moved] = (self.variance[moved] * (1 - gain)).clamp(min=SMALLEST)
 
-    def _rescale(self, surprise: float, total: float) -> None:
-        """Let the unit follow how large surprises are beside what was thought possible."""
+    def _rescale(self, error: float, total: float) -> None:
+        """Let the unit follow the size of prediction errors relative to their expected size."""
         if self.unit == 0.0:
-            self.unit = abs(surprise) / math.sqrt(total)
+            self.unit = abs(error) / math.sqrt(total)
             return
-        ratio = min(surprise**2 / (total * self.unit**2), 4.0)
-        self.unit *= math.sqrt(1.0 + MEMORY * (ratio - 1.0))
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the beliefs."""
-        mean = None if self.mean is None else self.mean.clone()
-        return {"mean": mean, "variance": self.variance.clone(), "unit": self.unit}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict()`."""
-        vars(self).update({k: v.clone() if isinstance(v, Tensor) else v for k, v in state.items()})
+        ratio = min(error**2 / (total * self.unit**2), 4.0)
+        self.unit *= math.sqrt(1.0 + RATE * (ratio - 1.0))

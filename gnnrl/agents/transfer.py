@@ -1,10 +1,13 @@
-"""Starting with what an agent learned on another network."""
+"""Transfer of a policy from one network to another."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from gnnrl.errors import UserError
 from gnnrl.rl.agent import Agent
@@ -27,7 +30,7 @@ def adopt(agent: Agent, path: str | Path) -> None:
         state = read_state(path)["policy"]
         if not all(value.isfinite().all() for value in state.values()):
             raise UserError("its policy holds NaN or infinite values")
-        policy.load_state_dict(state)
+        policy.load_state_dict(upgraded(state))
     except FileNotFoundError:
         raise UserError(
             f"agent_from {path}: there is no such file; name the agent.pt of a search"
@@ -43,3 +46,32 @@ def adopt(agent: Agent, path: str | Path) -> None:
             f"agent_from {path}: not a saved agent ({type(error).__name__}: {error}); name the "
             "agent.pt of a search"
         ) from None
+
+
+GATED = re.compile(r"(.*)convs\.(\d+)\.(norm|node|sender|edge)\.(weight|bias)")
+
+
+def upgraded(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights of a policy saved before 0.2 under today's names; others as they are.
+
+    The gated convolution computed the same function: `node` was W_1 and W_3, `sender` W_2 and W_4.
+    """
+    found: dict[str, Tensor] = {}
+    for name, value in weights.items():
+        match = GATED.fullmatch(name)
+        start, place, layer, kind = match.groups() if match else ("", "", "", "")
+        conv = f"{start}convs.{place}."
+        if layer == "norm":
+            found[f"{start}norms.{place}.{kind}"] = value
+        elif layer == "edge":
+            found[f"{conv}lin_edge.weight"] = value
+        elif layer == "sender":
+            found[f"{conv}lin_value.weight"], found[f"{conv}lin_query.weight"] = value.chunk(2)
+            none = value.new_zeros(len(value) // 2)
+            found[f"{conv}lin_value.bias"] = found[f"{conv}lin_query.bias"] = none
+        elif layer == "node":
+            skip = "lin_skip.weight" if kind == "weight" else "bias"
+            found[conv + skip], found[f"{conv}lin_key.{kind}"] = value.chunk(2)
+        else:
+            found[name] = value
+    return found

@@ -1,4 +1,4 @@
-"""What the search asks of an agent."""
+"""The interface of agents to the search."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ class Agent(Protocol):
     def state_dict(self) -> dict[str, Any]:
         """Return all state (optimiser and random numbers included): tensors, numbers, containers.
 
-        An agent that loads it goes on exactly as this one would.
+        An agent that loads it continues exactly as this one would.
         """
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict()` of an agent with the same parameters."""
+        """Continue from `state_dict()` of an agent with the same settings; else `UserError`."""
 
 
 @runtime_checkable
 class Prepared(Protocol):
-    """An agent that looks at the environment before the search, such as for a warm start."""
+    """An agent that evaluates plans before the search, such as for a warm start."""
 
     def prepare(self, env: GraphEnv) -> float:
-        """Get ready; return what it cost, in evaluation equivalents, charged to the search."""
+        """Prepare; return the cost, in evaluation equivalents, which is charged to the search."""

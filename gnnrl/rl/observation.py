@@ -1,4 +1,4 @@
-"""The observation of a graph environment: what it must hold, and how many become one batch."""
+"""The observation of a graph environment: its fields, and how several become one batch."""
 
 # N: nodes   E: edges   A: decisions   C: channels   G: different graphs   B: observations
 
@@ -12,7 +12,7 @@ from typing import Any, Literal
 import gymnasium
 import torch
 from torch import Tensor
-from torch_geometric.data import Data
+from torch_geometric.data import Batch, Data
 
 ActionKind = Literal["continuous", "binary", "categorical", "subset"]
 ACTION_KINDS = ("continuous", "binary", "categorical", "subset")
@@ -23,7 +23,7 @@ POINTERS = ("edge_index", "decision_index", "channel_index")
 
 
 def fault(observation: object) -> str | None:
-    """Say in one clause what is wrong with an observation; None where nothing is."""
+    """Return in one clause what is wrong with an observation; None: nothing."""
     if not isinstance(observation, Data):
         return f"is a {type(observation).__name__}, expected torch_geometric.data.Data"
     missing = [key for key in REQUIRED if not isinstance(observation.get(key), Tensor)]
@@ -83,7 +83,7 @@ class GraphSpace(gymnasium.Space[Data]):
 
 @dataclass(frozen=True)
 class ObservationSpec:
-    """What a policy must know of an environment before it can be built.
+    """The sizes and the action kind that a policy is built for.
 
     channel_features is 0 where the observations have no level of channels.
     """
@@ -111,7 +111,7 @@ class ObservationSpec:
 
 
 def digest(observation: Data) -> str:
-    """Return a digest of what the contract names: equal content, equal digest."""
+    """Return a digest of the fields of the contract: equal content, equal digest."""
     hasher = hashlib.sha1(usedforsecurity=False)
     for key in (*REQUIRED, *OPTIONAL, *SUBSET):
         value = observation.get(key)
@@ -122,7 +122,7 @@ def digest(observation: Data) -> str:
 
 
 def distinct(observations: Sequence[Data]) -> tuple[list[Data], Tensor]:
-    """Return the G different observations and for each of the B its place among them, [B].
+    """Return the G distinct observations and the index of each of the B among them, [B].
 
     They are compared by content, so that a resumed search computes what an unbroken one does.
     """
@@ -137,30 +137,21 @@ def distinct(observations: Sequence[Data]) -> tuple[list[Data], Tensor]:
     return graphs, torch.tensor([known[id(observation)] for observation in observations])
 
 
-def collate(graphs: Sequence[Data]) -> Data:
-    """Join graphs into one with `batch [N]` and `decision_batch [A]`, the graph of each of them."""
-    nodes = torch.tensor([graph.x.shape[0] for graph in graphs])
-    decisions = torch.tensor([graph.decision_index.shape[0] for graph in graphs])
-    starts = torch.cumsum(nodes, 0) - nodes
-    places = torch.arange(len(graphs))
-    joined = Data(
-        batch=torch.repeat_interleave(places, nodes),
-        decision_batch=torch.repeat_interleave(places, decisions),
-        num_graphs=len(graphs),
-    )
-    for key in (*REQUIRED, *OPTIONAL):
-        values = [graph.get(key) for graph in graphs]
-        if all(value is None for value in values):
-            continue
-        if any(value is None for value in values):
+def collate(graphs: Sequence[Data]) -> Batch:
+    """Join graphs into one; `decision_index_batch [A]` is the graph of each decision.
+
+    `ValueError` if some have a field, such as the channels, and others have not.
+    """
+    for key in OPTIONAL:
+        if len({graph.get(key) is None for graph in graphs}) > 1:
             raise ValueError(f"{key} is in some observations of a batch and missing in others")
-        if key in POINTERS:
-            values = [value + start for value, start in zip(values, starts, strict=True)]
-        joined[key] = torch.cat(values, dim=1 if key == "edge_index" else 0)
-    return joined
+    other = set().union(*(graph.keys() for graph in graphs)) - {*REQUIRED, *OPTIONAL}
+    return Batch.from_data_list(
+        list(graphs), follow_batch=["decision_index"], exclude_keys=list(other)
+    )
 
 
 def to_tensors(observation: Data) -> dict[str, Tensor]:
-    """Return what the contract names as a plain dict, for saving without pickled classes."""
+    """Return the fields of the contract as a plain dict, for saving without pickled classes."""
     keys = [k for k in (*REQUIRED, *OPTIONAL, *SUBSET) if observation.get(k) is not None]
     return {key: observation[key] for key in keys}

@@ -10,16 +10,17 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.data import Data
+from torch_geometric.data import Batch, Data
+from torch_geometric.nn import global_mean_pool
 
 from gnnrl.errors import UserError
-from gnnrl.rl.gnn import EncoderSettings, build_encoder, mlp, pooled_mean
+from gnnrl.rl.gnn import EncoderSettings, build_encoder, mlp
 from gnnrl.rl.observation import ObservationSpec, collate, distinct
 
 
 @dataclass(frozen=True)
-class Outlook:
-    """What a policy says about B observations with T decisions in all.
+class PolicyOutput:
+    """What a policy computes for B observations with T decisions in all.
 
     params [T, P]: of the distribution of each decision.  owner [T]: its observation, ascending.
     mask [T]: which decisions are allowed.  values [B]: expected returns.
@@ -36,12 +37,12 @@ class Outlook:
         return torch.bincount(self.owner, minlength=len(self.values)).tolist()
 
 
-def repeat_decisions(graphs: Data, place: Tensor) -> tuple[Tensor, Tensor]:
-    """Spread the decisions of G graphs over B observations, `place [B]` the graph of each.
+def repeat_decisions(graphs: Batch, place: Tensor) -> tuple[Tensor, Tensor]:
+    """Repeat the decisions of G graphs for B observations; `place [B]` is the graph of each.
 
-    Returns which decision of the graphs each of the T is, and its observation: [T], [T].
+    Returns the index of each of the T among the decisions of the graphs, and its observation.
     """
-    sizes = torch.bincount(graphs.decision_batch, minlength=graphs.num_graphs)
+    sizes = torch.bincount(graphs.decision_index_batch, minlength=graphs.num_graphs)
     starts = torch.cumsum(sizes, 0) - sizes
     wanted = sizes[place]  # [B]
     owner = torch.repeat_interleave(torch.arange(len(place)), wanted)
@@ -50,14 +51,14 @@ def repeat_decisions(graphs: Data, place: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Embeddings(nn.Module):
-    """The encoder, and what every head reads: decided nodes with their graph, and graphs."""
+    """The encoder and the inputs of every head: embeddings of decided nodes and of graphs."""
 
     def __init__(self, spec: ObservationSpec, settings: EncoderSettings) -> None:
         super().__init__()
         self.encoder = build_encoder(spec, settings)
         self.settings = settings
 
-    def forward(self, graphs: Data) -> tuple[Tensor, Tensor]:
+    def forward(self, graphs: Batch) -> tuple[Tensor, Tensor]:
         """Return the decided nodes [A, 2H] and the graphs [G, H]."""
         h = self.encoder(graphs)  # [N, H]
         if h.shape != (len(graphs.x), self.settings.hidden):
@@ -65,8 +66,8 @@ class Embeddings(nn.Module):
                 f"encoder {self.settings.encoder} gave embeddings {tuple(h.shape)}, expected "
                 f"{(len(graphs.x), self.settings.hidden)}: one of width hidden per node"
             )
-        pooled = pooled_mean(h, graphs.batch, graphs.num_graphs)
-        around = pooled[graphs.decision_batch]
+        pooled = global_mean_pool(h, graphs.batch, graphs.num_graphs)
+        around = pooled[graphs.decision_index_batch]
         if not self.settings.message_passing:  # then a node knows nothing of its graph
             around = torch.zeros_like(around)
         return torch.cat([h[graphs.decision_index], around], dim=1), pooled
@@ -76,7 +77,7 @@ class Policy(nn.Module):
     """Actor and critic on one encoder."""
 
     def __init__(self, spec: ObservationSpec, settings: EncoderSettings, bias: Tensor) -> None:
-        """bias [P]: the parameters every decision starts from, nearly whatever it looks like."""
+        """bias [P]: the parameters that every decision starts near, whatever its features."""
         super().__init__()
         hidden = settings.hidden
         self.embed = Embeddings(spec, settings)
@@ -88,17 +89,17 @@ class Policy(nn.Module):
             self.critic[-1].weight.mul_(0.1)
             self.critic[-1].bias.zero_()
 
-    def forward(self, observations: Sequence[Data]) -> Outlook:
-        """Look at observations; equal ones are encoded once."""
+    def forward(self, observations: Sequence[Data]) -> PolicyOutput:
+        """Evaluate the policy on B observations; equal ones are encoded once."""
         graphs, place = distinct(observations)
-        return self.outlook(collate(graphs), place)
+        return self.output(collate(graphs), place)
 
-    def outlook(self, graphs: Data, place: Tensor) -> Outlook:
-        """Look at B observations, each one of the joined graphs: `place [B]`."""
+    def output(self, graphs: Batch, place: Tensor) -> PolicyOutput:
+        """Evaluate the policy on B observations, each one of the joined graphs: `place [B]`."""
         decided, pooled = self.embed(graphs)
         which, owner = repeat_decisions(graphs, place)
         mask = graphs.get("action_mask")
-        return Outlook(
+        return PolicyOutput(
             params=self.actor(decided)[which],
             owner=owner,
             mask=torch.ones_like(owner, dtype=torch.bool) if mask is None else mask[which],

@@ -1,4 +1,4 @@
-"""Actions that choose a fixed number of decisions: what is asked, what is wrong, how to draw.
+"""Subsets of decisions of a fixed size: what is required of one, what is wrong, how to draw it.
 
 A subset is drawn in order: first `least[p]` of every part p, then the rest from all that is left,
 each time with chances in proportion to exp(score) among those not drawn yet (Plackett 1975; Luce
@@ -20,10 +20,10 @@ from torch_geometric.data import Data
 
 @dataclass(frozen=True)
 class Choice:
-    """What a subset must keep to.
+    """The constraints of a subset.
 
-    keep: how many are chosen in all.  part [A]: the part each decision is of.  least [P]: how many
-    of each part at least.
+    keep: its size.  part [A]: the part that each decision belongs to, int64.  least [P]: the
+    minimum of each part, int64.
     """
 
     keep: int
@@ -42,7 +42,7 @@ class Choice:
 
 
 def subset_fault(observation: Data) -> str | None:
-    """Say in one clause what an observation lacks for a subset to be chosen; None: nothing."""
+    """Return in one clause what an observation lacks for choosing a subset; None: nothing."""
     missing = [k for k in ("keep", "part", "least") if not isinstance(observation.get(k), Tensor)]
     if missing:
         return f"has no tensor {', '.join(missing)}, which a subset needs"
@@ -53,53 +53,52 @@ def subset_fault(observation: Data) -> str | None:
             return f"has {key} of shape {tuple(values.shape)}, expected [{size}]"
     if observation.keep.numel() != 1 or observation.least.ndim != 1:
         return "has a keep that is not one number, or a least that is not one row"
-    ask = Choice.of(observation)
-    parts = len(ask.least)
-    if int(ask.part.min()) < 0 or int(ask.part.max()) >= parts:
+    choice = Choice.of(observation)
+    parts = len(choice.least)
+    if int(choice.part.min()) < 0 or int(choice.part.max()) >= parts:
         return f"has a part outside of the {parts} of least"
-    room = torch.bincount(ask.part, minlength=parts)
-    if bool((ask.least < 0).any()) or bool((ask.least > room).any()):
+    room = torch.bincount(choice.part, minlength=parts)
+    if bool((choice.least < 0).any()) or bool((choice.least > room).any()):
         return "asks for more of a part than there is, or for less than nothing"
-    if not int(ask.least.sum()) <= ask.keep <= size or ask.keep < 1:
-        return (
-            f"asks for {ask.keep} of {size} decisions, {int(ask.least.sum())} of them for its parts"
-        )
+    least = int(choice.least.sum())
+    if not least <= choice.keep <= size or choice.keep < 1:
+        return f"asks for {choice.keep} of {size} decisions, {least} of them for its parts"
     return None
 
 
-def choice_fault(chosen: np.ndarray, ask: Choice) -> str | None:
-    """Say in one clause what is wrong with a subset, bool [A]; None where nothing is."""
-    if int(chosen.sum()) != ask.keep:
-        return f"it chooses {int(chosen.sum())}, expected exactly {ask.keep}"
-    found = torch.bincount(ask.part[torch.from_numpy(chosen)], minlength=len(ask.least))
-    short = (found < ask.least).nonzero().squeeze(1).tolist()
+def choice_fault(chosen: np.ndarray, choice: Choice) -> str | None:
+    """Return in one clause which constraint a subset, bool [A], violates; None: none."""
+    if int(chosen.sum()) != choice.keep:
+        return f"it chooses {int(chosen.sum())}, expected exactly {choice.keep}"
+    found = torch.bincount(choice.part[torch.from_numpy(chosen)], minlength=len(choice.least))
+    short = (found < choice.least).nonzero().squeeze(1).tolist()
     if short:
-        wanted = int(ask.least[short[0]])
+        wanted = int(choice.least[short[0]])
         return f"it chooses {int(found[short[0]])} of part {short[0]}, expected at least {wanted}"
     return None
 
 
-def best(scores: Tensor, ask: Choice) -> Tensor:
-    """The subset of the highest scores, in the order it is drawn without noise: indices [K]."""
-    first = _of_parts(scores, ask)
-    return torch.cat([first, _others(scores, first, ask)])
+def best(scores: Tensor, choice: Choice) -> Tensor:
+    """Return the subset of the highest scores [A], in the order of drawing: indices [K]."""
+    first = _of_parts(scores, choice)
+    return torch.cat([first, _others(scores, first, choice)])
 
 
-def draw(scores: Tensor, ask: Choice, generator: torch.Generator) -> Tensor:
-    """Draw a subset by its scores [A], in order: indices [K]."""
-    first = _of_parts(scores + gumbel(scores, generator), ask)
-    return torch.cat([first, _others(scores + gumbel(scores, generator), first, ask)])
+def draw(scores: Tensor, choice: Choice, generator: torch.Generator) -> Tensor:
+    """Draw a subset by scores [A] (Gumbel-top-k), in the order of drawing: indices [K]."""
+    first = _of_parts(scores + gumbel(scores, generator), choice)
+    return torch.cat([first, _others(scores + gumbel(scores, generator), first, choice)])
 
 
-def log_prob(scores: Tensor, order: Tensor, ask: Choice) -> Tensor:
-    """Log-probability of a subset drawn in this order [K], a term for each draw: [K].
+def log_prob(scores: Tensor, order: Tensor, choice: Choice) -> Tensor:
+    """Return the log-probability of each draw of a subset in this order [K], in nats: [K].
 
-    scores [A] or [B, A] with order [B, K].
+    Their sum is that of the ordered subset (Plackett 1975).  Also scores [B, A], order [B, K].
     """
     single = scores.ndim == 1
     scores, order = scores.reshape(-1, scores.shape[-1]), order.reshape(-1, order.shape[-1])
-    start = int(ask.least.sum())
-    terms = [_within(scores, part) for part in _split(order[:, :start], ask)]
+    start = int(choice.least.sum())
+    terms = [_within(scores, part) for part in _split(order[:, :start], choice)]
     drawn = torch.zeros_like(scores, dtype=torch.bool).scatter(1, order[:, :start], True)
     rest = scores.masked_fill(drawn, -torch.inf)
     terms.append(_terms(rest, order[:, start:]))
@@ -107,18 +106,18 @@ def log_prob(scores: Tensor, order: Tensor, ask: Choice) -> Tensor:
     return found[0] if single else found
 
 
-def inclusion(scores: Tensor, ask: Choice) -> Tensor:
-    """About how likely each decision is chosen [A]: exact as their number grows.
+def inclusion(scores: Tensor, choice: Choice) -> Tensor:
+    """Return approximate inclusion probabilities [A], exact as the number of decisions grows.
 
     A decision is chosen when its Gumbel-perturbed score exceeds a threshold, and among many the
-    threshold hardly varies: p_i = 1 - exp(-exp(score_i - t)), sum_i p_i = K.  It can be
-    differentiated; the floors of parts are left out.
+    threshold hardly varies: p_i = 1 - exp(-exp(score_i - t)), sum_i p_i = K.  It is
+    differentiable in scores [A]; the minimum of parts is ignored.
     """
     with torch.no_grad():
         low, high = scores.min() - 30.0, scores.max() + 30.0
         for _ in range(60):
             middle = (low + high) / 2
-            enough = _above(scores - middle).sum() >= ask.keep
+            enough = _above(scores - middle).sum() >= choice.keep
             low, high = torch.where(enough, middle, low), torch.where(enough, high, middle)
         rate = torch.exp(scores - low)
         slope = rate * torch.exp(-rate)
@@ -128,12 +127,12 @@ def inclusion(scores: Tensor, ask: Choice) -> Tensor:
 
 
 def as_mask(order: Tensor, size: int) -> np.ndarray:
-    """The subset as an action, bool [A]."""
+    """Return the subset of indices [K] as an action, bool [A]."""
     return torch.zeros(size, dtype=torch.bool).index_fill(0, order, True).numpy()
 
 
 def gumbel(like: Tensor, generator: torch.Generator) -> Tensor:
-    """Standard Gumbel noise in the shape of `like`."""
+    """Return standard Gumbel noise in the shape of `like`."""
     uniform = torch.rand(like.shape, generator=generator, dtype=torch.float64)
     return -torch.log(-torch.log(uniform.clamp(1e-300, 1 - 1e-16))).to(like.dtype)
 
@@ -142,27 +141,27 @@ def _above(difference: Tensor) -> Tensor:
     return -torch.expm1(-torch.exp(difference.clamp(max=30.0)))
 
 
-def _of_parts(keys: Tensor, ask: Choice) -> Tensor:
+def _of_parts(keys: Tensor, choice: Choice) -> Tensor:
     """The largest `least[p]` of every part, part after part."""
     chosen = [torch.zeros(0, dtype=torch.long)]
-    for part, count in enumerate(ask.least.tolist()):
+    for part, count in enumerate(choice.least.tolist()):
         if count:
-            members = (ask.part == part).nonzero().squeeze(1)
+            members = (choice.part == part).nonzero().squeeze(1)
             chosen.append(members[keys[members].argsort(descending=True, stable=True)[:count]])
     return torch.cat(chosen)
 
 
-def _others(keys: Tensor, first: Tensor, ask: Choice) -> Tensor:
+def _others(keys: Tensor, first: Tensor, choice: Choice) -> Tensor:
     """The largest of all that are not among the first."""
     left = keys.index_fill(0, first, -torch.inf)
-    return left.argsort(descending=True, stable=True)[: ask.keep - len(first)]
+    return left.argsort(descending=True, stable=True)[: choice.keep - len(first)]
 
 
-def _split(order: Tensor, ask: Choice) -> list[tuple[Tensor, Tensor]]:
+def _split(order: Tensor, choice: Choice) -> list[tuple[Tensor, Tensor]]:
     """The draws of each part [B, n], with the members of the part."""
-    parts = [p for p, count in enumerate(ask.least.tolist()) if count]
-    draws = order.split([int(ask.least[p]) for p in parts], dim=1) if parts else ()
-    members = [(ask.part == p).nonzero().squeeze(1) for p in parts]
+    parts = [p for p, count in enumerate(choice.least.tolist()) if count]
+    draws = order.split([int(choice.least[p]) for p in parts], dim=1) if parts else ()
+    members = [(choice.part == p).nonzero().squeeze(1) for p in parts]
     return list(zip(draws, members, strict=True))
 
 

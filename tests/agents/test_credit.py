@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from gnnrl.agents.credit import Credit, ridge
-from gnnrl.agents.minibatches import clipped_surrogate
+from gnnrl.agents.credit import Credit
+from gnnrl.agents.ppo import clipped_surrogate
 from gnnrl.rl.rollout import Decision, Episode, Rollout, Transition
 from tests.rl.toys import ring
 
@@ -76,13 +76,6 @@ def test_nothing_is_said_of_graphs_seen_once_or_of_longer_episodes():
     step = Transition(SEEN, Decision(np.zeros(5)), 1.0)
     longer = Rollout(tuple(Episode((step, step)) for _ in range(8)))
     assert Credit(1.0).of(longer, lambda graphs: []) == [None] * 8
-
-
-def test_ridge_keeps_to_the_mean_where_one_row_is_all_there_is():
-    slopes, mean = ridge(
-        torch.ones(1, 3).double(), torch.tensor([4.0]).double(), torch.ones(1).double()
-    )
-    assert slopes.abs().max() == 0 and mean == 4
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from torch_geometric.data import Data
 from gnnrl.agents.additive import Additive
 from gnnrl.agents.annealing_subset import SwapAnnealing, SwapSettings
 from gnnrl.agents.registry import build_agent
-from gnnrl.agents.thompson import Worth
+from gnnrl.agents.thompson import Beliefs
 from gnnrl.errors import UserError
 from gnnrl.evaluation.base import Evaluation
 from gnnrl.rl.subsets import Choice
@@ -26,16 +26,16 @@ SETTINGS = {"reinforce": SMALL, "annealing": {}, "random": {}}
 
 
 class Chosen:
-    """Half of `size` things in two parts stay; each is worth what it is worth, features are none of
-    it: the reward is the worth of those that stay over that of the best, `twisted` by pairs."""
+    """Half of `size` things in two parts stay; each has a value that its features do not tell: the
+    reward is the sum of the values kept over that of the best, `twisted` by pairs."""
 
     action_kind = "subset"
 
     def __init__(self, size: int, seed: int = 0, twisted: float = 0.0) -> None:
         self.size, self.twisted = size, twisted
         drawn = np.random.default_rng(seed)
-        self.worth, self.pairs = drawn.random(size), drawn.random(size)
-        self.optimum = float(np.sort(self.worth)[-(size // 2) :].sum())
+        self.values, self.pairs = drawn.random(size), drawn.random(size)
+        self.optimum = float(np.sort(self.values)[-(size // 2) :].sum())
         self.graph = ring(torch.Generator().manual_seed(seed), size)
         self.graph.keep, self.graph.least = torch.tensor([size // 2]), torch.tensor([1, 1])
         self.graph.part = (torch.arange(size) >= size // 2).long()
@@ -51,7 +51,7 @@ class Chosen:
 
     def reward(self, kept: np.ndarray) -> float:
         both = (kept[1:] - kept[:-1] == 1) * self.pairs[kept[1:]]
-        return float(self.worth[kept].sum() / self.optimum + self.twisted * both.mean())
+        return float(self.values[kept].sum() / self.optimum + self.twisted * both.mean())
 
 
 def best_of(
@@ -64,7 +64,7 @@ def best_of(
 
 @pytest.mark.parametrize("name", ["reinforce", "annealing"])
 def test_the_best_20_of_40_are_found(name):
-    assert best_of(name, 150, Chosen(40)) >= 0.985
+    assert np.mean([best_of(name, 150, Chosen(40), seed) for seed in range(3)]) >= 0.985
     assert best_of("random", 150, Chosen(40)) < 0.95
 
 
@@ -76,7 +76,7 @@ def test_the_best_480_of_960_are_found_within_3000_evaluations(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["reinforce", "annealing"])
-def test_where_worth_is_not_the_whole_truth_they_still_beat_chance(name):
+def test_where_values_do_not_simply_add_up_they_still_beat_chance(name):
     space = Chosen(60, twisted=0.3)
     assert best_of(name, 300, space) > best_of("random", 300, space) + 0.1
 
@@ -123,18 +123,18 @@ def test_a_search_that_is_killed_ends_as_one_that_is_not(name, tmp_path):
 def test_annealing_goes_back_to_the_best_when_nothing_gets_better():
     agent = SwapAnnealing(SwapSettings(patience=5, cooling=0.5, reheat=0.25))
     for number in range(1, 8):
-        agent._note(torch.tensor([number == 1, True]), 1.0 if number == 1 else 0.0)
-    assert agent.state.restarts == 1 and agent.state.reward == 1.0
-    assert agent.state.current.tolist() == [True, True]
-    assert agent.state.heat == pytest.approx(0.25 * 0.5)
+        agent._cool(torch.tensor([number == 1, True]), 1.0 if number == 1 else 0.0)
+    assert agent.restarts == 1 and agent.reward == 1.0
+    assert agent.current.tolist() == [True, True]
+    assert agent.heat == pytest.approx(0.25 * 0.5)
 
 
 def test_the_temperature_takes_a_move_of_average_loss_as_often_as_asked_for():
     agent = SwapAnnealing(SwapSettings(acceptance=0.3))
-    agent.state.losses = [0.1, 0.3]
-    taken = sum(agent._accepted(0.2) for _ in range(2000)) / 2000
+    agent.losses = [0.1, 0.3]
+    taken = sum(agent._accepts(0.2) for _ in range(2000)) / 2000
     assert taken == pytest.approx(0.3, abs=0.04)
-    assert agent._accepted(0.0) and agent._accepted(-1.0)
+    assert agent._accepts(0.0) and agent._accepts(-1.0)
 
 
 def test_swaps_shrink_with_the_temperature_and_leave_the_number_and_the_floors():
@@ -142,7 +142,7 @@ def test_swaps_shrink_with_the_temperature_and_leave_the_number_and_the_floors()
     chosen, generator = torch.arange(40) < 20, torch.Generator().manual_seed(0)
     sizes = []
     for heat in (1.0, 0.5, 0.1, 0.001):
-        agent.state.heat = heat
+        agent.heat = heat
         moved = agent._move(chosen, ask, generator)
         assert int(moved.sum()) == 20 and moved[:4].sum() >= 2
         sizes.append(int((moved & ~chosen).sum()))
@@ -154,13 +154,13 @@ def _ask(size: int) -> Choice:
     return Choice(size // 2, part, torch.tensor([2, 1]))
 
 
-def test_what_decisions_are_worth_is_learned_from_moves():
-    generator, worth = torch.Generator().manual_seed(0), Worth()
+def test_values_of_decisions_are_learned_from_moves():
+    generator, beliefs = torch.Generator().manual_seed(0), Beliefs()
     true = torch.randn(12, generator=generator, dtype=torch.float64)
     for _ in range(300):
         before, after = (torch.rand(12, generator=generator) < 0.5 for _ in range(2))
-        worth.learn(before, after, float(true @ (after.double() - before.double())))
-    torch.testing.assert_close(worth.mean, true, rtol=0, atol=0.02)
+        beliefs.learn(before, after, float(true @ (after.double() - before.double())))
+    torch.testing.assert_close(beliefs.mean, true, rtol=0, atol=0.02)
 
 
 def test_a_sum_is_recovered_from_subsets_and_a_constant_says_nothing():

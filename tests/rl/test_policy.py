@@ -64,8 +64,8 @@ def test_gradients_reach_every_observation_of_a_batch():
     for one in seen:
         one.x.requires_grad_()
         one.channel_x.requires_grad_()
-    outlook = policy()(seen)
-    (outlook.params.square().sum() + outlook.values.sum()).backward()
+    output = policy()(seen)
+    (output.params.square().sum() + output.values.sum()).backward()
     for one in seen:
         assert (one.x.grad.abs().sum(1) > 0).all()
         assert (one.channel_x.grad.abs().sum(1) > 0).all()

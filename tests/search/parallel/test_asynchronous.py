@@ -82,7 +82,7 @@ def test_the_synchronous_algorithm_is_advantage_actor_critic():
         normed = ((torch.tensor(returns).double() - mean) / std).float()
         outlook = own.policy([step.observation for step in rollout.transitions])
         raw = torch.cat([step.decision.raw for step in rollout.transitions])
-        how = own.actor.distribution
+        how = own.distribution
         advantages = (normed - outlook.values.detach())[how.owner(outlook)]
         loss = -(advantages * how.log_prob(outlook, raw)).mean()
         loss = loss + 0.5 * (outlook.values - normed).square().mean()
