@@ -139,6 +139,12 @@ def results(out: Path, *own: str, settings: SimpleNamespace | None = None) -> It
             shutil.rmtree(fresh if there else out, ignore_errors=True)
 
 
+def closing(name: str, text: str, *files: Path) -> None:
+    """Print what a stage did, with its figures, and where the results are."""
+    where = ", ".join(str(file) for file in files)
+    print(f"{name}: {text} -> {where}", flush=True)
+
+
 def weights_file(pretrain: Path, weights: str) -> Path:
     """Return the checkpoint of pretraining: initial, final, or the epoch of a snapshot."""
     if weights in ("initial", "final"):

@@ -21,13 +21,17 @@ def extract(
     params: _cli.ParamsFile = _cli.PARAMS,
     overrides: _cli.Overrides = None,
 ) -> None:
-    """Read the network as operations, channel groups and costs."""
+    """Read the network as operations, channel groups and costs.
+
+    Reads the sections network and extract. Writes graph.json, graph.png and settings.yaml.
+    """
     with _cli.stage("extract", params, overrides, out) as sections:
         import torch
 
         from gnnrl.checkpoint import Checkpoint
         from gnnrl.files import atomic_write
         from gnnrl.graph import extract as graphs
+        from gnnrl.graph.cost import cost
         from gnnrl.report.graph_picture import draw
 
         checkpoint = Checkpoint.load(network, trust=sections.network.name)
@@ -37,6 +41,13 @@ def extract(
         with _cli.results(out, settings=sections) as folder:
             graph.save(folder / "graph.json")
             atomic_write(folder / "graph.png", picture)
+        dense = cost(graph)
+        _cli.closing(
+            "extract",
+            f"{len(graph.layers)} layers, {len(graph.groups)} channel groups, "
+            f"{dense.flops / 1e6:,.2f} M flops, {dense.parameters / 1e3:,.1f} k parameters",
+            out / "graph.json",
+        )
 
 
 if __name__ == "__main__":

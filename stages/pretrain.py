@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +13,12 @@ from stages import _cli
 
 app = _cli.app(__doc__)
 
+AT_CHANCE = (
+    "WARNING: the dense network is right on {:.1f} % of {} reward images, no better than guessing: "
+    "check data.mean and data.std, network.input_shape, the order of the class folders and the "
+    "weights before you go on"
+)
+
 
 @app.command()
 def pretrain(
@@ -19,14 +26,18 @@ def pretrain(
     params: _cli.ParamsFile = _cli.PARAMS,
     overrides: _cli.Overrides = None,
 ) -> None:
-    """Train the dense network, or take it as its weights are."""
+    """Train the dense network, or take it as its weights are.
+
+    Reads the sections data, network and pretrain. Writes initial.safetensors, final.safetensors,
+    snapshots, history.csv, metrics.json and settings.yaml.
+    """
     with _cli.stage("pretrain", params, overrides, out) as sections:
         from gnnrl.data.load import load_data
         from gnnrl.files import write_csv, write_json
         from gnnrl.pretraining import keep, starting_point
         from gnnrl.runtime import seed_everything
         from gnnrl.scratch import claim
-        from gnnrl.training.evaluate import accuracy, reward_accuracy
+        from gnnrl.training.evaluate import accuracy, at_chance, reward_accuracy
         from gnnrl.training.loop import train
 
         options = sections.pretrain
@@ -64,6 +75,15 @@ def pretrain(
                 keep(folder, start, network, training)
                 write_csv(folder / "history.csv", training.history)
                 write_json(folder / "metrics.json", {"pretrain": figures})
+        reached, images = figures["reward_accuracy"], len(splits.reward)
+        _cli.closing(
+            "pretrain",
+            f"{sections.network.name}, {len(training.history)} epochs, right on "
+            f"{100 * reached:.2f} % of {images} reward images",
+            out / "final.safetensors",
+        )
+        if at_chance(reached, images, splits.num_classes):
+            print(AT_CHANCE.format(100 * reached, images), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,11 @@ def prune(
     params: _cli.ParamsFile = _cli.PARAMS,
     overrides: _cli.Overrides = None,
 ) -> None:
-    """Cut the network to the plan; make up for what it lost; measure batch norm anew."""
+    """Cut the network to the plan; make up for what it lost; measure batch norm anew.
+
+    Reads the sections data, network and prune. Writes subnet.safetensors, metrics.json and
+    settings.yaml.
+    """
     with _cli.stage("prune", params, overrides, out) as sections:
         from gnnrl.checkpoint import Checkpoint
         from gnnrl.data.calibration import BATCH_SIZE, calibration_images, mirrored
@@ -65,6 +69,13 @@ def prune(
             cut = checkpoint.following(subnet, chosen, read.protected)
             cut.save(folder / "subnet.safetensors")
             write_json(folder / "metrics.json", {"prune": figures})
+        _cli.closing(
+            "prune",
+            f"{sum(p.numel() for p in subnet.parameters()) / 1e3:,.1f} k parameters left, right on "
+            f"{100 * figures['reward_accuracy']:.2f} % of {len(splits.reward)} reward images "
+            "before training",
+            out / "subnet.safetensors",
+        )
 
 
 if __name__ == "__main__":

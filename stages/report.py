@@ -21,7 +21,10 @@ def report(
     params: _cli.ParamsFile = _cli.PARAMS,
     overrides: _cli.Overrides = None,
 ) -> None:
-    """Write one self-contained page, and its pictures as files."""
+    """Write one self-contained page, and its pictures as files.
+
+    Reads the section report. Writes report.html, the pictures and settings.yaml.
+    """
     with _cli.stage("report", params, overrides, out) as sections:
         from gnnrl.files import atomic_write
         from gnnrl.report import run as pages
@@ -33,6 +36,7 @@ def report(
             for picture in pictures:
                 atomic_write(folder / f"{picture.name}.png", picture.png)
             atomic_write(folder / "report.html", text.encode())
+        _cli.closing("report", pages.headline(run), out / "report.html")
 
 
 if __name__ == "__main__":

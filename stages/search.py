@@ -25,7 +25,11 @@ def search(
     params: _cli.ParamsFile = _cli.PARAMS,
     overrides: _cli.Overrides = None,
 ) -> None:
-    """Search the graph for the best plan within the budget; a killed search continues."""
+    """Search the graph for the best plan within the budget; a killed search continues.
+
+    Reads the sections data, network and search. Writes plan.json, evaluations.csv, history.csv,
+    agent.pt, metrics.json and settings.yaml.
+    """
     with _cli.stage("search", params, overrides, out) as sections:
         from gnnrl.checkpoint import Checkpoint
         from gnnrl.data.load import load_data
@@ -50,7 +54,14 @@ def search(
             task = replace(task, folder=journal / "students")
             found, spent = run(task, journal)
             with _cli.results(out, "students/*/*.safetensors", settings=sections) as folder:
-                results.save(folder, read, found, spent, task.store)
+                figures = results.save(folder, read, found, spent, task.store)
+            _cli.closing(
+                "search",
+                f"{figures['evaluations']:.4g} evaluations, best reward {figures['reward']:.4f}, "
+                f"accuracy {100 * figures['reward_accuracy']:.2f} % on the reward images, "
+                f"{figures['flops_kept']:.3f} of the flops",
+                out / "plan.json",
+            )
 
 
 if __name__ == "__main__":

@@ -25,7 +25,11 @@ def train(
     params: _cli.ParamsFile = _cli.PARAMS,
     overrides: _cli.Overrides = None,
 ) -> None:
-    """Train the subnet, with the dense network as teacher if asked for."""
+    """Train the subnet, with the dense network as teacher if asked for.
+
+    Reads the sections data, network and train. Writes subnet.safetensors, history.csv,
+    metrics.json and settings.yaml.
+    """
     with _cli.stage("train", params, overrides, out) as sections:
         from gnnrl.checkpoint import Checkpoint
         from gnnrl.data.load import load_data
@@ -67,6 +71,12 @@ def train(
                 checkpoint.following(network).save(folder / "subnet.safetensors")
                 write_csv(folder / "history.csv", training.history)
                 write_json(folder / "metrics.json", {"train": figures})
+        _cli.closing(
+            "train",
+            f"{len(training.history)} epochs, right on {100 * figures['reward_accuracy']:.2f} % of "
+            f"{len(splits.reward)} reward images",
+            out / "subnet.safetensors",
+        )
 
 
 if __name__ == "__main__":

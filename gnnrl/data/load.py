@@ -58,6 +58,11 @@ def load_data(recipe: DataRecipe, input_shape: Shape = (3, 32, 32)) -> Splits:
         raise UserError(f"the data set {recipe.name} needs a root: the folder its images are in")
     root = user_path(recipe.root or ".")
     source = kind.open(root, as_shape(input_shape), _transform(kind, recipe, input_shape[0]))
+    if len(source.classes) < 2:
+        raise UserError(
+            f"{root} has one class, {source.classes[0]!r}: expected a folder for each of at least "
+            "two classes"
+        )
     return Splits(
         replace(source, name=recipe.name),
         reward_images=recipe.reward_images,

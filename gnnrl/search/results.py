@@ -25,8 +25,10 @@ def save(
     result: SearchResult,
     spent: float,
     store: StudentStore | None = None,
-) -> None:
+) -> dict[str, float]:
     """Write the plan, every evaluated plan, the agent's history, the agent, and the figures.
+
+    Returns the figures.
 
     spent: evaluation equivalents before the search.  store: of the best students, if there is one.
     """
@@ -40,7 +42,9 @@ def save(
     if result.rescored:
         write_csv(folder / "rescored.csv", result.rescored)
     write_state(folder / "agent.pt", result.agent.state_dict())
-    write_json(folder / "metrics.json", {"search": summary(graph, result, spent)})
+    figures = summary(graph, result, spent)
+    write_json(folder / "metrics.json", {"search": figures})
+    return figures
 
 
 def summary(graph: ComputationalGraph, result: SearchResult, spent: float) -> dict[str, float]:

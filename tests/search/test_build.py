@@ -65,7 +65,7 @@ def test_gates_may_order_channels_only_or_say_how_many_only():
 
 @pytest.mark.parametrize("name", ["orthogonality", "taylor"])
 def test_an_importance_orders_channels_by_its_name_and_is_charged_for_its_images(name):
-    env = task_of(criterion=name)
+    env = task_of(importance=name)
     assert env.space.uniform() != task_of().space.uniform()
     images = env.spent * EQUIVALENT
     assert images > 0 if name == "taylor" else images == 0

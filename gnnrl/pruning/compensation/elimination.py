@@ -61,9 +61,10 @@ class Elimination:
         inverse = _inverted(matrix)
         ridge = (matrix.diagonal() - moments.second.diagonal().double())[:, None]
         refitted = solution - inverse @ (ridge * solution)
-        if moments.metric is not None:  # weights whose plain square is the weighted one
-            values, vectors = torch.linalg.eigh(moments.metric.double())
-            refitted = refitted @ (vectors * values.clamp(min=0.0).sqrt())
+        self._weights = refitted.new_ones(refitted.shape[1])
+        if moments.metric is not None:  # outputs in whose directions the metric is diagonal
+            self._weights, vectors = torch.linalg.eigh(moments.metric.double())
+            refitted = refitted @ vectors
         rows = torch.stack([inputs_of(channels, taps) for channels in members])
         self._each = each = rows.shape[1]
         self._inverse = inverse[rows.flatten()][:, rows.flatten()]
@@ -76,7 +77,7 @@ class Elimination:
     def prices(self, candidates: list[int]) -> Tensor:
         """Return what removing each candidate would add to the residual `[candidates]`."""
         where = torch.tensor([self._members.index(member) for member in candidates])
-        squares = torch.bmm(self._map, self._map.transpose(1, 2))[where]
+        squares = torch.bmm(self._map * self._weights, self._map.transpose(1, 2))[where]
         solved = torch.linalg.solve(self._blocks[where], squares)
         return solved.diagonal(dim1=1, dim2=2).sum(1)
 

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, fx, nn
 
 from gnnrl.graph.extract import Analysis
+from gnnrl.graph.graph import ChannelGroup
 from gnnrl.graph.rules.flow import shape_of
+from gnnrl.progress import progress
 from gnnrl.pruning.compensation.elimination import Elimination, Moments, eliminate
 from gnnrl.pruning.compensation.linear_maps import (
     Reader,
@@ -44,6 +46,7 @@ def collect(
     places: int = PLACES,
     projections: int = 2,
     batch_size: int = 256,
+    visible: bool = False,
 ) -> Calibration:
     """Moments on calibration images `[n, C, H, W]`, which need no labels.
 
@@ -54,10 +57,12 @@ def collect(
     traced = out_of_place(analysis.traced)
     sums: dict[str, Tensor] = {}
     metric: dict[str, Tensor] = {}
-    for part in images.split(batch_size):
-        _moments_of(traced, found, part, places, generator, sums)
-        if projections:
-            _metrics_of(traced, found, part, projections, generator, metric)
+    with progress("calibration", len(images), visible=visible) as shown:
+        for part in images.split(batch_size):
+            _moments_of(traced, found, part, places, generator, sums)
+            if projections:
+                _metrics_of(traced, found, part, projections, generator, metric)
+            shown.advance(len(part))
     return Calibration(
         found,
         {
@@ -130,28 +135,37 @@ def _metrics_of(
 
 
 def reconstruction(
-    network: nn.Module, analysis: Analysis, calibration: Calibration
+    network: nn.Module, analysis: Analysis, calibration: Calibration, visible: bool = False
 ) -> tuple[Importance, Mapping[str, Tensor]]:
     """Importance by elimination, and for each group what its channels cost.
 
     The curves hold, for each group, the residual after its least important 0, 1, 2 … channels went
     `[size + 1]`.  Groups that no refittable layer reads are ordered by L1 and have no curve.
+    visible: show a progress bar.
     """
     graph = analysis.graph
     scores = dict(l1_normalised(network, graph))
     curves: dict[str, Tensor] = {}
-    for group in graph.groups:
-        states = []
-        for reader in calibration.readers:
-            members = [
-                (reader.units == group.start + i).nonzero().flatten() for i in range(group.size)
+    with progress("importance", sum(g.size for g in graph.groups), visible=visible) as shown:
+        for group in graph.groups:
+            states = [
+                Elimination(calibration.moments[reader.layer], members, reader.taps)
+                for reader in calibration.readers
+                if (members := _members(reader, group))
             ]
-            if all(len(m) == len(members[0]) > 0 for m in members):
-                states.append(Elimination(calibration.moments[reader.layer], members, reader.taps))
-        if states:
-            order, prices = eliminate(states, group.size)
+            if not states:
+                shown.advance(group.size)
+                continue
+            order, prices = eliminate(states, group.size, shown.advance)
             cumulative = torch.tensor([0.0, *prices], dtype=torch.float64).cumsum(0)
             score = torch.empty(group.size, dtype=torch.float64)
             score[torch.tensor(order)] = cumulative[1:] + torch.arange(group.size) * 1e-12
             scores[group.name], curves[group.name] = score, cumulative
     return Importance(scores), curves
+
+
+def _members(reader: Reader, group: ChannelGroup) -> list[Tensor]:
+    """Return the input channels that each channel of a group makes up; none if some make up none
+    or they differ in number."""
+    members = [(reader.units == group.start + i).nonzero().flatten() for i in range(group.size)]
+    return members if all(len(m) == len(members[0]) > 0 for m in members) else []
