@@ -44,6 +44,7 @@ def prune(
         from gnnrl.training.evaluate import accuracy
 
         count = sections.prune.recalibration_images
+        figures = {}
         weights = _cli.weights_file(pretrain, sections.prune.weights)
         checkpoint = Checkpoint.load(weights, trust=sections.network.name)
         read = ComputationalGraph.load(graph)
@@ -51,6 +52,9 @@ def prune(
         chosen = PruningPlan.load(plan, read.digest)
         splits = load_data(sections.data, checkpoint.input_shape)
         surgeon = Surgeon(checkpoint.restore().to(device()), read)
+        if count or sections.prune.compensation != "none":
+            plain = accuracy(surgeon.cut(chosen), splits.reward)
+            figures["reward_accuracy_before_repair"] = plain
         if sections.prune.compensation == "sequential":
             amount = sections.prune.calibration_images
             images = calibration_images(splits.train, amount, sections.data.seed, device())
@@ -64,7 +68,7 @@ def prune(
             images = calibration_images(splits.train, count, sections.data.seed, device())
             dense = surgeon.analysis.traced
             recalibrate_matched(dense, read, subnet, chosen, images, BATCH_SIZE)
-        figures = {"reward_accuracy": accuracy(subnet, splits.reward)}
+        figures["reward_accuracy"] = accuracy(subnet, splits.reward)
         with _cli.results(out, settings=sections) as folder:
             cut = checkpoint.following(subnet, chosen, read.protected)
             cut.save(folder / "subnet.safetensors")
