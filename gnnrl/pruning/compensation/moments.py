@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -22,6 +23,9 @@ from gnnrl.pruning.compensation.linear_maps import (
 )
 from gnnrl.pruning.compensation.stepper import Stepper, out_of_place
 from gnnrl.pruning.importance import Importance, l1_normalised
+
+PIXELS = 2**20
+"""Of the images that pass at once: the backward pass keeps all values."""
 
 PLACES = 32
 """Places of an image at which a layer is looked at."""
@@ -45,18 +49,20 @@ def collect(
     generator: torch.Generator,
     places: int = PLACES,
     projections: int = 2,
-    batch_size: int = 256,
+    batch_size: int | None = None,
     visible: bool = False,
 ) -> Calibration:
     """Moments on calibration images `[n, C, H, W]`, which need no labels.
 
     projections: random directions of the answer whose gradients make the metric; 0: no metric.
+    batch_size: None: as many as have `PIXELS`, at most 256.  visible: show a progress bar.
     Costs n forward images, and for each projection a backward pass over them.
     """
     found = tuple(readers(analysis))
     traced = out_of_place(analysis.traced)
     sums: dict[str, Tensor] = {}
     metric: dict[str, Tensor] = {}
+    batch_size = batch_size or min(256, max(1, PIXELS // math.prod(images.shape[2:])))
     with progress("calibration", len(images), visible=visible) as shown:
         for part in images.split(batch_size):
             _moments_of(traced, found, part, places, generator, sums)
