@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -25,23 +26,30 @@ def preset(
 ) -> None:
     """Show what a preset changes and write it to params.yaml."""
     with _cli.refusals("preset"):
-        from gnnrl.errors import UserError
-        from gnnrl.files import atomic_write
         from gnnrl.params import presets
 
         if name is None:
             for known in presets.names():
                 print(f"{known:<32}{presets.title(known)}")
             return
-        values = presets.preset(name, overrides or ())
-        for line in presets.differences(params, values):
-            print(line)
-        if params.exists() and not force and not _saved(params):
-            raise UserError(
-                f"{params} has changes that are neither committed nor a preset's: commit or --force"
-            )
-        atomic_write(params, presets.text(name, values).encode())
-        print(f"wrote {params}: {presets.title(name)}")
+        write(name, overrides or (), params, force)
+
+
+def write(name: str, overrides: Sequence[str], params: Path, force: bool) -> None:
+    """Show what a preset changes and write it to a file whose content is saved, or with `force`."""
+    from gnnrl.errors import UserError
+    from gnnrl.files import atomic_write
+    from gnnrl.params import presets
+
+    values = presets.preset(name, overrides)
+    for line in presets.differences(params, values):
+        print(line)
+    if params.exists() and not force and not _saved(params):
+        raise UserError(
+            f"{params} has changes that are neither committed nor a preset's: commit or --force"
+        )
+    atomic_write(params, presets.text(name, values).encode())
+    print(f"wrote {params}: {presets.title(name)}")
 
 
 def _saved(params: Path) -> bool:

@@ -83,6 +83,11 @@ def _kind(recipe: DataRecipe) -> Kind:
     return Kind(found, recipe.mean, recipe.std, "none", needs_root=False)
 
 
+def transform_of(recipe: DataRecipe, input_shape: Shape) -> Transform:
+    """Return how pixels become a network's input."""
+    return _transform(_kind(recipe), recipe, input_shape[0])
+
+
 def _transform(kind: Kind, recipe: DataRecipe, channels: int) -> Transform:
     name = recipe.augmentation or kind.augmentation
     return Transform(
