@@ -12,6 +12,8 @@ from PIL import Image
 from torch import nn
 from typer.testing import CliRunner
 
+import gnnrl
+from gnnrl.errors import UserError
 from stages.compress import app
 from tests.stage_runs import EXPERIMENTS
 
@@ -90,6 +92,18 @@ def test_bad_input_is_one_sentence_before_anything_is_computed(checkout):
 
 
 def test_a_budget_of_latency_is_measured_for_single_images(checkout):
-    code, said = compress("--latency", "0.9")
+    code, said = compress("--latency", "1.0")
     assert code == 0, said
     assert "operations at 1 images" in said
+
+
+def test_python_needs_no_more_than_a_call(checkout):
+    network = own(2)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    size = {"input_shape": (3, 8, 8), "evaluations": 1, "epochs": 1}
+    found = gnnrl.compress(network, "photos", budget=0.5, **size)
+    assert found.figures["flops_kept"] <= 0.5
+    assert found.network(torch.zeros(2, 3, 8, 8)).shape == (2, 2)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    with pytest.raises(UserError, match=r"got str as network, expected a trained torch.nn.Module"):
+        gnnrl.compress("resnet18", "photos")

@@ -63,6 +63,7 @@ class Params(Settings):
         compatibility.refuse_weights(self)
         compatibility.refuse_seen_images(self)
         compatibility.refuse_too_few_images(self)
+        compatibility.refuse_no_table(self)
         return self
 
 
@@ -84,6 +85,7 @@ def load_params(stage: str, path: Path, overrides: Sequence[str] = ()) -> Simple
     if stage not in CHECK_SEARCH:
         values["search"] = None
     params = check(values, path.name)
+    compatibility.refuse_missing_files(params, stage)
     return SimpleNamespace(**{name: getattr(params, name) for name in STAGE_SECTIONS[stage]})
 
 
