@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -26,6 +27,12 @@ def _number(value: Any) -> Any:
     """Refuse what pydantic would turn into a number: yes and no are not 1 and 0."""
     if isinstance(value, bool):
         raise ValueError(f"must be a number, got {str(value).lower()}")
+    return value
+
+
+def _no_giant(value: float) -> float:
+    if abs(value) > 1e9:
+        raise ValueError(f"must be a number from -1e9 to 1e9, got {value}")
     return value
 
 
@@ -51,7 +58,7 @@ def name_in(table: str) -> BeforeValidator:
 
     def check(name: Any) -> Any:
         known = () if isinstance(name, str) and is_own(name) else _imported(table)
-        if known and name not in known:
+        if known and (not isinstance(name, str) or name not in known):
             names = ", ".join(known)
             raise ValueError(f"must be one of {names} or package.module:name, got {name!r}")
         return name
@@ -77,7 +84,9 @@ def _imported(path: str) -> Any:
 
 # numbers as text are accepted: PyYAML leaves `1e-05`, the form DVC writes, as text
 Int = Annotated[int, BeforeValidator(_number)]
-Float = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False, ge=-1e9, le=1e9)]
+Float = Annotated[
+    float, BeforeValidator(_number), Field(allow_inf_nan=False), AfterValidator(_no_giant)
+]
 Switch = Annotated[bool, BeforeValidator(_switch)]
 
 Count = Annotated[Int, Field(ge=1, le=10**9)]

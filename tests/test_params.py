@@ -288,3 +288,34 @@ def test_layers_are_not_for_agents_that_rank_filters(values):
     layers = put(put(values, "search.space", "layers"), "search.agent", "snip")
     with pytest.raises(UserError, match="which ranks filters, but the space layers"):
         check(layers)
+
+
+@pytest.mark.parametrize("value", [[], {}, ["ppo"], 3])
+@pytest.mark.parametrize("key", ["search.agent", "search.space", "search.reward.kind"])
+def test_a_name_that_is_no_text_is_refused(key, value, values):
+    with pytest.raises(UserError, match=key):
+        check(put(values, key, value))
+
+
+@pytest.mark.parametrize("text", ["[", "{", "@", "%", "'", "1: 2: 3"])
+def test_an_override_that_is_no_yaml_is_refused(text):
+    with pytest.raises(UserError, match=r"--set report\.title=.*not YAML"):
+        load_params("report", ROOT / "params.yaml", [f"report.title={text}"])
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("report.dpi", 100_000),
+        ("report.dpi", 1),
+        ("search.gnn.layers", 10**9),
+        ("search.gnn.hidden", 10**9),
+        ("search.multiple", 10**30),
+        ("network.input_shape", [3, 10**5, 10**5]),
+        ("train.recipe.learning_rate", 1e300),
+        ("data.mean", [1e300, 0.0, 0.0]),
+    ],
+)
+def test_numbers_that_explode_are_refused(key, value, values):
+    with pytest.raises(UserError, match=f"{key}.*must be (at|a number)"):
+        check(put(values, key, value))

@@ -209,7 +209,8 @@ def test_a_process_that_does_not_end_on_a_signal_is_ended():
     code = (
         "import time, gnnrl.runtime as r\nr.SECONDS_TO_END = 0.2\n"
         "with r.ended_by_signals():\n"
-        "    try:\n        print(1, flush=True)\n        time.sleep(60)\n    except r.Ended:\n        time.sleep(60)"
+        "    try:\n        print(1, flush=True)\n        time.sleep(60)\n"
+        "    except r.Ended:\n        time.sleep(60)"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     process.stdout.readline()

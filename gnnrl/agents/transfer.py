@@ -27,10 +27,10 @@ def adopt(agent: Agent, path: str | Path) -> None:
             "choose ppo, or set agent_from to null"
         )
     try:
-        state = read_state(path)["policy"]
+        state = upgraded(read_state(path)["policy"])
         if not all(value.isfinite().all() for value in state.values()):
             raise UserError("its policy holds NaN or infinite values")
-        policy.load_state_dict(upgraded(state))
+        policy.load_state_dict(state)
     except FileNotFoundError:
         raise UserError(
             f"agent_from {path}: there is no such file; name the agent.pt of a search"

@@ -57,7 +57,7 @@ def draw_search(rewards: Sequence[float], dpi: int, kind: str = "") -> Figure:
 
     kind: what the reward is, for the axis.
     """
-    figure, axes = _figure(6.0, 3.2, dpi)
+    figure, axes = _figure(5.4, 3.1, dpi)
     counts = range(1, len(rewards) + 1)
     best = [max(rewards[:count]) for count in counts]
     axes.scatter(counts, rewards, s=14, color=MUTED, alpha=0.55, linewidths=0, label="one plan")
@@ -75,7 +75,7 @@ def draw_search(rewards: Sequence[float], dpi: int, kind: str = "") -> Figure:
 
 def draw_training(accuracies: Mapping[str, Sequence[float]], dpi: int) -> Figure:
     """Draw the accuracy after each epoch, a line for each network."""
-    figure, axes = _figure(6.0, 3.2, dpi)
+    figure, axes = _figure(5.4, 3.1, dpi)
     colors = {"dense": DENSE, "subnet": SUBNET}
     for name, values in accuracies.items():
         epochs = range(1, len(values) + 1)
@@ -114,7 +114,7 @@ def _figure(width: float, height: float, dpi: int) -> tuple[Figure, Axes]:
 
 def _legend(axes: Axes) -> None:
     """Put the legend above the picture, where it covers nothing."""
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.01), ncols=3, frameon=False, fontsize=9)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.01), ncols=3, frameon=False, labelcolor=INK)
 
 
 def png(figure: Figure) -> bytes:

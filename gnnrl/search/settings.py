@@ -187,7 +187,8 @@ class SearchSettings(SpaceSettings, CalibrationSettings):
     @classmethod
     def _criterion_named_as_agent(cls, values: Any) -> Any:
         """Take the ten names of ranking agents, such as snip_shuffled, as they were."""
-        alias = ALIASES.get(values.get("agent")) if isinstance(values, Mapping) else None
+        agent = values.get("agent") if isinstance(values, Mapping) else None
+        alias = ALIASES.get(agent) if isinstance(agent, str) else None
         return values if alias is None else {**values, "agent": "ranking", **alias}
 
     @model_validator(mode="after")

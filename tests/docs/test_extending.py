@@ -116,7 +116,7 @@ def test_own_reward_importance_space_and_agent_search_and_the_subnet_is_trained(
         (1 - kept**2) * float(row["accuracy"]) / dense for row, kept in zip(rows, left, strict=True)
     ]
     assert [float(row["reward"]) for row in rows] == pytest.approx(rewards)
-    Checkpoint.load("artifacts/train/subnet.safetensors").restore()
+    Checkpoint.load("artifacts/train/subnet.safetensors", trust=True).restore()
 
 
 @pytest.mark.parametrize("agent", ["ppo", "reinforce"])
@@ -153,7 +153,7 @@ def test_space_weights_meets_its_budget_and_training_keeps_the_zeros(project, tm
     for layer, mask in zero.items():
         assert (after[f"{layer}.weight"][mask] == 0).all()
         assert (after[f"{layer}.weight"][~mask] != before[f"{layer}.weight"][~mask]).any()
-    subnet = Checkpoint.load(tmp_path / "train" / "subnet.safetensors").restore()
+    subnet = Checkpoint.load(tmp_path / "train" / "subnet.safetensors", trust=True).restore()
     assert nonzero(subnet) <= 0.3 * total
 
 
