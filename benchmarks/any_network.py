@@ -1,6 +1,6 @@
 """Which networks can be pruned: by `gnnrl`, and by Torch-Pruning, on the same list.
 
-`python -m benchmarks.any_network` builds every convolutional classifier of torchvision and every
+`python -m benchmarks.any_network` builds every classifier of torchvision and every
 network of `gnnrl.networks` and writes `benchmarks/results/any_network.csv`, one row for each.
 
 Half of the channels, drawn at random, are removed.  A network passes if the pruned network's output
@@ -51,17 +51,18 @@ COLUMNS = (
 
 
 def names() -> list[str]:
-    """Convolutional classifiers of torchvision, then our own networks."""
+    """Classifiers of torchvision, then our own networks."""
     from torchvision import models
 
-    found = [n for n in models.list_models(module=models) if not n.startswith(TRANSFORMERS)]
-    return [f"torchvision/{n}" for n in found] + list(NETWORKS)
+    return [f"torchvision/{n}" for n in models.list_models(module=models)] + list(NETWORKS)
 
 
 def side(name: str) -> int:
     """Pixels: the least that a network of this kind takes without trouble."""
     if name.endswith("inception_v3"):
         return 96
+    if name.removeprefix("torchvision/").startswith(TRANSFORMERS):
+        return 224
     return 64 if name.startswith("torchvision/") else 32
 
 
@@ -74,7 +75,7 @@ def ours(network: nn.Module, image: Tensor) -> tuple[str, float, float]:
         plan = random_plan(graph, 0.5, seed=0)
         kept = cost(graph, plan).flops / cost(graph).flops
         subnet = prune(network, graph, plan)
-        assert_equals_masked(network, subnet, plan, image, 1e-4)
+        assert_equals_masked(network, subnet, plan, image, 1e-4, graph.whole)
         assert_costs_are_counted(graph, plan, subnet, image)
         assert_trains(subnet, image)
     except Exception as error:  # any failure is a result

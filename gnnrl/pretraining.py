@@ -11,38 +11,38 @@ from torch import nn
 from gnnrl.checkpoint import Checkpoint
 from gnnrl.errors import UserError
 from gnnrl.networks.build import build_network
+from gnnrl.networks.settings import NetworkSettings
 from gnnrl.networks.weights import load_weights, weights_file
 from gnnrl.shapes import Shape
 from gnnrl.training.loop import Training
+from gnnrl.training.settings import PretrainSettings
 
 
 def starting_point(
-    name: str,
-    num_classes: int,
-    input_shape: Shape,
-    weights: str | None,
-    sha256: str | None,
-    reward_from: str = "test",
+    network: NetworkSettings, options: PretrainSettings, num_classes: int, reward_from: str = "test"
 ) -> Checkpoint:
     """Return the network before any training here: initialised, or with the weights given.
 
-    weights: what `load_weights` takes, or a checkpoint of ours, which may be a subnet: so a
-    pruned network is pruned once more. A checkpoint of ours is known by its header.
+    options.weights: what `load_weights` takes, or a checkpoint of ours, which may be a subnet: so
+    a pruned network is pruned once more. A checkpoint of ours is known by its header.
     reward_from: the split of the reward images, which weights of others may have been trained on.
+    Raises `UserError` for weights of another network, or that were trained on the reward images.
     """
+    name, input_shape = network.name, network.input_shape
+    weights, sha256 = options.weights, options.sha256
     if weights is not None and _is_ours(weights, sha256):
         checkpoint = Checkpoint.load(weights_file(weights, sha256), trust=name)
         _refuse_other(checkpoint, name, num_classes, input_shape, weights)
         return replace(checkpoint, epoch=None)
-    network = build_network(name, num_classes, input_shape)
+    fresh = build_network(name, num_classes, input_shape)
     if weights is not None:
         if reward_from == "train":
             raise UserError(
                 f"data.reward_from is train, but the network of pretrain.weights {weights} has "
                 "been trained on these images and would be scored by its memory: set it to test"
             )
-        load_weights(network, weights, name=name, sha256=sha256)
-    return Checkpoint.of(network, name, num_classes, input_shape)
+        load_weights(fresh, weights, name=name, sha256=sha256)
+    return Checkpoint.of(fresh, name, num_classes, input_shape)
 
 
 def _is_ours(weights: str, sha256: str | None) -> bool:

@@ -14,7 +14,7 @@ class Progress(tqdm):
     """A bar on a terminal that disappears when it is closed."""
 
     disable: bool
-    monitor_interval = 0  # no thread that watches: every step looks at the clock
+    monitor_interval = 0  # no monitoring thread: every step reads the clock
 
     def advance(self, steps: int = 1, best: float | None = None) -> None:
         """Say that `steps` more are done, and the best figure so far."""

@@ -81,7 +81,7 @@ def ended_by_signals() -> Iterator[None]:
 
     A second one ends it at once. Without effect outside the main thread.
     """
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers: tuple[signal.Signals, ...] = (signal.SIGINT, signal.SIGTERM)
     if threading.current_thread() is not threading.main_thread():
         numbers = ()
 

@@ -103,7 +103,7 @@ Own = TypeVar("Own", bound="Settings")
 
 
 class Settings(BaseModel):
-    """What a user can set of one thing: declared beside the code that uses it, and nowhere else.
+    """What a user can set of one thing: declared next to the code that uses it, and only there.
 
     Every field has a type, a range, a default (unless the user must decide it) and below it one
     line of help.  Unknown keys are refused; values are not changed afterwards.  Whatever is wrong

@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 
 from gnnrl.errors import UserError
-from gnnrl.runtime import Ended, end_with_dvc, ended_by_signals
+from gnnrl.runtime import Ended, end_with_dvc, ended_by_signals, seed_everything
 
 ParamsFile = Annotated[Path, typer.Option("--params", help="The file with all parameters.")]
 Overrides = Annotated[
@@ -28,6 +28,11 @@ Overrides = Annotated[
         help="Override a parameter, outside DVC only (there: `dvc exp run -S`). Repeatable.",
     ),
 ]
+Out = Annotated[Path, typer.Option(help="Folder of the results.")]
+Pretrain = Annotated[Path, typer.Option(help="Folder of the dense checkpoints.")]
+Dense = Annotated[Path, typer.Option(help="Checkpoint of the dense network.")]
+Subnet = Annotated[Path, typer.Option(help="Checkpoint of the subnet.")]
+Graph = Annotated[Path, typer.Option(help="The network's graph.")]
 PARAMS = Path("params.yaml")
 GOES_ON = "run the same command again to go on where it was"
 
@@ -41,7 +46,10 @@ def app(help: str | None) -> typer.Typer:
 def stage(
     name: str, params: Path, overrides: list[str] | None, out: Path
 ) -> Iterator[SimpleNamespace]:
-    """Hand out the sections of stage `name`, once it is clear that `out` can be written to."""
+    """Hand out the sections of stage `name`, once it is clear that `out` can be written to.
+
+    The seed of the stage, where it has one, seeds everything.
+    """
     with refusals(name):
         from gnnrl.params import load_params, without_effect
         from gnnrl.scratch import refuse_unwritable
@@ -54,6 +62,8 @@ def stage(
         refuse_unwritable(out)
         for line in without_effect(sections):
             print(f"{name}: {line}", file=sys.stderr)
+        if (seed := getattr(getattr(sections, name, None), "seed", None)) is not None:
+            seed_everything(seed)
         yield sections
 
 
@@ -157,6 +167,15 @@ def weights_file(pretrain: Path, weights: str) -> Path:
             f"{', '.join(map(str, kept)) or 'none'}: add it to pretrain.snapshots"
         )
     return path
+
+
+@contextmanager
+def claimed(name: str, *parts: object) -> Iterator[Path]:
+    """Hold the scratch folder of a run of stage `name` that depends on these parts."""
+    from gnnrl.scratch import claim
+
+    with claim(name, run_key(*parts)) as scratch:
+        yield scratch
 
 
 def run_key(*parts: object) -> str:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from stages import _cli
 
@@ -14,13 +11,9 @@ app = _cli.app(__doc__)
 
 @app.command()
 def evaluate(
-    dense: Annotated[Path, typer.Option(help="Checkpoint of the dense network.")] = Path(
-        "artifacts/pretrain/final.safetensors"
-    ),
-    subnet: Annotated[Path, typer.Option(help="Checkpoint of the trained subnet.")] = Path(
-        "artifacts/train/subnet.safetensors"
-    ),
-    out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("artifacts/evaluate"),
+    dense: _cli.Dense = Path("artifacts/pretrain/final.safetensors"),
+    subnet: _cli.Subnet = Path("artifacts/train/subnet.safetensors"),
+    out: _cli.Out = Path("artifacts/evaluate"),
     params: _cli.ParamsFile = _cli.PARAMS,
     overrides: _cli.Overrides = None,
 ) -> None:

@@ -5,9 +5,6 @@ from __future__ import annotations
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from stages import _cli
 
@@ -22,7 +19,7 @@ AT_CHANCE = (
 
 @app.command()
 def pretrain(
-    out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("artifacts/pretrain"),
+    out: _cli.Out = Path("artifacts/pretrain"),
     params: _cli.ParamsFile = _cli.PARAMS,
     overrides: _cli.Overrides = None,
 ) -> None:
@@ -35,25 +32,15 @@ def pretrain(
         from gnnrl.data.load import load_data
         from gnnrl.files import write_csv, write_json
         from gnnrl.pretraining import keep, starting_point
-        from gnnrl.runtime import seed_everything
-        from gnnrl.scratch import claim
         from gnnrl.training.evaluate import accuracy, at_chance, reward_accuracy
         from gnnrl.training.loop import train
 
         options = sections.pretrain
         splits = load_data(sections.data, sections.network.input_shape)
-        seed_everything(options.seed)
-        start = starting_point(
-            sections.network.name,
-            splits.num_classes,
-            sections.network.input_shape,
-            options.weights,
-            options.sha256,
-            splits.reward_from,
-        )
+        start = starting_point(sections.network, options, splits.num_classes, splits.reward_from)
         settings = sections.network.name, options.model_dump(mode="json")
-        key = _cli.run_key(start.digest, splits.train.fingerprint(), *settings)
-        with claim("pretrain", key) as scratch:
+        images = splits.train.fingerprint()
+        with _cli.claimed("pretrain", start.digest, images, *settings) as scratch:
             network = start.restore()
             training = train(
                 network,
@@ -75,15 +62,15 @@ def pretrain(
                 keep(folder, start, network, training)
                 write_csv(folder / "history.csv", training.history)
                 write_json(folder / "metrics.json", {"pretrain": figures})
-        reached, images = figures["reward_accuracy"], len(splits.reward)
+        reached, count = figures["reward_accuracy"], len(splits.reward)
         _cli.closing(
             "pretrain",
             f"{sections.network.name}, {len(training.history)} epochs, right on "
-            f"{100 * reached:.2f} % of {images} reward images",
+            f"{100 * reached:.2f} % of {count} reward images",
             out / "final.safetensors",
         )
-        if at_chance(reached, images, splits.num_classes):
-            print(AT_CHANCE.format(100 * reached, images), file=sys.stderr)
+        if at_chance(reached, count, splits.num_classes):
+            print(AT_CHANCE.format(100 * reached, count), file=sys.stderr)
 
 
 if __name__ == "__main__":

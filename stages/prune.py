@@ -1,4 +1,4 @@
-"""The cut: the plan becomes a smaller network."""
+"""The plan becomes a smaller network."""
 
 from __future__ import annotations
 
@@ -14,37 +14,29 @@ app = _cli.app(__doc__)
 
 @app.command()
 def prune(
-    pretrain: Annotated[Path, typer.Option(help="Folder of the dense checkpoints.")] = Path(
-        "artifacts/pretrain"
-    ),
-    graph: Annotated[Path, typer.Option(help="The network's graph.")] = Path(
-        "artifacts/extract/graph.json"
-    ),
+    pretrain: _cli.Pretrain = Path("artifacts/pretrain"),
+    graph: _cli.Graph = Path("artifacts/extract/graph.json"),
     plan: Annotated[Path, typer.Option(help="What to keep.")] = Path("artifacts/search/plan.json"),
-    out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("artifacts/prune"),
+    out: _cli.Out = Path("artifacts/prune"),
     params: _cli.ParamsFile = _cli.PARAMS,
     overrides: _cli.Overrides = None,
 ) -> None:
-    """Cut the network to the plan; make up for what it lost; measure batch norm anew.
+    """Prune the network to the plan; compensate for what it lost; measure batch norm anew.
 
     Reads the sections data, network and prune. Writes subnet.safetensors, metrics.json and
     settings.yaml.
     """
     with _cli.stage("prune", params, overrides, out) as sections:
         from gnnrl.checkpoint import Checkpoint
-        from gnnrl.data.calibration import BATCH_SIZE, calibration_images, mirrored
         from gnnrl.data.load import load_data
         from gnnrl.files import write_json
         from gnnrl.graph.graph import ComputationalGraph
-        from gnnrl.pruning.batch_norm import recalibrate_matched
-        from gnnrl.pruning.compensation.sequential import compensate
         from gnnrl.pruning.plan import PruningPlan
+        from gnnrl.pruning.repair import repaired
         from gnnrl.pruning.surgery import Surgeon
-        from gnnrl.runtime import device, generator
+        from gnnrl.runtime import device
         from gnnrl.training.evaluate import accuracy
 
-        count = sections.prune.recalibration_images
-        figures = {}
         weights = _cli.weights_file(pretrain, sections.prune.weights)
         checkpoint = Checkpoint.load(weights, trust=sections.network.name)
         read = ComputationalGraph.load(graph)
@@ -52,22 +44,11 @@ def prune(
         chosen = PruningPlan.load(plan, read.digest)
         splits = load_data(sections.data, checkpoint.input_shape)
         surgeon = Surgeon(checkpoint.restore().to(device()), read)
-        if count or sections.prune.compensation != "none":
+        figures = {}
+        if sections.prune.recalibration_images or sections.prune.compensation != "none":
             plain = accuracy(surgeon.cut(chosen), splits.reward)
             figures["reward_accuracy_before_repair"] = plain
-        if sections.prune.compensation == "sequential":
-            amount = sections.prune.calibration_images
-            images = calibration_images(splits.train, amount, sections.data.seed, device())
-            own = generator(sections.data.seed, "compensation")
-            if splits.train.transform.augmentation.flip:  # as the network was trained
-                images = mirrored(images, own)
-            subnet = compensate(surgeon, chosen, images, own)
-        else:
-            subnet = surgeon.cut(chosen)
-        if count:
-            images = calibration_images(splits.train, count, sections.data.seed, device())
-            dense = surgeon.analysis.traced
-            recalibrate_matched(dense, read, subnet, chosen, images, BATCH_SIZE)
+        subnet = repaired(surgeon, chosen, sections.prune, splits.train, sections.data.seed)
         figures["reward_accuracy"] = accuracy(subnet, splits.reward)
         with _cli.results(out, settings=sections) as folder:
             cut = checkpoint.following(subnet, chosen, read.protected)

@@ -23,23 +23,17 @@ app = _cli.app(__doc__)
 def schedule(
     params: Annotated[Path, typer.Option(help="The file with the section `schedule`.")] = PARAMS,
     output: Annotated[Path, typer.Option(help="The folder to write to.")] = OUTPUT,
-    journal: Annotated[
-        Path | None, typer.Option(help="A folder from which a killed training continues.")
-    ] = None,
+    journal: Annotated[Path | None, typer.Option(help="Folder of a killed training.")] = None,
 ) -> None:
     """Train the scheduler and compare it with FIFO, critical path, HEFT and the optimum."""
     with _cli.refusals("schedule"):
-        _run(params, output, journal)
+        from gnnrl.scheduling.report import write_results
+        from gnnrl.scheduling.settings import load_settings
 
-
-def _run(params: Path, output: Path, journal: Path | None) -> None:
-    from gnnrl.scheduling.report import write_results
-    from gnnrl.scheduling.settings import load_settings
-
-    settings = load_settings(params)
-    result = train(settings, journal=journal, progress=True)
-    for line in write_results(output, settings, result.agent, result.history):
-        print(line)
+        settings = load_settings(params)
+        result = train(settings, journal=journal, progress=True)
+        for line in write_results(output, settings, result.agent, result.history):
+            print(line)
 
 
 def train(

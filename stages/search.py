@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from stages import _cli
 
@@ -15,13 +12,9 @@ app = _cli.app(__doc__)
 
 @app.command()
 def search(
-    pretrain: Annotated[Path, typer.Option(help="Folder of the dense checkpoints.")] = Path(
-        "artifacts/pretrain"
-    ),
-    graph: Annotated[Path, typer.Option(help="The network's graph.")] = Path(
-        "artifacts/extract/graph.json"
-    ),
-    out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("artifacts/search"),
+    pretrain: _cli.Pretrain = Path("artifacts/pretrain"),
+    graph: _cli.Graph = Path("artifacts/extract/graph.json"),
+    out: _cli.Out = Path("artifacts/search"),
     params: _cli.ParamsFile = _cli.PARAMS,
     overrides: _cli.Overrides = None,
 ) -> None:
@@ -34,13 +27,10 @@ def search(
         from gnnrl.checkpoint import Checkpoint
         from gnnrl.data.load import load_data
         from gnnrl.graph.graph import ComputationalGraph
-        from gnnrl.runtime import seed_everything
-        from gnnrl.scratch import claim
         from gnnrl.search import results
         from gnnrl.search.build import SearchTask, run
 
         options = sections.search
-        seed_everything(options.seed)
         trust, weights = sections.network.name, _cli.weights_file(pretrain, options.weights)
         checkpoint, read = Checkpoint.load(weights, trust), ComputationalGraph.load(graph)
         checkpoint.refuse_graph(read)
@@ -48,7 +38,7 @@ def search(
         initial = Checkpoint.load(start, trust) if options.needs_initial else None
         splits = load_data(sections.data, checkpoint.input_shape)
         task = SearchTask(options, checkpoint, read, splits.reward, splits.train, initial)
-        with claim("search", _cli.run_key(*task.identity())) as journal:
+        with _cli.claimed("search", *task.identity()) as journal:
             if before := results.evaluated_before(journal):
                 print(f"search goes on after {before} evaluated plans", flush=True)
             task = replace(task, folder=journal / "students")

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from stages import _cli
 
@@ -15,13 +12,9 @@ app = _cli.app(__doc__)
 
 @app.command()
 def train(
-    subnet: Annotated[Path, typer.Option(help="Checkpoint of the cut network.")] = Path(
-        "artifacts/prune/subnet.safetensors"
-    ),
-    teacher: Annotated[Path, typer.Option(help="Checkpoint of the dense network.")] = Path(
-        "artifacts/pretrain/final.safetensors"
-    ),
-    out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("artifacts/train"),
+    subnet: _cli.Subnet = Path("artifacts/prune/subnet.safetensors"),
+    teacher: _cli.Dense = Path("artifacts/pretrain/final.safetensors"),
+    out: _cli.Out = Path("artifacts/train"),
     params: _cli.ParamsFile = _cli.PARAMS,
     overrides: _cli.Overrides = None,
 ) -> None:
@@ -35,24 +28,20 @@ def train(
         from gnnrl.data.load import load_data
         from gnnrl.files import write_csv, write_json
         from gnnrl.pruning.sparsity import zero_masks
-        from gnnrl.runtime import seed_everything
-        from gnnrl.scratch import claim
         from gnnrl.training.distillation import Distillation
         from gnnrl.training.evaluate import accuracy, reward_accuracy
         from gnnrl.training.loop import train as fit
 
         options = sections.train
         trust = sections.network.name
-        checkpoint, dense = Checkpoint.load(subnet, trust), Checkpoint.load(teacher, trust)
+        checkpoint, dense = (Checkpoint.load(path, trust) for path in (subnet, teacher))
         checkpoint.refuse_other(dense)
         splits = load_data(sections.data, checkpoint.input_shape)
-        seed_everything(options.seed)
         taught = Distillation(dense.restore(), settings=options.distillation)
-        images = splits.train.fingerprint()
-        settings = checkpoint.name, options.model_dump(mode="json")
-        key = _cli.run_key(checkpoint.digest, dense.digest, images, *settings)
-        with claim("train", key) as scratch:
+        parts = (checkpoint.digest, dense.digest, splits.train.fingerprint(), checkpoint.name)
+        with _cli.claimed("train", *parts, options.model_dump(mode="json")) as scratch:
             network = checkpoint.restore()
+            zeros = zero_masks(network, checkpoint.input_shape, checkpoint.plans, checkpoint.opaque)
             training = fit(
                 network,
                 splits.train,
@@ -60,9 +49,7 @@ def train(
                 seed=options.seed,
                 distillation=taught if taught.active else None,
                 each_epoch=partial(reward_accuracy, splits.reward),
-                zeros=zero_masks(
-                    network, checkpoint.input_shape, checkpoint.plans, checkpoint.opaque
-                ),
+                zeros=zeros,
                 scratch=scratch,
                 visible=True,
             )

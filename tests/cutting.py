@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import fx, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from gnnrl.graph.cost import cost
@@ -16,6 +18,8 @@ from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.graph.unit_mapping import kept_filters
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.surgery import Surgeon
+from gnnrl.tracing.check import tensors
+from gnnrl.tracing.trace import named_inputs
 from tests.masking import Oracle
 
 
@@ -38,7 +42,7 @@ def randomise(network: nn.Module, seed: int = 0) -> nn.Module:
     return network.eval()
 
 
-def conditioned(network: nn.Module, image: Tensor) -> nn.Module:
+def conditioned(network: nn.Module, image: Any) -> nn.Module:
     """Set batch statistics to what the image gives and scale the last layer, in place: values
     stay near one however deep the network, so that absolute tolerances mean something."""
     norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
@@ -69,10 +73,11 @@ def random_plan(graph: ComputationalGraph, keep_ratio: float, seed: int) -> Prun
     return PruningPlan(kept_filters(graph, keep))
 
 
-def flops_counted(network: nn.Module, image: Tensor) -> int:
+def flops_counted(network: nn.Module, image: Any) -> int:
     """Multiply-accumulates of one image, counted by PyTorch while it runs."""
+    one = fx.node.map_aggregate(tuple(named_inputs(network, image).values()), lambda v: v[:1])
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(image[:1])
+        network(*one)
     return counter.get_total_flops() // 2
 
 
@@ -86,41 +91,61 @@ class Cut:
 
 
 def assert_equals_masked(
-    network: nn.Module, subnet: nn.Module, plan: PruningPlan, image: Tensor, tolerance: float
+    network: nn.Module,
+    subnet: nn.Module,
+    plan: PruningPlan,
+    image: Any,
+    tolerance: float,
+    whole: Collection[str] = (),
 ) -> None:
     """The cut network says what the dense one says without those channels."""
-    _assert_says(subnet, Oracle(network, image), plan, image, tolerance)
+    _assert_says(subnet, Oracle(network, image, whole), plan, image, tolerance)
 
 
 def _assert_says(
-    subnet: nn.Module, oracle: Oracle, plan: PruningPlan, image: Tensor, tolerance: float
+    subnet: nn.Module, oracle: Oracle, plan: PruningPlan, image: Any, tolerance: float
 ) -> None:
+    given = tuple(named_inputs(subnet, image).values())
     with torch.no_grad():
-        found, expected = subnet(image), oracle.says(plan, image)
-    scale = expected.abs().max().item()
+        found, expected = subnet(*given), oracle.says(plan, *given)
+    scale = max(e.abs().max().item() for e in tensors(expected))
     assert scale > 0
-    torch.testing.assert_close(found, expected, rtol=0.0, atol=tolerance * scale)
+    for a, b in zip(tensors(found), tensors(expected), strict=True):
+        torch.testing.assert_close(a, b, rtol=0.0, atol=tolerance * scale)
+
+
+def doubled(image: Any) -> Any:
+    """The same inputs in double precision, whole numbers as they are."""
+    return fx.node.map_aggregate(image, lambda v: v.double() if v.is_floating_point() else v)
 
 
 def assert_cut_is_exact(
-    network: nn.Module, image: Tensor, keep_ratio: float, seed: int, double: bool = True
+    network: nn.Module,
+    image: Any,
+    keep_ratio: float,
+    seed: int,
+    double: bool = True,
+    **settings: Any,
 ) -> Cut:
-    """Cut with a random plan and hold the subnet against the masked network and its costs."""
-    graph = extract(network, image)
+    """Cut with a random plan and hold the subnet against the masked network and its costs.
+
+    settings: of `extract`.
+    """
+    graph = extract(network, image, **settings)
     plan = random_plan(graph, keep_ratio, seed)
     surgeon = Surgeon(network, graph)
-    subnet, oracle = surgeon.cut(plan), Oracle(network, image)
+    subnet, oracle = surgeon.cut(plan), Oracle(network, image, graph.whole)
     _assert_says(subnet, oracle, plan, image, 1e-4)
     if double:
         oracle.traced.double()
-        _assert_says(copy.deepcopy(subnet).double(), oracle, plan, image.double(), 1e-9)
+        _assert_says(copy.deepcopy(subnet).double(), oracle, plan, doubled(image), 1e-9)
     assert_costs_are_counted(graph, plan, subnet, image)
     assert_widths_are_kept(subnet, plan, image)
     return Cut(surgeon, plan, subnet)
 
 
 def assert_costs_are_counted(
-    graph: ComputationalGraph, plan: PruningPlan, subnet: nn.Module, image: Tensor
+    graph: ComputationalGraph, plan: PruningPlan, subnet: nn.Module, image: Any
 ) -> None:
     """The cost told from the graph is the cost counted on the cut network."""
     told = cost(graph, plan)
@@ -128,19 +153,19 @@ def assert_costs_are_counted(
     assert told.parameters == sum(p.numel() for p in subnet.parameters())
 
 
-def assert_widths_are_kept(subnet: nn.Module, plan: PruningPlan, image: Tensor) -> None:
+def assert_widths_are_kept(subnet: nn.Module, plan: PruningPlan, image: Any) -> None:
     """The cut network read again has the widths that the plan kept."""
     again = extract(subnet, image)
     for layer, filters in plan.kept.items():
         assert len(again.layers[layer].filters.units) == len(filters), layer
 
 
-def assert_trains(subnet: nn.Module, image: Tensor) -> None:
+def assert_trains(subnet: nn.Module, image: Any) -> None:
     """One step of training changes the weights and leaves the network running."""
     subnet = copy.deepcopy(subnet).train()
     optimiser = torch.optim.SGD(subnet.parameters(), lr=0.1)
     before = [p.detach().clone() for p in subnet.parameters()]
-    loss = subnet(image).square().mean()
+    loss = sum(t.square().mean() for t in tensors(subnet(*named_inputs(subnet, image).values())))
     loss.backward()
     optimiser.step()
     assert torch.isfinite(loss)
@@ -148,11 +173,11 @@ def assert_trains(subnet: nn.Module, image: Tensor) -> None:
     assert all(p.grad is not None for p in subnet.parameters())
 
 
-def assert_survives_saving(cut: Cut, image: Tensor) -> None:
+def assert_survives_saving(cut: Cut, image: Any) -> None:
     """Weights loaded into a fresh cut of the same network give the same output."""
     fresh = randomise(cut.surgeon.cut(cut.plan), seed=99)
     with torch.no_grad():
-        expected = cut.subnet(image)
-        assert not torch.equal(fresh(image), expected)
+        expected = list(tensors(cut.subnet(image)))
+        assert not all(map(torch.equal, tensors(fresh(image)), expected))
         fresh.load_state_dict(cut.subnet.state_dict())
-        assert torch.equal(fresh(image), expected)
+        assert all(map(torch.equal, tensors(fresh(image)), expected))

@@ -8,7 +8,7 @@ taken over the channels that are there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,18 +16,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from gnnrl.graph.tracing.trace import trace
 from gnnrl.pruning.plan import PruningPlan
+from gnnrl.tracing.trace import trace
 
 MOVES = set(
     "view reshape flatten unflatten permute transpose swapaxes movedim unsqueeze squeeze t chunk "
     "split tensor_split unbind narrow select expand expand_as repeat tile repeat_interleave roll "
     "flip channel_shuffle rot90 getitem contiguous clone detach cat concat concatenate stack "
     "Flatten Unflatten ChannelShuffle PixelShuffle PixelUnshuffle pixel_shuffle pixel_unshuffle "
-    "reshape_as view_as index_select mT hstack dstack".split()
+    "reshape_as view_as index_select mT getattr hstack dstack".split()
 )
 SPATIAL = set(
-    "max_pool1d max_pool2d avg_pool1d avg_pool2d adaptive_avg_pool1d adaptive_avg_pool2d "
+    "max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d "
+    "adaptive_avg_pool2d adaptive_avg_pool3d "
     "adaptive_max_pool2d interpolate upsample boolean_dispatch lp_pool2d".split()
 )
 REDUCTIONS = {"mean", "sum", "amax", "amin", "std", "var", "logsumexp"}
@@ -36,7 +37,8 @@ ELEMENTWISE = set(
     "sigmoid tanh softplus dropout dropout2d stochastic_depth add add_ iadd sub isub mul mul_ "
     "imul truediv div pow neg abs exp sqrt square clamp maximum minimum softmax log_softmax where "
     "float to alpha_dropout feature_alpha_dropout type_as rsub lerp erf local_response_norm "
-    "normalize rsqrt itruediv zeros_like ones_like max min gt lt where".split()
+    "normalize rsqrt itruediv zeros_like ones_like max min gt lt where cos sin masked_fill eq "
+    "ne".split()
 )
 CREATIONS = {"zeros", "ones", "new_zeros", "new_ones", "full"}
 
@@ -61,11 +63,12 @@ class Masked:
 class Oracle:
     """A dense network that can be denied the channels which a plan removes."""
 
-    def __init__(self, network: nn.Module, image: Tensor) -> None:
-        self.traced = trace(network, image)
+    def __init__(self, network: nn.Module, image: Any, whole: Collection[str] = ()) -> None:
+        parts = {name for name, _ in network.named_modules()} & set(whole)
+        self.traced = trace(network, image, frozenset(parts))
 
-    def says(self, plan: PruningPlan, image: Tensor) -> Tensor:
-        return _Interpreter(self.traced, plan.kept).run(image).value
+    def says(self, plan: PruningPlan, *inputs: Tensor) -> Any:
+        return values(_Interpreter(self.traced, plan.kept).run(*inputs))
 
 
 class _Interpreter(fx.Interpreter):
@@ -101,6 +104,12 @@ class _Interpreter(fx.Interpreter):
             return layer_norm(
                 args[0], module.normalized_shape, module.weight, module.bias, module.eps
             )
+        if isinstance(module, nn.RMSNorm):
+            over = tuple(range(-len(module.normalized_shape), 0))
+            eps = module.eps or torch.finfo(args[0].value.dtype).eps
+            out = standardised(args[0], over, eps, centre=False)
+            out = out if module.weight is None else out * module.weight
+            return Masked.of(out, args[0].mask)
         if isinstance(module, nn.modules.batchnorm._NormBase) or _is_elementwise(module):
             return Masked.of(module(args[0].value), args[0].mask)
         if "Pool" in type(module).__name__ or isinstance(module, nn.Upsample):
@@ -115,7 +124,7 @@ class _Interpreter(fx.Interpreter):
         pick(kwargs, lambda m: read.append(m) or m)
         if not read and name not in CREATIONS:
             return function(*args, **kwargs)
-        if name in ("conv2d", "conv1d", "linear", "conv_transpose2d"):
+        if name == "linear" or name.startswith("conv"):
             layer = str(self.node.args[1].target).rpartition(".")[0]
             axis = -1 if name == "linear" else 1
             return self._layer(layer, axis, function, values(args), **values(kwargs))
@@ -127,11 +136,19 @@ class _Interpreter(fx.Interpreter):
         if name == "layer_norm":
             return self._norm(layer_norm, args, kwargs, "normalized_shape")
         value = function(*values(args), **values(kwargs))
+        if name in ("matmul", "bmm", "einsum", "scaled_dot_product_attention"):
+            return _product(name, function, args, value)
+        if name in ("Embedding", "setitem", "arange", "triu", "invert"):
+            return all_there(value) if isinstance(value, Tensor) else value
         if name in CREATIONS:
             return all_there(value)
         if name in MOVES and isinstance(value, Tensor | tuple | list):
             masks = function(*pick(args, whole_number), **pick(kwargs, whole_number))
             return _paired(value, masks)
+        if all(m.mask.all() for m in read):
+            return fx.node.map_aggregate(
+                value, lambda v: all_there(v) if isinstance(v, Tensor) else v
+            )
         if not isinstance(value, Tensor):
             return value
         if name in SPATIAL:
@@ -179,6 +196,21 @@ class _Interpreter(fx.Interpreter):
         if dim is None or isinstance(dim, bool):
             return all_there(value)
         return Masked.of(value, read.whole.amax(dim, keepdim=keepdim))
+
+
+def _product(name: str, function: Any, args: Any, value: Tensor) -> Masked:
+    """A product is there where anything that is there was summed up."""
+    if name == "scaled_dot_product_attention":
+        q, _, v = (m.whole for m in args[:3])
+        there = q.any(-1, keepdim=True) & _shared(v, q).any(-2, keepdim=True)
+    else:
+        there = function(*pick(args, lambda m: m.whole.double())) > 0
+    return Masked.of(value, there)
+
+
+def _shared(keys: Tensor, queries: Tensor) -> Tensor:
+    """The mask of keys that several heads of queries share, for each of these."""
+    return keys.repeat_interleave(queries.shape[-3] // keys.shape[-3], dim=-3)
 
 
 def _is_elementwise(module: nn.Module) -> bool:
@@ -229,10 +261,10 @@ def layer_norm(
     return Masked.of(out, x.mask)
 
 
-def standardised(x: Masked, axes: tuple[int, ...], eps: float) -> Tensor:
-    there = x.mask.to(x.value.dtype)
+def standardised(x: Masked, axes: tuple[int, ...], eps: float, centre: bool = True) -> Tensor:
+    there = x.whole.to(x.value.dtype)
     count = there.sum(axes, keepdim=True).clamp(min=1)
-    mean = (x.value * there).sum(axes, keepdim=True) / count
+    mean = (x.value * there).sum(axes, keepdim=True) / count * centre
     centred = (x.value - mean) * there
     return centred * ((centred**2).sum(axes, keepdim=True) / count + eps).rsqrt()
 

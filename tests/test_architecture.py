@@ -30,6 +30,7 @@ HEIGHTS = {
     "pruning": 30,
     "training": 25,
     "graph": 20,
+    "tracing": 18,
     "networks": 20,
     "data": 15,
     "progress": 5,
@@ -61,6 +62,10 @@ def module_name(path: Path) -> str:
 @cache
 def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def lines(path: Path) -> int:
+    return len(path.read_text(encoding="utf-8").splitlines())
 
 
 def names(node: ast.AST) -> Iterator[str]:
@@ -128,7 +133,7 @@ def test_what_belongs_in_one_place_stays_there(path):
     here = room(module_name(path))
     assert "dvc" not in roots, "DVC calls the stages, nothing calls DVC"
     assert here == "stages" or "typer" not in roots, "Typer belongs to the stages"
-    if here not in ("graph", "pruning"):
+    if here not in ("tracing", "graph", "pruning"):
         fx = {name for name in imported(path) if name.startswith("torch.fx")}
         assert not fx and "import fx" not in path.read_text(), "torch.fx belongs to the graph"
 
@@ -148,11 +153,44 @@ def test_reinforcement_learning_knows_graphs_and_nothing_of_what_it_decides():
 
 
 def test_no_room_holds_more_than_a_sixth_of_the_library():
-    lines = Counter[str]()
+    size = Counter[str]()
     for path in (p for p in FILES if p.is_relative_to(ROOT / "gnnrl")):
-        lines[room(module_name(path))] += len(path.read_text(encoding="utf-8").splitlines())
-    name, most = lines.most_common(1)[0]
-    assert most <= lines.total() / 6, f"{name} holds {most} of {lines.total()} lines"
+        size[room(module_name(path))] += lines(path)
+    name, most = size.most_common(1)[0]
+    assert most <= size.total() / 6, f"{name} holds {most} of {size.total()} lines"
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in FILES if p.is_relative_to(ROOT / "gnnrl")], ids=module_name
+)
+def test_no_function_has_more_than_ten_parameters(path):
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            own = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            count = len([name for name in own if name.arg not in ("self", "cls")])
+            assert count <= 10, f"{path}:{node.lineno}: {node.name} has {count} parameters"
+
+
+@pytest.mark.parametrize(
+    ("path", "most"),
+    [
+        *((path, 60) for path in sorted((ROOT / "stages").glob("[a-z]*.py"))),
+        (ROOT / "README.md", 150),
+        (ROOT / "params.yaml", 90),
+    ],
+    ids=lambda value: value.name if isinstance(value, Path) else str(value),
+)
+def test_what_is_read_first_is_short(path, most):
+    assert lines(path) <= most, f"{path} has {lines(path)} lines"
+
+
+def test_a_preset_is_a_short_overlay():
+    presets = [path for path in (ROOT / "experiments").glob("*.yaml") if path.stem != "base"]
+    for path in presets:
+        assert 5 <= lines(path) <= 30, f"{path} has {lines(path)} lines"
+    published = [path for path in presets if path.stem.startswith("gnnrl-")]
+    assert len(published) == 7
+    assert sum(map(lines, published)) <= 120
 
 
 @pytest.mark.parametrize(

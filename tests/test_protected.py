@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from gnnrl.checkpoint import Checkpoint
 from gnnrl.errors import UserError
 from gnnrl.graph.extract import extract
+from gnnrl.pruning.importance import l1
+from gnnrl.report.coverage import coverage, summary
+from gnnrl.search.spaces.channels import ChannelSpace
 from tests.stage_runs import run
 
 ROOT = Path(__file__).parents[1]
@@ -69,6 +72,37 @@ def test_a_protected_part_that_cannot_be_read_stays_as_it_is_from_images_to_subn
     assert found["flops_kept"] <= 0.5 and found["flops"] < found["dense_flops"]
 
 
-def test_the_part_has_to_be_protected():
-    with pytest.raises(UserError, match=r"6\.attend.*extract\.protect"):
-        extract(hybrid(10, (1, 8, 8)).eval(), torch.zeros(1, 1, 8, 8))
+def test_the_part_is_pruned_where_it_is_not_protected():
+    graph = extract(hybrid(10, (1, 8, 8)).eval(), torch.zeros(1, 1, 8, 8))
+    assert ("6.attend", 4) in [(group.name, group.size) for group in graph.groups]
+
+
+class Deciding(nn.Module):
+    """What it does depends on the data."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(16, 16, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x) if x.mean() > 0 else x
+
+
+def test_the_report_of_coverage_says_what_is_left_whole_and_how_small_the_rest_can_get():
+    network = hybrid(10, (1, 8, 8))
+    network[6] = Deciding()
+    covered = coverage(extract(network.eval(), torch.zeros(1, 1, 8, 8)))
+    assert list(covered["whole"]) == ["6"] and "depends on the data" in covered["whole"]["6"]
+    assert [group["name"] for group in covered["groups"]] == ["0", "7"]
+    assert set(covered["kept"]) == {"3", "12"}
+    assert 0 < covered["smallest"]["flops"] < 0.6 and 0 < covered["smallest"]["parameters"] < 0.4
+    assert "left whole: 6: what it does depends on the data" in summary(covered)
+
+
+def test_a_budget_below_what_can_be_reached_is_refused_with_the_number():
+    network = hybrid(10, (1, 8, 8))
+    network[6] = Deciding()
+    graph = extract(network.eval(), torch.zeros(1, 1, 8, 8))
+    least = coverage(graph)["smallest"]["flops"]
+    with pytest.raises(UserError, match=f"{least:.4f} of the dense network"):
+        ChannelSpace(graph, l1(network, graph), budget=least / 2)

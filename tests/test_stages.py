@@ -216,7 +216,7 @@ def search_arguments(artifacts: Path, out: Path) -> list[object]:
         ("search.agent=pppo", "there is no agent 'pppo'"),
         ("search.space=chanels", "'search.space' must be one of channels, "),
         ("search.importance=l3", "there is no importance 'l3'"),
-        ("search.sead=1", "did you mean seed"),
+        ("search.sead=1", "did you mean 'search.seed'"),
         ("search.budget.flops=1e-4", "cannot be met"),
         ("search.weights=7", "'search.weights' is 7, but no snapshot of epoch 7 is kept"),
         ("data.name=digts", "there is no data set 'digts'; did you mean digits?"),

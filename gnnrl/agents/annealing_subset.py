@@ -64,7 +64,8 @@ class SwapAnnealing(BlackBox):
         self.idle = self.restarts = 0
         self.beliefs = Beliefs()
         self.accepted = 0  # moves of one batch
-        self._origin, self._before = self.current, self.reward  # where that batch started
+        self._origin: Tensor | None = None  # where that batch started
+        self._before = self.reward
 
     @property
     def temperature(self) -> float:

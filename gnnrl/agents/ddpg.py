@@ -20,7 +20,7 @@ from gnnrl.agents.saved import Saved
 from gnnrl.agents.settings import split
 from gnnrl.errors import UserError
 from gnnrl.rl.distributions import truncated_normal
-from gnnrl.rl.gnn import EncoderSettings, mlp
+from gnnrl.rl.gnn import EncoderSettings, mlp, start_near
 from gnnrl.rl.observation import ObservationSpec, collate, distinct
 from gnnrl.rl.policy import Embeddings, repeat_decisions
 from gnnrl.rl.rollout import Decision, Rollout
@@ -94,9 +94,7 @@ class Deterministic(nn.Module):
         super().__init__()
         self.embed = Embeddings(spec, encoder)
         self.head = mlp(2 * encoder.hidden, encoder.hidden, 1)
-        with torch.no_grad():
-            self.head[-1].weight.mul_(0.01)
-            self.head[-1].bias.fill_(torch.logit(torch.tensor(initial_action), eps=1e-3))
+        start_near(self.head, torch.logit(torch.tensor([initial_action]), eps=1e-3), 0.01)
 
     def forward(self, graphs: Batch, place: Tensor) -> tuple[Tensor, Tensor]:
         """Return the actions on B observations and the observation of each: [T], [T]."""

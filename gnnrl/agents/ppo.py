@@ -110,7 +110,8 @@ class PPO(Actor):
         samples = self._samples(rollout)
         elites = self.elites.steps if self.settings.imitation_coef else []
         # one object for equal observations: they are compared by content only once
-        graphs, place = distinct([step.observation for step in [*samples, *elites]])
+        steps: list[Sample | Remembered] = [*samples, *elites]
+        graphs, place = distinct([step.observation for step in steps])
         seen = [graphs[which] for which in place]
         figures: dict[str, float] = {}
         for epoch in range(self.settings.n_epochs):
@@ -161,7 +162,8 @@ class PPO(Actor):
         settings = self.settings
         output = self.policy(seen)
         how = self.distribution
-        raw = torch.cat([s.raw for s in [*samples, *elites]])
+        steps: list[Sample | Remembered] = [*samples, *elites]
+        raw = torch.cat([step.raw for step in steps])
         log_prob, owner = how.log_prob(output, raw), how.owner(output)
         fresh = owner < len(samples)  # [n + choices of the elites]
 

@@ -52,14 +52,15 @@ class Sensitivity(BlackBox):
         gives the action [A] in [0, 1] which the losses of these plans indicate. `UserError` if it
         has not.
         """
-        space = getattr(env, "space", None)
+        evaluate: Any = getattr(env, "evaluate", None)
+        space: Any = getattr(env, "space", None)
         if not hasattr(space, "probes") or not hasattr(space, "informed"):
             raise UserError(
                 f"the agent sensitivity evaluates decisions one by one, which {env.name!r} does "
                 "not offer (its space needs `probes` and `informed`); take another agent"
             )
         keep_ratio = self.settings.keep_ratio
-        found = env.evaluate(space.probes(keep_ratio))
+        found = evaluate(space.probes(keep_ratio))
         action = space.informed(keep_ratio, [-evaluation.reward for evaluation in found])
         self.best = torch.as_tensor(action, dtype=torch.float32)
         return sum(evaluation.cost for evaluation in found)
@@ -70,7 +71,7 @@ class Sensitivity(BlackBox):
 
     def ask(self, observations: Sequence[Data], generator: torch.Generator) -> list[Tensor]:
         """Return the best action until it is evaluated, and moves from it."""
-        vectors = []
+        vectors: list[Tensor] = []
         for seen in observations:
             best = self.start(seen) if self.best is None else self.best
             self.require_size(best, seen)

@@ -1,4 +1,4 @@
-"""Labelled images that stay on disk, for data sets which memory does not hold."""
+"""Labelled images that are read from disk, for data sets which memory does not hold."""
 
 from __future__ import annotations
 

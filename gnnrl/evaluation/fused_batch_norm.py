@@ -1,14 +1,15 @@
 """Batch norms that take their statistics from a few images and are then part of the convolutions.
 
-With statistics that stay, a batch norm is one more factor and constant of the convolution before it
-(Jacob et al. 2018, section 3.2).  A subnet that is run so passes over every feature map once,
-where it took a pass for the statistics, one to normalise, one to add the shortcut and one to cut
-off what is negative: on processors, oneDNN does the last two while it writes what it convolved.
+With fixed statistics, a batch norm is one more factor and constant of the convolution before it
+(Jacob et al. 2018, section 3.2).  Fusing convolution, norm, addition and ReLU reads each feature
+map once instead of four times: on processors, oneDNN adds and rectifies while it convolves.
 """
 
 # N: images   C: channels of a feature map
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -16,29 +17,28 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-from gnnrl.graph.rules.flow import module_of
-from gnnrl.graph.tracing.fx_utils import only_user, operation_name
-from gnnrl.graph.tracing.inplace import stop_writing
+from gnnrl.tracing.fx_utils import module_of, only_user, operation_name
+from gnnrl.tracing.inplace import stop_writing
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 NEIGHBOURS = 8
-"""Pixels that are normalised side by side."""
+"""Neighbouring pixels that are normalised in one step."""
 
 
 class FoldedSubnet:
     """Runs a subnet as `batch_statistics` would, with the statistics of the first images for all.
 
-    It reads the weights that the subnet has when the first images pass, and leaves them alone.
-    Norms that do not stand directly behind a convolution stay where they are.
+    It reads the weights that the subnet has when the first images pass, and does not change them.
+    Norms that do not directly follow a convolution are not folded.
     """
 
     def __init__(self, subnet: fx.GraphModule) -> None:
-        self.subnet, self._twin = subnet, _twin(subnet)
-        self._norms = [m for m in self._twin.units.modules() if isinstance(m, FixedNorm)]
-        self._folded = [m for m in self._twin.units if isinstance(m, FoldedConvolution)]
+        self.subnet, (self._twin, units) = subnet, _twin(subnet)
+        self._norms = [m for m in units.modules() if isinstance(m, FixedNorm)]
+        self._folded = [m for m in units if isinstance(m, FoldedConvolution)]
 
     def first(self, images: Tensor) -> Tensor:
-        """The output for images `[N, ...]`, by whose statistics norms go from now on."""
+        """Return the output `[N, K]` for images `[N, ...]`, whose statistics norms then have."""
         for norm in self._norms:
             norm.fixed = None
         out = self._twin(images)
@@ -46,14 +46,14 @@ class FoldedSubnet:
         return out
 
     def __call__(self, images: Tensor) -> Tensor:
-        """The output for further images `[N, ...]`."""
+        """Return the output `[N, K]` for further images `[N, ...]`."""
         return self._twin(images)
 
     def fold(self) -> None:
-        """Take norms into their convolutions, by the statistics they have."""
-        if not self._folded:
+        """Fold norms into their convolutions, with the statistics they have."""
+        fixed = [unit.norm.fixed for unit in self._folded if unit.norm.fixed is not None]
+        if not fixed:
             return
-        fixed = [unit.norm.fixed for unit in self._folded]
         mean, variance, scale, shift = torch.cat(fixed, 1)
         factor = scale * torch.rsqrt(variance)
         sizes = [values.shape[1] for values in fixed]
@@ -63,7 +63,7 @@ class FoldedSubnet:
 
 
 class FixedNorm(nn.Module):
-    """A batch norm with the statistics of what passed it first.
+    """A batch norm with the statistics of its first batch.
 
     fixed: mean, variance with the epsilon on it, scale and shift `[4, C]`, in float32 at least.
     """
@@ -77,7 +77,8 @@ class FixedNorm(nn.Module):
         rows, many = _side_by_side(x)
         if self.fixed is None:
             self.fixed = self._measured(rows, many)
-        out = F.batch_norm(rows, *self.fixed.repeat(1, many), training=False, eps=0.0)
+        mean, variance, scale, shift = self.fixed.repeat(1, many)
+        out = F.batch_norm(rows, mean, variance, scale, shift, eps=0.0)
         return out if many == 1 else _one_by_one(out, x)
 
     def _measured(self, rows: Tensor, many: int) -> Tensor:
@@ -93,9 +94,9 @@ class FixedNorm(nn.Module):
 
 
 class FoldedConvolution(nn.Module):
-    """A convolution with the norm behind it, the sum behind that, and the relu behind that.
+    """A convolution with the norm, the sum and the ReLU that follow it.
 
-    spare: nobody reads the other summand again, the sum may be written there.
+    spare: the other summand is not read again, the sum may be written there.
     """
 
     def __init__(self, convolution: _ConvNd, norm: FixedNorm, relu: bool, spare: bool) -> None:
@@ -111,12 +112,13 @@ class FoldedConvolution(nn.Module):
         elif self._fused and _is_channels_last(x) and _is_channels_last(summand):
             return self._in_one(x, summand)
         else:
+            assert self._weights is not None
             out = self.convolution._conv_forward(x, *self._weights)
         out = out if summand is None else out + summand
         return out.relu_() if self.relu else out
 
     def fold(self, factor: Tensor, constant: Tensor) -> None:
-        """Do what the norm does: times a factor, plus a constant `[C]`."""
+        """Apply the norm to weight and bias: times a factor, plus a constant, `[C]` each."""
         weight, bias = self.convolution.weight, self.convolution.bias
         rows = factor.view(-1, *[1] * (weight.ndim - 1))
         constant = constant if bias is None else torch.addcmul(constant, bias.to(factor), factor)
@@ -125,11 +127,12 @@ class FoldedConvolution(nn.Module):
     def _fusible(self, out: Tensor, summand: Tensor | None) -> bool:
         """Whether oneDNN can do all of it in one call, and there is more than one to save."""
         c = self.convolution
-        worth = self.relu if summand is None else self._spare and summand.shape == out.shape
+        saves = self.relu if summand is None else self._spare and summand.shape == out.shape
         plain = c.padding_mode == "zeros" and not isinstance(c.padding, str)
-        return worth and plain and out.ndim == 4 and _has_onednn(out)
+        return saves and plain and out.ndim == 4 and _has_onednn(out)
 
     def _in_one(self, x: Tensor, summand: Tensor | None) -> Tensor:
+        assert self._weights is not None
         c, relu = self.convolution, "relu" if self.relu else None
         how = (*self._weights, c.padding, c.stride, c.dilation, c.groups)
         if summand is None:
@@ -138,61 +141,65 @@ class FoldedConvolution(nn.Module):
         return add(summand, x, *how, "add", 1.0, relu, [], "")
 
 
-def _twin(subnet: fx.GraphModule) -> fx.GraphModule:
-    """The same operations on the same weights, norms and what they are folded into as `units`."""
+def _twin(subnet: fx.GraphModule) -> tuple[fx.GraphModule, nn.ModuleList]:
+    """Return the same operations on the same weights; norms, folded or not, are in `units`."""
     twin, graph = fx.GraphModule(nn.Module(), fx.Graph()), fx.Graph()
     graph.output(graph.graph_copy(subnet.graph, {}))
     for node in graph.nodes:
         if node.op in ("call_module", "get_attr"):
             node.target = f"subnet.{node.target}"
-    twin.subnet, twin.units = subnet, nn.ModuleList()
+    units = nn.ModuleList()
+    twin.subnet, twin.units = subnet, units
     twin.graph = graph
     stop_writing(twin)
     writes = any(operation_name(n).endswith("_") for n in graph.nodes if n.op == "call_function")
     for node in list(graph.nodes):
         if isinstance(module_of(node), _BatchNorm):
-            _put_unit(twin, node, sums=not writes)
+            _put_unit(twin.graph, units, node, sums=not writes)
     twin.recompile()
-    return twin
+    return twin, units
 
 
-def _put_unit(twin: fx.GraphModule, node: fx.Node, sums: bool) -> None:
-    """Put a unit where a norm, the convolution before it and what follows them stood.
+def _put_unit(graph: fx.Graph, units: nn.ModuleList, node: fx.Node, sums: bool) -> None:
+    """Replace a norm, the convolution before it and what follows them by one unit.
 
     sums: nothing is written into tensors, so that a unit may read when the sum was made.
     """
-    before, norm = node.all_input_nodes[0], FixedNorm(module_of(node))
-    taken, reads = [node], [before]
+    before, module = node.all_input_nodes[0], module_of(node)
+    assert isinstance(module, _BatchNorm)
+    norm = FixedNorm(module)
     unit: nn.Module = norm
-    if type(module_of(before)) in CONVOLUTIONS and len(before.users) == 1:
+    taken, reads = [node], [before]
+    convolution: Any = module_of(before)
+    if type(convolution) in CONVOLUTIONS and len(before.users) == 1:
         taken, reads, spare = [before, node], [before.all_input_nodes[0]], False
         follower = only_user(node)
-        summand = _summand(follower, node) if sums and follower is not None else None
-        if summand is not None:
+        if sums and follower is not None and (summand := _summand(follower, node)) is not None:
             taken.append(follower)
             reads.append(summand)
             spare = _is_spare(summand, follower)
             follower = only_user(follower)
         relu = follower is not None and operation_name(follower) in ("relu", "ReLU")
-        taken += [follower] if relu else []
-        unit = FoldedConvolution(module_of(before), norm, relu, spare)
-    twin.units.append(unit)
-    with twin.graph.inserting_before(taken[0] if len(reads) == 1 else taken[-1]):
-        put = twin.graph.call_module(f"units.{len(twin.units) - 1}", tuple(reads))
+        if follower is not None and relu:
+            taken.append(follower)
+        unit = FoldedConvolution(convolution, norm, relu, spare)
+    units.append(unit)
+    with graph.inserting_before(taken[0] if len(reads) == 1 else taken[-1]):
+        put = graph.call_module(f"units.{len(units) - 1}", tuple(reads))
     taken[-1].replace_all_uses_with(put)
-    for gone in reversed(taken):
-        twin.graph.erase_node(gone)
+    for replaced in reversed(taken):
+        graph.erase_node(replaced)
 
 
 def _summand(follower: fx.Node, node: fx.Node) -> fx.Node | None:
-    """What else a sum adds to a node; None if it is no plain sum of two."""
+    """Return the other summand of a sum; None if it is no plain sum of two."""
     others = [x for x in follower.args if x is not node]
     plain = operation_name(follower) == "add" and len(follower.args) == 2 and not follower.kwargs
     return others[0] if plain and len(others) == 1 and isinstance(others[0], fx.Node) else None
 
 
 def _is_spare(summand: fx.Node, follower: fx.Node) -> bool:
-    """Whether a tensor is of a convolution, and read by convolutions only before it is added."""
+    """Whether a convolution makes a tensor that only convolutions read before it is added."""
     readers = [user for user in summand.users if user is not follower]
     return all(
         isinstance(module_of(x), FoldedConvolution) and (x is summand or x < follower)
@@ -201,9 +208,9 @@ def _is_spare(summand: fx.Node, follower: fx.Node) -> bool:
 
 
 def _side_by_side(x: Tensor) -> tuple[Tensor, int]:
-    """Neighbouring pixels of `[N, C, H, W]` as channels `[1, many C, N H W / many, 1]`, a view.
+    """View neighbouring pixels of `[N, C, H, W]` as channels `[1, many C, N H W / many, 1]`.
 
-    Processors work on 16 or 32 channels at a time, and few are left of most layers.
+    Processors work on 16 or 32 channels at a time, and most pruned layers have fewer.
     """
     suits = x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
     if not suits or x.device.type != "cpu" or x.numel() // x.shape[1] % NEIGHBOURS:
@@ -213,13 +220,13 @@ def _side_by_side(x: Tensor) -> tuple[Tensor, int]:
 
 
 def _one_by_one(rows: Tensor, x: Tensor) -> Tensor:
-    """Pixels that stand side by side in the shape of `x` again, a view."""
+    """Undo `_side_by_side`: a view of the shape of `x`."""
     n, c, h, w = x.shape
     return rows.permute(0, 2, 3, 1).reshape(n, h, w, c).permute(0, 3, 1, 2)
 
 
 def _is_channels_last(x: Tensor | None) -> bool:
-    """Whether a feature map lies so, and no axis of length 1 leaves it open; true for none."""
+    """Whether a feature map is stored channels last, with no axis of length 1; true for None."""
     if x is None:
         return True
     return x.is_contiguous(memory_format=torch.channels_last) and min(x.shape[1:]) > 1

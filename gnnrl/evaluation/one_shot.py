@@ -1,7 +1,7 @@
 """How good a plan is without training: prune the network, run it on the reward images.
 
-Evaluations are what a search pays for.  The network is read once and pruned many times; the images
-are in memory, normalised and on the device, before the first plan.
+The network is traced once and pruned many times; the images are in memory, normalised and on the
+device, before the first plan.
 """
 
 # N: reward images   K: classes
@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from gnnrl.errors import UserError
 from gnnrl.evaluation.base import EQUIVALENT, FAILED, Decided, Evaluation, Evaluator, Plan
@@ -20,7 +21,7 @@ from gnnrl.evaluation.fused_batch_norm import FoldedSubnet
 from gnnrl.evaluation.reusable_subnet import Slot
 from gnnrl.evaluation.rewards import PRECISIONS, REWARDS, Measured, RewardSettings, measured
 from gnnrl.graph.cost import Cost, cost
-from gnnrl.pruning.batch_norm import batch_statistics, match, norm_moments, recalibrate
+from gnnrl.pruning.batch_norm import NormMoments, batch_statistics, match, norm_moments, recalibrate
 from gnnrl.pruning.compensation.gram import GramSolve
 from gnnrl.pruning.surgery import Surgeon
 from gnnrl.registry import named
@@ -38,7 +39,8 @@ class OneShot(Evaluator):
     settings.statistics_images: so many of the reward images, the first ones, give `matched` and
     `batch` statistics for all of them, and norms are folded into convolutions; 0: every batch its
     own.
-    compensate: makes up for lost inputs in every subnet.
+    compensate: compensates for lost inputs in every subnet.
+    Raises `UserError` where the statistics and `recalibration` do not suit each other.
     """
 
     def __init__(
@@ -60,12 +62,12 @@ class OneShot(Evaluator):
         self.surgeon, self.graph, self.labels = surgeon, surgeon.graph, labels
         self.images = len(images)
         self._reward = named(settings.kind, REWARDS, "reward")
-        self._given = {"recalibration": recalibration, "compensate": compensate}
+        self._given: dict[str, Any] = {"recalibration": recalibration, "compensate": compensate}
         self._compensate = compensate
         network, self._precision = surgeon.network.eval(), PRECISIONS[settings.precision]
         with torch.no_grad():
             self._dense = _logits(network, images, settings.batch_size)
-        norms: dict[str, Tensor] = {}
+        norms: dict[str, NormMoments] = {}
         if settings.statistics == "matched":
             first = images[: settings.statistics_images or len(images)]
             norms = norm_moments(network, self.graph, first, settings.batch_size)
@@ -124,7 +126,7 @@ class OneShot(Evaluator):
                     return _logits(subnet, self._images, self.settings.batch_size)
             return _logits(subnet, self._images, self.settings.batch_size)
 
-    def _folded_logits(self, subnet: nn.Module) -> Tensor:
+    def _folded_logits(self, subnet: fx.GraphModule) -> Tensor:
         if self._folded is None or self._folded.subnet is not subnet:
             self._folded = FoldedSubnet(subnet)
         first, size = self.settings.statistics_images, self.settings.batch_size
@@ -132,7 +134,7 @@ class OneShot(Evaluator):
         logits = [self._folded.first(self._images[:first]), *map(self._folded, rest)]
         return torch.cat(logits).float()
 
-    def cut(self, plan: Plan) -> nn.Module:
+    def cut(self, plan: Plan) -> fx.GraphModule:
         """Return the subnet as it is run, but for batch statistics; valid until the next call."""
         decided = self._decided(plan)
         assert decided.units is not None
@@ -156,8 +158,8 @@ class OneShot(Evaluator):
             return decided
         return Decided(decided.plan, decided.units_of(self.graph))
 
-    def _prepared(self, network: nn.Module) -> nn.Module:
-        return network.to(self._precision, memory_format=torch.channels_last).eval()
+    def _prepared(self, network: fx.GraphModule) -> fx.GraphModule:
+        return network.to(self._precision).to(memory_format=torch.channels_last).eval()
 
     def _ready(self, images: Tensor) -> Tensor:
         return images.to(self._precision).contiguous(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""One subnet, refitted for plan after plan: what a search cuts, without building networks.
+"""One subnet, refitted for plan after plan: the subnets of a search, without building networks.
 
 `Surgeon.cut` copies the network; an evaluation needs only its weights sliced.  A slot keeps one
 subnet and exchanges its tensors, a few milliseconds for a network of a hundred layers.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ from gnnrl.pruning.surgery import Surgeon, fit_module, gather_name, gathered
 class _Sliced:
     """A tensor of the subnet: where it is kept, the dense one, the units along each axis."""
 
-    place: dict[str, Tensor | None]
+    place: dict[str, Any]
     name: str
     dense: Tensor
     axes: tuple[tuple[int, np.ndarray], ...]
@@ -40,7 +41,9 @@ class Slot:
     """
 
     def __init__(
-        self, surgeon: Surgeon, prepare: Callable[[nn.Module], nn.Module] = lambda network: network
+        self,
+        surgeon: Surgeon,
+        prepare: Callable[[fx.GraphModule], fx.GraphModule] = lambda network: network,
     ) -> None:
         self._surgeon, self._prepare = surgeon, prepare
         graph = surgeon.analysis.graph
@@ -60,8 +63,8 @@ class Slot:
         ]
         self._fits = _fits(surgeon, self._subnet)
 
-    def fill(self, plan: PruningPlan, keep: np.ndarray | None = None) -> nn.Module:
-        """The subnet of a plan; valid until the next call. keep: its units, where known."""
+    def fill(self, plan: PruningPlan, keep: np.ndarray | None = None) -> fx.GraphModule:
+        """Return the subnet of a plan, valid until the next call.  keep: its units, where known."""
         if keep is None:
             keep = kept_units(self._surgeon.analysis.graph, plan.kept)
         if not self._fixed or plan.removed_layers or plan.weight_sparsity:
@@ -82,10 +85,10 @@ class Slot:
         return self._subnet
 
 
-def _place(subnet: nn.Module, name: str) -> tuple[dict[str, Tensor | None], str, Tensor]:
-    *parents, last = name.split(".")
-    owner = subnet.get_submodule(".".join(parents))
-    place = owner._parameters if last in owner._parameters else owner._buffers
+def _place(subnet: nn.Module, name: str) -> tuple[dict[str, Any], str, Tensor]:
+    parent, _, last = name.rpartition(".")
+    owner = subnet.get_submodule(parent)
+    place: dict[str, Any] = owner._parameters if last in owner._parameters else owner._buffers
     return place, last, place[last].detach()
 
 

@@ -85,7 +85,7 @@ class RewardSettings(Settings):
     recalibration_images: Count = 256
     """For `images`: measured on so many training images."""
     compensation: Literal["none", "gram"] = "none"
-    """none; gram: layers make up for inputs that they lost."""
+    """none; gram: layers compensate for inputs that they lost."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """What the subnet computes in; bfloat16 ranks plans alike and is faster where supported."""
     batch_size: Count = 512
@@ -112,7 +112,7 @@ class RewardSettings(Settings):
         return self
 
 
-def measured(logits: Tensor, dense: Tensor, labels: Tensor, price: Cost, whole: Cost) -> Measured:
+def measured(logits: Tensor, dense: Tensor, labels: Tensor, cost: Cost, whole: Cost) -> Measured:
     """Compare a subnet's logits `[N, K]` and cost with labels `[N]` and the dense network's."""
     log_p, log_dense = F.log_softmax(logits.double(), 1), F.log_softmax(dense.double(), 1)
     return Measured(
@@ -121,8 +121,8 @@ def measured(logits: Tensor, dense: Tensor, labels: Tensor, price: Cost, whole: 
         divergence=float(F.kl_div(log_p, log_dense, log_target=True, reduction="batchmean")),
         jensen_shannon=jensen_shannon(log_p, log_dense),
         dense_accuracy=_accuracy(dense, labels),
-        flops_kept=price.flops / whole.flops,
-        parameters_kept=price.parameters / whole.parameters,
+        flops_kept=cost.flops / whole.flops,
+        parameters_kept=cost.parameters / whole.parameters,
     )
 
 

@@ -23,7 +23,7 @@ class Trained(Evaluator):
     """Evaluates plans as `one_shot` does, after their subnets were trained; for any space.
 
     Every subnet starts from the network's own weights and sees the same images in the same order,
-    so that equal plans get equal evaluations.  Batch norm has the statistics that training left.
+    so that equal plans get equal evaluations.  Batch norm has the running statistics of training.
     images `[N, C, H, W]`: the reward images of `one_shot`.  A backward pass costs two forward.
     """
 

@@ -26,14 +26,13 @@ class Budget:
             if name not in RESOURCES:
                 known = f"known are {', '.join(RESOURCES)}"
                 raise UserError(f"there is no budget {name!r}; {hint(name, RESOURCES, known)}")
-        named = [name for name, value in fractions.items() if value is not None]
-        if len(named) != 1:
+        given = {name: value for name, value in fractions.items() if value is not None}
+        if len(given) != 1:
             raise UserError(
                 f"a budget names exactly one of {', '.join(RESOURCES)}, got "
-                f"{', '.join(named) or 'none'}; set the others to null"
+                f"{', '.join(given) or 'none'}; set the others to null"
             )
-        (name,) = named
-        value = fractions[name]
+        ((name, value),) = given.items()
         valid = isinstance(value, int | float) and not isinstance(value, bool)
         if RESOURCES[name].is_removed:
             valid, what = valid and 0 <= value < 1, "[0, 1), the fraction of filters to remove"

@@ -52,7 +52,7 @@ class Axes:
 class Term:
     """One product: `factor` times the lengths of `axes`.
 
-    operations: names of the nodes that need it; it is gone when all of them are.  Empty: it stays.
+    operations: names of the nodes that need it: removed with the last of them.  Empty: always kept.
     """
 
     factor: int
@@ -117,7 +117,7 @@ class AxisCosts:
 
 
 def flops(graph: ComputationalGraph) -> AxisCosts:
-    """Multiply-accumulates of convolution and linear layers for one image."""
+    """Multiply-accumulates of convolutions, linear layers and attention for one image."""
     return AxisCosts(term for node in graph.nodes for term in flops_of(graph, node))
 
 
@@ -128,6 +128,8 @@ def flops_of(graph: ComputationalGraph, node: Node) -> Iterator[Term]:
     if node.positions:
         weight = graph.parameters[node.parameters[0]]
         yield Term.of(weight, node.positions, [node.name])
+    for each, axis in node.products:
+        yield Term(each, (axis,), frozenset([node.name]))
 
 
 def parameters(graph: ComputationalGraph) -> AxisCosts:

@@ -30,18 +30,19 @@ class Couplings:
         return np.arange(self._count - count, self._count)
 
     def fixed(self, count: int) -> np.ndarray:
-        """New labels of channels that always stay."""
+        """New labels of channels that are always kept."""
         labels = self.fresh(count)
         self.pin(labels)
         return labels
 
     def couple(self, a: np.ndarray, b: np.ndarray) -> None:
-        """`a[i]` stays if and only if `b[i]` does."""
+        """Keep `a[i]` if and only if `b[i]` is kept."""
         if a is not b:
-            self._pairs.append(np.broadcast_arrays(a, b))
+            first, second = np.broadcast_arrays(a, b)
+            self._pairs.append((first, second))
 
     def pin(self, labels: np.ndarray) -> None:
-        """These always stay."""
+        """Always keep these."""
         self._pinned.append(np.asarray(labels).reshape(-1))
 
     def components(self) -> tuple[np.ndarray, np.ndarray]:
@@ -92,12 +93,12 @@ def resolve(couplings: Couplings, filters: Mapping[str, np.ndarray]) -> Units:
     groups: list[ChannelGroup] = []
     taken: dict[str, int] = {}
     start = 0
-    for layers, components in members.items():
+    for owners, components in members.items():
         unit_of_component[components] = np.arange(start, start + len(components))
-        first = names[layers[0]]
+        first = names[owners[0]]
         taken[first] = taken.get(first, 0) + 1
         name = first if taken[first] == 1 else f"{first}#{taken[first]}"
-        unique = tuple(names[i] for i in sorted(set(layers)))
+        unique = tuple(names[i] for i in sorted(set(owners)))
         groups.append(ChannelGroup(name, start, len(components), unique))
         start += len(components)
     units = unit_of_component[component] if len(component) else component

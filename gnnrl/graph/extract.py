@@ -8,21 +8,27 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, fx, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from gnnrl.errors import UserError
 from gnnrl.graph.coupling import Units, resolve
 from gnnrl.graph.graph import Channels, ComputationalGraph, Node, Parameter
-from gnnrl.graph.rules.base import gives_tensors
-from gnnrl.graph.rules.flow import Flow, Layout, is_tensor, module_of, shape_of
+from gnnrl.graph.rules.base import Rule, gives_tensors, holds_tensors, left_whole
+from gnnrl.graph.rules.flow import (
+    EXAMPLE_BATCH,
+    Flow,
+    Layout,
+    Refusal,
+    WritesInPlace,
+    is_tensor,
+    shape_of,
+)
 from gnnrl.graph.rules.reshape import refuse_shared_writing
 from gnnrl.graph.rules.table import look_up
 from gnnrl.graph.rules.width_constants import settle_numbers
-from gnnrl.graph.tracing.fx_utils import attribute, operation_name, scope_of
-from gnnrl.graph.tracing.meta import run_part, skeleton_of
-from gnnrl.graph.tracing.trace import trace
+from gnnrl.tracing.check import check
+from gnnrl.tracing.fx_utils import attribute, module_of, operation_name, scope_of
+from gnnrl.tracing.trace import flops_of, named_inputs, trace
 
 
 @dataclass(frozen=True)
@@ -39,18 +45,33 @@ class Analysis:
 
 
 def extract(
-    network: nn.Module, example_input: Tensor, protect: Iterable[str] = ()
+    network: nn.Module,
+    example_input: Any,
+    protect: Iterable[str] = (),
+    embedding: bool = False,
+    attention: str = "heads",
 ) -> ComputationalGraph:
     """The computational graph of `network`, read on `example_input` `[N, C, H, W]`.
 
-    protect: layers (or parts, by dotted name) whose channels must all stay; a part that cannot
-    be read is not looked into when it is protected.  Raises `UserError` for a network with an
-    operation that cannot be cut safely.
+    example_input: one tensor; of a network with several inputs a tuple, or a dictionary by their
+    names.  protect: layers (or parts, by dotted name) whose channels are all kept; a part is not
+    looked into when it is protected.  embedding: also prune the width of transformers, which
+    layer norms see, so that it changes what they give.  attention: prune whole `heads`, or the
+    `width` of the heads.  Parts without a rule are left whole (`ComputationalGraph.whole`).
+    Raises `UserError` where the network's own code cannot be read.
     """
-    return analyse(network, example_input, protect).graph
+    analysis = analyse(network, example_input, protect, embedding, attention)
+    check(network, analysis.traced, example_input)
+    return analysis.graph
 
 
-def analyse(network: nn.Module, example_input: Tensor, protect: Iterable[str] = ()) -> Analysis:
+def analyse(
+    network: nn.Module,
+    example_input: Any,
+    protect: Iterable[str] = (),
+    embedding: bool = False,
+    attention: str = "heads",
+) -> Analysis:
     """The graph together with the traced network that surgery works on."""
     protected = tuple(sorted(set(protect)))
     modules = dict(network.named_modules())
@@ -60,35 +81,100 @@ def analyse(network: nn.Module, example_input: Tensor, protect: Iterable[str] = 
                 f"extract.protect names {name!r}, which the network does not have (its parts: "
                 f"{', '.join(n for n, _ in network.named_children())})"
             )
+    if attention not in ATTENTION:
+        raise UserError(f"extract.attention must be one of {', '.join(ATTENTION)}, got {attention}")
     opaque = frozenset(n for n in protected if _is_compound(modules[n]))
-    # a batch of two: an axis of length one would be taken for something it is not
-    example = example_input.new_empty((2, *example_input.shape[1:]), device="meta")
-    traced = trace(network, example, opaque)
-    flow = Flow(traced, frozenset(protected))
-    kinds: dict[fx.Node, str] = {}
-    for node in traced.graph.nodes:
-        kinds[node], rule = look_up(node, protected)
-        if kinds[node] in ("input", "output", "parameter") or gives_tensors(node):
-            settle_numbers(flow, node)
-            refuse_shared_writing(flow, node)
-            if node.target not in (operator.getitem, getattr):
-                for read in node.all_input_nodes:
-                    if isinstance(flow.layouts.get(read), tuple):
-                        flow.pin(read)  # several tensors handed on as they are
-            rule(flow, node)
-        else:
-            flow.layouts[node] = None
-    filters = _filters(flow)
-    units = resolve(flow.couplings, filters)
-    nodes = _nodes(flow, units, kinds)
+    inputs = named_inputs(network, example_input)
+    if not inputs or not all(isinstance(v, Tensor) and v.ndim for v in inputs.values()):
+        raise UserError(
+            "every input of the example must be a tensor whose first axis is the batch, got "
+            f"{ {k: type(v).__name__ for k, v in inputs.items()} }; wrap the network in a module "
+            "that takes tensors"
+        )
+    one, example = (
+        {k: v.new_empty((n, *v.shape[1:]), device="meta") for k, v in inputs.items()}
+        for n in (1, EXAMPLE_BATCH)
+    )
+    settings = frozenset(protected), embedding, attention
+    flow, kinds, whole = _flow(network, example, opaque, settings)
+    units = resolve(flow.couplings, _filters(flow))
+    nodes = _nodes(flow, units, kinds, one)
+    first, *others = inputs.values()
     graph = ComputationalGraph(
-        input_shape=tuple(example_input.shape[1:]),
+        input_shape=tuple(first.shape[1:]),
         nodes=nodes,
         parameters=_parameters(flow, units, nodes),
         groups=units.groups,
         protected=protected,
-    )
-    return Analysis(traced, flow, units, graph)
+        whole=whole,
+        inputs={}
+        if first.is_floating_point() and not others
+        else {k: (str(v.dtype).removeprefix("torch."), *v.shape[1:]) for k, v in inputs.items()},
+        settings={k: v for k, v, usual in (("embedding", embedding, False),
+                                           ("attention", attention, "heads")) if v != usual},
+    )  # fmt: skip
+    return Analysis(flow.traced, flow, units, graph)
+
+
+ATTENTION = ("heads", "width")
+
+
+def _flow(
+    network: nn.Module,
+    example: Mapping[str, Any],
+    opaque: frozenset[str],
+    settings: tuple[frozenset[str], bool, str],
+) -> tuple[Flow, dict[fx.Node, str], dict[str, str]]:
+    """Where channels flow, the kind of each operation, and what is left whole and why.
+
+    An operation without a rule is left whole by itself; the smallest module around it where it
+    writes into what it reads.
+    """
+    refused: dict[str, str] = {}
+    while True:
+        traced = trace(network, example, opaque | refused.keys())
+        left = opaque | refused.keys() | traced.meta["whole"].keys()
+        flow, kinds, again = Flow(traced, *settings), {}, False
+        for node in traced.graph.nodes:
+            kinds[node], rule = look_up(node)
+            if node.op == "call_module" and node.target in left:
+                kinds[node], rule = "opaque", left_whole
+            try:
+                _apply(flow, node, rule)
+            except Refusal as refusal:
+                scope = scope_of(node)
+                if isinstance(refusal, WritesInPlace):
+                    if not scope or scope in refused:
+                        raise UserError(
+                            f"{scope or type(network).__name__}: no safe way to cut channels "
+                            f"through {refusal.why}; move this code into a module of its own, "
+                            "which is then left whole, or rewrite it"
+                        ) from None
+                    refused[scope], again = refusal.why, True
+                flow.note(node, refusal.why)
+                kinds[node] = "opaque"
+                left_whole(flow, node)
+        if not again:
+            whole = {**traced.meta["whole"], **flow.whole, **refused}
+            return flow, kinds, dict(sorted(whole.items()))
+
+
+def _apply(flow: Flow, node: fx.Node, rule: Rule) -> None:
+    """Fill in what the rule says of one operation."""
+    if node.op in ("placeholder", "output", "get_attr") or node.target is operator.setitem or (
+        gives_tensors(node)
+    ):  # fmt: skip
+        settle_numbers(flow, node)
+        refuse_shared_writing(flow, node)
+        if node.target not in (operator.getitem, getattr):
+            for read in node.all_input_nodes:
+                if isinstance(flow.layouts.get(read), tuple):
+                    flow.pin(read)  # several tensors handed on as they are
+        rule(flow, node)
+    elif holds_tensors(node.meta["example"]):
+        left_whole(flow, node)  # an object, a dictionary: what is in it is kept
+    else:
+        flow.layouts[node] = None
 
 
 def _is_compound(module: nn.Module) -> bool:
@@ -106,33 +192,39 @@ def _filters(flow: Flow) -> dict[str, np.ndarray]:
     return found
 
 
-def _nodes(flow: Flow, units: Units, kinds: Mapping[fx.Node, str]) -> tuple[Node, ...]:
+def _nodes(
+    flow: Flow, units: Units, kinds: Mapping[fx.Node, str], one: Mapping[str, Any]
+) -> tuple[Node, ...]:
+    """one: the example, of one image, on which what is left whole is counted."""
     shown = [n for n in flow.traced.graph.nodes if n.op != "get_attr" and _shown(n)]
-    return tuple(_node(flow, units, kinds[n], n) for n in shown)
+    flops = flops_of(flow.traced, one, [n for n in shown if kinds[n] == "opaque"])
+    return tuple(_node(flow, units, kinds[n], n, flops.get(n, 0)) for n in shown)
 
 
 def _shown(node: fx.Node) -> bool:
     """Tensors are shown; numbers and unused parts of a split are not."""
-    return is_tensor(node) and node.op != "output"
+    return node.op != "output" and (is_tensor(node) or node.op == "call_module")
 
 
-def _node(flow: Flow, units: Units, kind: str, node: fx.Node) -> Node:
+def _node(flow: Flow, units: Units, kind: str, node: fx.Node, flops: int) -> Node:
     layer, layout = flow.layers.get(node), flow.layouts.get(node)
     filters = layer.filters if layer is not None else None
+    counted = [(p.each, p.labels) for p in flow.products.get(node, ())]
     return Node(
         name=node.name,
         layer=layer.name if layer is not None else scope_of(node),
         operation=kind,
         inputs=tuple(dict.fromkeys(_sources(node))),
-        shape=shape_of(node)[1:],
+        shape=shape_of(node)[1:] if is_tensor(node) else (),
         attributes=_attributes(flow, node),
         parameters=layer.parameters if layer is not None else (),
         positions=layer.positions if layer is not None else 0,
         channels=Channels.of(layout.axis, units.of(layout.labels))
-        if isinstance(layout, Layout)
+        if isinstance(layout, Layout) and layout.axis > 0
         else None,
         filters=None if filters is None else Channels.of(0, units.of(filters)),
-        flops=_flops_inside(node) if kind == "opaque" else 0,
+        flops=flops + sum(each for each, labels in counted if labels is None),
+        products=tuple((n, Channels.of(0, units.of(x))) for n, x in counted if x is not None),
     )
 
 
@@ -140,9 +232,9 @@ def _sources(node: fx.Node) -> list[str]:
     """Shown nodes that a node reads, looking through parts of a split."""
     names: list[str] = []
     for read in node.all_input_nodes:
-        if is_tensor(read):
+        if _shown(read):
             names += [read.name] if read.op != "get_attr" else []
-        elif gives_tensors(read):
+        elif holds_tensors(read.meta["example"]):
             names += _sources(read)
     return names
 
@@ -159,16 +251,6 @@ def _attributes(flow: Flow, node: fx.Node) -> dict[str, Any]:
             elif isinstance(value, tuple) and all(isinstance(v, int) for v in value):
                 found[name] = list(value)
     return found
-
-
-def _flops_inside(node: fx.Node) -> int:
-    """Multiply-accumulates of a part that is not looked into, counted by PyTorch."""
-    args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: n.meta["example"])
-    module = skeleton_of(module_of(node))
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        run_part(module, module_of(node), args, kwargs)
-    first = next(n for n in node.all_input_nodes if is_tensor(n))
-    return counter.get_total_flops() // 2 // len(first.meta["example"])
 
 
 def _parameters(flow: Flow, units: Units, nodes: tuple[Node, ...]) -> dict[str, Parameter]:

@@ -1,9 +1,9 @@
 """The computational graph of a network: what it computes, what it costs, what goes together.
 
-Channels are counted in **units**: the sets of channels that must stay or go together, across all
+Channels are counted in **units**: sets of channels that are kept or removed together, across all
 layers that an addition, a depthwise convolution or a reshape ties to each other.  A unit is the
-smallest thing that can be cut.  Units that are produced by the same layers form a channel group;
-a group's units are numbered consecutively, so that "which unit is index i of this axis" is a
+smallest thing that can be removed.  Units that are produced by the same layers form a channel
+group; they are numbered consecutively, so that "which unit is index i of this axis" is a
 short list of runs.
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from gnnrl.files import atomic_write, read_json
 from gnnrl.sealed import FORMAT, refuse_newer
 
 FIXED = -1
-"""In place of a unit: a channel that always stays (an input colour, a class score)."""
+"""In place of a unit: a channel that is always kept (an input colour, a class score)."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,9 @@ class Node:
     image, without the batch axis.  attributes: kernel, stride, groups …
     parameters: names in `state_dict`, the weight first.  positions: how often the weight is
     applied for one image (flops = positions x elements of the weight); 0: it costs nothing.
-    filters: the unit of each filter of a layer that makes channels.
+    filters: the unit of each filter of a layer that makes channels.  flops: multiply-accumulates
+    for one image that no cut changes.  products: (multiply-accumulates for each channel kept, the
+    channels) where activations are multiplied with each other.
     """
 
     name: str
@@ -88,12 +90,19 @@ class Node:
     channels: Channels | None = None
     filters: Channels | None = None
     flops: int = 0
+    products: tuple[tuple[int, Channels], ...] = ()
 
     @property
     def width(self) -> int:
         """Number of channels; where none is known, the length of the first axis."""
         axis = 0 if self.channels is None else self.channels.axis - 1  # without the batch axis
         return self.shape[axis] if self.shape else 1
+
+    @property
+    def filter_units(self) -> np.ndarray:
+        """Unit of each filter of a layer that makes channels `[filters]`, -1: fixed."""
+        assert self.filters is not None
+        return self.filters.units
 
 
 @dataclass(frozen=True)
@@ -111,6 +120,9 @@ class ComputationalGraph:
     """Operations in order of execution, their parameters and their channel groups.
 
     It describes itself without weights; two networks with the same graph can share a plan.
+    whole: parts that are left whole as they cannot be read, and why.  inputs: type and shape of
+    one example of each input, by name; empty: one tensor of numbers.  settings: how attention was
+    read, where not as usual.
     """
 
     input_shape: tuple[int, ...]
@@ -118,6 +130,9 @@ class ComputationalGraph:
     parameters: Mapping[str, Parameter]
     groups: tuple[ChannelGroup, ...]
     protected: tuple[str, ...] = ()
+    whole: Mapping[str, str] = field(default_factory=dict)
+    inputs: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def layers(self) -> Mapping[str, Node]:
@@ -202,6 +217,7 @@ class ComputationalGraph:
             "groups": [asdict(g) for g in self.groups],
             "nodes": [_without_empty(asdict(n)) for n in self.nodes],
             "parameters": {k: _without_empty(asdict(p)) for k, p in self.parameters.items()},
+            **{k: dict(getattr(self, k)) for k in _OPTIONAL if getattr(self, k)},
         }
 
     @classmethod
@@ -221,7 +237,11 @@ class ComputationalGraph:
                 )
                 for name, p in content["parameters"].items()
             },
+            **{k: content[k] for k in _OPTIONAL if k in content},
         )
+
+
+_OPTIONAL = ("whole", "inputs", "settings")
 
 
 def _node(content: Mapping[str, Any]) -> Node:
@@ -230,6 +250,7 @@ def _node(content: Mapping[str, Any]) -> Node:
         fields[name] = tuple(fields.get(name, ()))
     for name in ("channels", "filters"):
         fields[name] = _channels(fields[name]) if fields.get(name) else None
+    fields["products"] = tuple((n, _channels(c)) for n, c in fields.get("products", ()))
     fields.setdefault("layer", "")
     fields.setdefault("attributes", {})
     return Node(**fields)

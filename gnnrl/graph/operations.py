@@ -93,7 +93,7 @@ _ALL = (
     Operation("identity", is_drawn=False),
     Operation("arithmetic", is_drawn=False),
     *map(Operation, ("attention", "constant", "lrn", "matmul", "opaque", "output", "parameter")),
-    *map(Operation, ("resize", "softmax")),
+    *map(Operation, ("resize", "softmax", "embedding", "write")),
 )  # fmt: skip
 
 OPERATIONS: dict[str, Operation] = {operation.name: operation for operation in _ALL}

@@ -3,7 +3,7 @@
 A part is a layer or a block, by its dotted name, or one operation that has no module of its own
 (`relu(x)` in a block's code; a call of a module that is called several times), by the name of its
 node.  It is removable when it reads one tensor, gives one tensor of the same shape, and nothing
-else in the network looks into it: what follows then simply reads what the part read.
+else in the network reads a tensor inside it: what follows then reads what the part read.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import fx
 from gnnrl.errors import UserError
 from gnnrl.graph.coupling import Couplings, Units, resolve
 from gnnrl.graph.graph import Channels, ComputationalGraph, Node, Parameter
-from gnnrl.graph.tracing.inplace import stop_writing
+from gnnrl.tracing.inplace import stop_writing
 
 Labels = Callable[[Channels], np.ndarray]
 
@@ -118,7 +118,7 @@ def take_out(traced: fx.GraphModule, graph: ComputationalGraph, removed: Iterabl
 
 @dataclass(frozen=True)
 class _Link:
-    """A part that goes: who read `after` will read `before`."""
+    """A part that is removed: what read `after` will read `before`."""
 
     part: tuple[Node, ...]
     before: str
@@ -126,11 +126,12 @@ class _Link:
 
 
 def _links(graph: ComputationalGraph, removed: Iterable[str]) -> list[_Link]:
-    """What replaces the parts named; those inside of others go with them."""
+    """What replaces the parts named; those inside of others are removed with them."""
     removed = sorted(set(removed))
     _check(graph, removed)
     parts = members(graph)
-    return [_Link(parts[name], *_ends(graph, parts[name])) for name in outermost(graph, removed)]
+    ends = {name: _ends(graph, parts[name]) for name in outermost(graph, removed)}
+    return [_Link(parts[name], *end) for name, end in ends.items() if end is not None]
 
 
 def _source(stands_for: Mapping[str, str], name: str) -> str:
@@ -172,7 +173,7 @@ def _ends(graph: ComputationalGraph, part: Sequence[Node]) -> tuple[str, str] | 
     if len(read) != 1 or len(given) != 1:
         return None
     before, after = read.pop(), given.pop()
-    return (before, after) if shapes[before] == shapes[after] else None
+    return (before, after) if shapes[before] == shapes[after] != () else None
 
 
 def _unowned(graph: ComputationalGraph) -> set[str]:
@@ -181,10 +182,15 @@ def _unowned(graph: ComputationalGraph) -> set[str]:
 
 
 def _renumbered(node: Node, units: Units, labels: Labels) -> Node:
-    def again(channels: Channels | None) -> Channels | None:
-        return None if channels is None else Channels.of(channels.axis, units.of(labels(channels)))
+    def again(channels: Channels) -> Channels:
+        return Channels.of(channels.axis, units.of(labels(channels)))
 
-    return replace(node, channels=again(node.channels), filters=again(node.filters))
+    return replace(
+        node,
+        channels=node.channels and again(node.channels),
+        filters=node.filters and again(node.filters),
+        products=tuple((each, again(channels)) for each, channels in node.products),
+    )
 
 
 def _renumbered_parameter(parameter: Parameter, units: Units, labels: Labels) -> Parameter:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from gnnrl.settings import Settings
 
 
 class ExtractSettings(Settings):
-    """What of the network may not be pruned."""
+    """What of the network may be pruned."""
 
     protect: tuple[str, ...] = ()
     """Layers, or parts of the network, that keep all their channels."""
+    attention: Literal["heads", "width"] = "heads"
+    """Prune whole heads of attention, or the width of the heads."""
+    embedding: bool = False
+    """Prune the width of transformers too, which their layer norms see."""

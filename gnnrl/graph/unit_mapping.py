@@ -11,13 +11,13 @@ from gnnrl.graph.graph import ComputationalGraph
 
 
 def kept_units(graph: ComputationalGraph, kept: Mapping[str, Iterable[int]]) -> np.ndarray:
-    """Which units stay `[num_units]`, when each layer keeps the filters named in `kept`.
+    """Return which units are kept, bool `[num_units]`; kept: filters by layer.
 
     Layers that are not named keep everything.  Raises `UserError` where the filters do not fit
-    this graph: a layer it does not have, an index out of range, or layers whose filters must go
-    together and do not.
+    this graph: a layer it does not have, an index out of range, or layers whose filters must be
+    removed together and are not.
     """
-    votes = np.full(graph.num_units, -1, dtype=np.int8)  # -1: nobody asked, 0: goes, 1: stays
+    votes = np.full(graph.num_units, -1, dtype=np.int8)  # -1: nobody asked, 0: removed, 1: kept
     voter = np.full(graph.num_units, -1)
     layers = list(graph.layers)
     for name in kept:
@@ -27,7 +27,7 @@ def kept_units(graph: ComputationalGraph, kept: Mapping[str, Iterable[int]]) -> 
                 f"{_some(layers)}); it is a plan of another network"
             )
     for index, (name, node) in enumerate(graph.layers.items()):
-        units = node.filters.units
+        units = node.filter_units
         stays = np.ones(len(units), dtype=bool)
         if name in kept:
             chosen = np.fromiter(kept[name], dtype=np.int64)
@@ -40,7 +40,7 @@ def kept_units(graph: ComputationalGraph, kept: Mapping[str, Iterable[int]]) -> 
             stays[chosen] = True
             if not stays[units < 0].all():
                 raise UserError(
-                    f"the plan removes filters of layer {name!r} that must stay "
+                    f"the plan removes filters of layer {name!r} that must be kept "
                     "(they reach the output, or the layer is protected)"
                 )
         free = units >= 0
@@ -50,7 +50,7 @@ def kept_units(graph: ComputationalGraph, kept: Mapping[str, Iterable[int]]) -> 
             other = layers[voter[mine[against][0]]]
             raise UserError(
                 f"the plan does not keep the same channels in {other!r} and {name!r}, whose "
-                "channels must go together; keep the same ones in both"
+                "channels must be removed together; keep the same ones in both"
             )
         votes[mine], voter[mine] = now, index
     keep = votes != 0
@@ -69,15 +69,15 @@ def _refuse_empty(graph: ComputationalGraph, keep: np.ndarray) -> None:
 
 
 def kept_filters(graph: ComputationalGraph, keep: np.ndarray) -> dict[str, tuple[int, ...]]:
-    """Filters each layer keeps when the units with `keep` `[num_units]` true stay.
+    """Return the filters that each layer keeps with the units `keep`, bool `[num_units]`.
 
     Layers all of whose filters are fixed are left out.
     """
     stays = np.concatenate([keep, [True]])  # index -1: fixed
     return {
-        name: tuple(np.flatnonzero(stays[node.filters.units]).tolist())
+        name: tuple(np.flatnonzero(stays[node.filter_units]).tolist())
         for name, node in graph.layers.items()
-        if (node.filters.units >= 0).any()
+        if (node.filter_units >= 0).any()
     }
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from torch import Tensor, nn
+from torch import nn
 
 from gnnrl.networks.shape import (
     Builder,
+    Classifier,
     Shape,
     conv_bn,
-    initialise,
     is_large,
     replace_first_conv,
 )
@@ -39,14 +39,13 @@ SMALL_V2 = [
 ]
 
 
-class MobileNetV1(nn.Module):
+class MobileNetV1(Classifier):
     """A stem and thirteen depthwise separable convolutions.
 
     The stem halves large images and leaves small ones as they are.
     """
 
     def __init__(self, num_classes: int, input_shape: Shape) -> None:
-        super().__init__()
         channels = 32
         stride = 2 if is_large(input_shape) else 1
         layers = [*conv_bn(input_shape[0], channels, 3, stride), nn.ReLU()]
@@ -54,14 +53,7 @@ class MobileNetV1(nn.Module):
             layers += [*conv_bn(channels, channels, 3, stride, groups=channels), nn.ReLU()]
             layers += [*conv_bn(channels, width, 1), nn.ReLU()]
             channels = width
-        self.features = nn.Sequential(*layers)
-        self.pool = nn.AdaptiveAvgPool2d(1)
-        self.classifier = nn.Linear(channels, num_classes)
-        initialise(self)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Images [N, C, H, W] -> logits [N, num_classes]."""
-        return self.classifier(self.pool(self.features(x)).flatten(1))
+        super().__init__(nn.Sequential(*layers), channels, num_classes)
 
 
 def mobilenet_v2(num_classes: int, input_shape: Shape) -> nn.Module:

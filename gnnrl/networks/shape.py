@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
-from torch import nn
+from torch import Tensor, nn
 
 from gnnrl.shapes import Shape
 
@@ -33,6 +33,21 @@ def conv_bn(
         bias=False,
     )
     return [conv, nn.BatchNorm2d(out_channels)]
+
+
+class Classifier(nn.Module):
+    """Features, their mean over all pixels, and one linear layer."""
+
+    def __init__(self, features: nn.Sequential, channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.features = features
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.classifier = nn.Linear(channels, num_classes)
+        initialise(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images [N, C, H, W] -> logits [N, num_classes]."""
+        return self.classifier(self.pool(self.features(x)).flatten(1))
 
 
 def initialise(network: nn.Module) -> None:

@@ -56,7 +56,7 @@ class Params(Settings):
     evaluate: EvaluateSettings = EvaluateSettings()
     """How the dense network and the subnet are compared."""
     report: ReportSettings = ReportSettings()
-    """What the page looks like."""
+    """What the page shows."""
 
     @model_validator(mode="after")
     def _fit_together(self) -> Params:

@@ -56,12 +56,12 @@ def merged(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any
     for key, value in overlay.items():
         old = values.get(key)
         both = isinstance(old, Mapping) and isinstance(value, Mapping)
-        values[key] = merged(old, value) if both else value
+        values[key] = merged(dict(old or {}), value) if both else value
     return values
 
 
 def text(name: str, values: Mapping[str, Any], folder: Path = FOLDER) -> str:
-    """Return the file of a preset's values, with the help of every key beside it."""
+    """Return the file of a preset's values, with the help of every key after it."""
     lines = _lines(values, check(values), 0)
     return HEADER.format(title=title(name, folder), name=name) + "\n".join([*lines, ""])
 

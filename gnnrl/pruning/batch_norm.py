@@ -1,9 +1,9 @@
 """Batch norm of a cut network, matched to what the dense network gives on the same images.
 
 A network's running statistics belong to its training, augmentation included; measured anew on
-plain images they move even the dense network away from its best.  So the cut network is not given
-new statistics with the old scale: each norm is asked to give the mean and variance that the dense
-one gives for these very images.
+plain images they make even the dense network worse.  So a pruned network does not get new
+statistics with the old scale: scale and shift are set so that each norm's output has the mean and
+variance of the dense network's on the same images.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,8 +29,8 @@ Hook = Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]
 
 @dataclass(frozen=True)
 class NormMoments:
-    """What a batch norm of the dense network gave: mean, standard deviation `[C]`; units of its
-    channels (the same array for norms of the same channels)."""
+    """Output of a batch norm of the dense network: mean, standard deviation `[C]`; units of its
+    channels `[C]` (the same array for norms of the same channels)."""
 
     mean: Tensor
     std: Tensor
@@ -43,15 +44,14 @@ class NormMoments:
 def norm_moments(
     network: nn.Module, graph: ComputationalGraph, images: Tensor, batch_size: int = 512
 ) -> dict[str, NormMoments]:
-    """Moments of every affine batch norm of a network on images `[N, C, H, W]`, by its name."""
+    """Measure the output of every affine batch norm on images `[N, C, H, W]`, by its name."""
     sums: dict[str, tuple[Tensor, Tensor, int]] = {}
 
     def remember(name: str) -> Hook:
         def hook(module: nn.Module, read: tuple[Tensor, ...], given: Tensor) -> None:
             flat = given.detach().double().transpose(0, 1).flatten(1)
             total, square, count = sums.get(name, (0, 0, 0))
-            moments = total + flat.sum(1), square + flat.square().sum(1), count + flat.shape[1]
-            sums[name] = moments
+            sums[name] = total + flat.sum(1), square + flat.square().sum(1), count + flat.shape[1]
 
         return hook
 
@@ -87,15 +87,16 @@ def _units(
 
 
 def match(subnet: nn.Module, moments: Mapping[str, NormMoments], keep: np.ndarray) -> None:
-    """Give the norms of a subnet the scale and shift that make them match, in place.
+    """Set scale and shift of the norms of a subnet so that they match, in place.
 
-    keep `[num_units]`: what the subnet was cut to.  Its statistics then have to be those of the
-    images: batch statistics as they pass, or `recalibrate` on them.
+    keep `[num_units]`: units that the subnet keeps.  Its statistics then have to be those of the
+    images: batch statistics, or `recalibrate` on them.
     """
     stays, index = np.append(keep, True), dict[int, Tensor]()
     for name, found in moments.items():
-        place = _norm(subnet, name)
-        if place is None:  # taken out with its layer
+        try:
+            place: dict[str, Any] = subnet.get_submodule(name)._parameters
+        except AttributeError:  # removed with its layer
             continue
         chosen = index.get(id(found.units))  # norms of the same channels share one array
         if chosen is None:
@@ -105,14 +106,6 @@ def match(subnet: nn.Module, moments: Mapping[str, NormMoments], keep: np.ndarra
         scale = torch.copysign(found.std.index_select(0, chosen).to(weight), weight)
         place["weight"] = nn.Parameter(scale)
         place["bias"] = nn.Parameter(found.mean.index_select(0, chosen).to(weight))
-
-
-def _norm(subnet: nn.Module, name: str) -> dict[str, nn.Parameter | None] | None:
-    """Where the parameters of a norm are kept."""
-    try:
-        return subnet.get_submodule(name)._parameters
-    except AttributeError:
-        return None
 
 
 def recalibrate_matched(
@@ -158,7 +151,7 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
 
 @contextlib.contextmanager
 def batch_statistics(network: nn.Module) -> Iterator[None]:
-    """Within: batch norm uses the statistics of what passes, and remembers none of it."""
+    """Let batch norm use the statistics of each batch, and record none, within the block."""
     norms = [m for m in network.modules() if isinstance(m, _BatchNorm) and not m.training]
     tracking = [m.track_running_stats for m in norms]
     kept = [(m.running_mean, m.running_var) for m in norms]

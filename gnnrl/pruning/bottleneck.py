@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
@@ -25,13 +24,13 @@ from gnnrl.pruning.compensation.stepper import out_of_place
 from gnnrl.pruning.expected_cost import ExpectedCost
 from gnnrl.pruning.importance import Importance
 from gnnrl.settings import Count, Positive, Settings
+from gnnrl.training.distillation import kl
 
 OPEN = 4.0
 """Logit of the gates at the start: nearly all passes."""
 
 DESCENT = 0.5
 """Fraction of the batches in which the expected cost comes down to the budget."""
-
 
 TEMPERATURE = 0.5
 """How far draws are from zero and one; the smaller, the nearer."""
@@ -111,7 +110,7 @@ def bottleneck(
         gates.passing = _drawn(logits.sigmoid(), len(chosen), generator).to(images.device)
         with batch_statistics(gated):
             answer = gated(images[chosen])
-        _divergence(answer, dense[chosen]).backward()
+        kl(answer.float(), dense[chosen].float(), 1.0).backward()
         _toward_the_budget(logits, expected)
         optimizer.step()
         with torch.no_grad():
@@ -136,7 +135,9 @@ def gated_network(analysis: Analysis) -> tuple[fx.GraphModule, Gates]:
             continue
         source = tensors_read(original)[0]
         layout = analysis.flow.layouts.get(source)
-        units = analysis.units.of(layout.labels) if isinstance(layout, Layout) else np.array([-1])
+        if not isinstance(layout, Layout):
+            continue
+        units = analysis.units.of(layout.labels)
         if (units < 0).all():
             continue
         index = torch.from_numpy(units).remainder(analysis.graph.num_units + 1).to(device)
@@ -149,28 +150,22 @@ def gated_network(analysis: Analysis) -> tuple[fx.GraphModule, Gates]:
     return gated.requires_grad_(False), gates
 
 
-def _drawn(stays: Tensor, images: int, generator: torch.Generator) -> Tensor:
-    """What passes of each unit, near zero or one by the chance `[U]`, for each image `[n, U + 1]`.
+def _drawn(chance: Tensor, images: int, generator: torch.Generator) -> Tensor:
+    """Draw how much of each unit passes, near 0 or 1, by its chance `[U]`: `[n, U + 1]`.
 
     The binary concrete distribution (Maddison et al. 2017, section 3.2), whose gradient is known.
     """
-    noise = torch.rand((images, len(stays)), generator=generator).clamp(1e-6, 1 - 1e-6)
-    sure = (stays.clamp(1e-6, 1 - 1e-6).logit() + noise.logit()) / TEMPERATURE
+    noise = torch.rand((images, len(chance)), generator=generator).clamp(1e-6, 1 - 1e-6)
+    sure = (chance.clamp(1e-6, 1 - 1e-6).logit() + noise.logit()) / TEMPERATURE
     return F.pad(sure.sigmoid(), (0, 1), value=1.0)
-
-
-def _divergence(answer: Tensor, dense: Tensor) -> Tensor:
-    """Mean Kullback-Leibler divergence from the dense network's logits, `[n, K]` both."""
-    log_p, log_q = F.log_softmax(answer.float(), 1), F.log_softmax(dense.float(), 1)
-    return F.kl_div(log_p, log_q, log_target=True, reduction="batchmean")
 
 
 def _toward_the_budget(logits: Tensor, expected: ExpectedCost) -> None:
     """Add the penalty for the expected cost, so weighted that a step would not change the cost."""
     assert logits.grad is not None
     with torch.enable_grad():
-        (price,) = torch.autograd.grad(expected(logits.sigmoid()), logits)
-    logits.grad -= price * (logits.grad @ price) / (price @ price).clamp(min=1e-30)
+        (slope,) = torch.autograd.grad(expected(logits.sigmoid()), logits)
+    logits.grad -= slope * (logits.grad @ slope) / (slope @ slope).clamp(min=1e-30)
 
 
 def _shift(logits: Tensor, expected: ExpectedCost, target: float) -> float:

@@ -8,11 +8,13 @@ from torch import Tensor, nn
 
 class ChannelGather(nn.Module):
     """Picks channels: in place of a shuffle, a split, or a padding with channels of zeros, all of
-    which name channels by position and so change when channels go.
+    which name channels by position and so change when channels are removed.
 
     axis: that the channels lie on, of `dims`.  index `[length]`: the channel to pick; -1: zeros.
     It is made of ordinary operations, so that a cut network can be read and cut again.
     """
+
+    index: Tensor
 
     def __init__(self, axis: int, dims: int, index: Tensor) -> None:
         super().__init__()

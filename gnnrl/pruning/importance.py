@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from gnnrl.errors import UserError
 from gnnrl.graph.graph import ComputationalGraph, Node
-from gnnrl.graph.tracing.fx_utils import attribute
 from gnnrl.pruning.orthogonality import rise_without_each_row
 from gnnrl.registry import named
+from gnnrl.tracing.fx_utils import attribute
 
 Criterion = Callable[[nn.Module, ComputationalGraph], "Importance"]
 
@@ -64,7 +64,7 @@ def over_layers(
     """
     total, count = torch.zeros(2, graph.num_units, dtype=dtype)
     for node in graph.layers.values():
-        units = torch.from_numpy(node.filters.units)
+        units = torch.from_numpy(node.filter_units)
         free = units >= 0
         if free.any():
             total.index_add_(0, units[free], score(node).to(dtype)[free])

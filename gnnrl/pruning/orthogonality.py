@@ -20,6 +20,7 @@ def orthogonality_score(weight: Tensor, mask: Tensor | None = None) -> float:
 
     weight [O, ...], mask of the same shape or one that expands to it (True or 1: kept).  Lower is
     better (the score of the early-compression thesis).
+    Raises `UserError` for a weight without filters or a mask of another shape.
     """
     return float(_score(_masked(weight, mask)))
 
@@ -36,34 +37,6 @@ def rise_without_each_row(matrix: Tensor) -> Tensor:
     return rise / matrix.shape[1] ** 2
 
 
-def orthogonality_repair(
-    weight: Tensor, mask: Tensor | None = None, *, steps: int = 200, rate: float = 0.1
-) -> Tensor:
-    """Return the weight after gradient descent on its score; masked entries remain zero.
-
-    A step that does not lower the score is undone and halved, so that the result is never worse
-    than the weight given.  rate: of the first step, relative to the norm of the weights.
-    """
-    if steps < 0 or rate <= 0:
-        raise UserError(f"steps {steps}, rate {rate}: expected at least 0 steps and a rate above 0")
-    matrix = _masked(weight, mask)
-    kept = _spread(mask, weight).flatten(1)
-    score = _score(matrix)
-    for _ in range(steps):
-        gradient = _gradient(matrix) * kept
-        size = float(gradient.norm())
-        if size == 0.0:
-            break
-        length = rate * float(matrix.norm().clamp(min=1.0)) / size
-        tried = matrix - length * gradient
-        lower = _score(tried)
-        if lower < score:
-            matrix, score, rate = tried, lower, rate * 1.2
-        else:
-            rate /= 2
-    return matrix.reshape(weight.shape).to(weight.dtype)
-
-
 def _score(matrix: Tensor) -> Tensor:
     """By the smaller Gram matrix: |A^T A - 1|^2 = |A A^T|^2 - 2 |A|^2 + I."""
     rows, columns = matrix.shape
@@ -74,24 +47,16 @@ def _score(matrix: Tensor) -> Tensor:
     return square / columns**2
 
 
-def _gradient(matrix: Tensor) -> Tensor:
-    """4 A (A^T A - 1) / I^2, without the larger Gram matrix."""
-    return 4 * ((matrix @ matrix.T) @ matrix - matrix) / matrix.shape[1] ** 2
-
-
 def _masked(weight: Tensor, mask: Tensor | None) -> Tensor:
     if weight.ndim < 2:
         raise UserError(f"a weight of shape {tuple(weight.shape)} has no filters to compare")
-    return (weight.detach().double().cpu() * _spread(mask, weight)).flatten(1)
-
-
-def _spread(mask: Tensor | None, weight: Tensor) -> Tensor:
-    """The mask in the shape of the weight."""
-    if mask is None:
-        return torch.ones(weight.shape, dtype=torch.float64)
-    try:
-        return mask.detach().double().cpu().expand(weight.shape)
-    except RuntimeError:
-        raise UserError(
-            f"a mask of shape {tuple(mask.shape)} does not fit a weight of {tuple(weight.shape)}"
-        ) from None
+    matrix = weight.detach().double().cpu()
+    if mask is not None:
+        try:
+            matrix = matrix * mask.detach().double().cpu().expand(weight.shape)
+        except RuntimeError:
+            raise UserError(
+                f"a mask of shape {tuple(mask.shape)} does not fit a weight of "
+                f"{tuple(weight.shape)}"
+            ) from None
+    return matrix.flatten(1)

@@ -1,4 +1,4 @@
-"""What survives of a network: the value that search finds and surgery carries out."""
+"""What to keep of a network: found by the search, applied by the surgery."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from gnnrl.sealed import opened, sealed
 class PruningPlan:
     """What to keep of a network; frozen, and equal plans have the same bytes and hash.
 
-    kept: for each layer that loses filters, the indices that stay, ascending; layers that are
+    kept: for each layer that loses filters, the indices it keeps, ascending; layers that are
     not named keep all.  removed_layers: layers, blocks or single operations that are replaced by
     the identity (`gnnrl.graph.removal`).
     weight_sparsity: for each layer named, the fraction of single weights set to zero, [0, 1).

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -19,14 +20,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from gnnrl.errors import UserError
 from gnnrl.graph.graph import ComputationalGraph, Node
-from gnnrl.graph.tracing.fx_utils import attribute
 from gnnrl.pruning.batch_norm import batch_statistics
 from gnnrl.pruning.importance import Importance, filters, over_layers, rows
+from gnnrl.tracing.fx_utils import attribute
 
 Examples = Callable[[], tuple[Tensor, Tensor]]
 
-CRITERIA = ("magnitude", "magnitude_sign", "snip", "grasp", "synflow", "taylor")
-FROM_INITIAL = ("magnitude_sign",)  # those that need the network as it was before training
+
 TEMPERATURE = 200.0  # of the logits (Wang et al. 2020, GraSP, published code)
 ROUNDS = 100  # of SynFlow (Tanaka et al. 2020, section 6)
 
@@ -48,26 +48,22 @@ def score(
 ) -> Scored:
     """By name, a member of CRITERIA.
 
-    examples: gives labelled training images, for snip, grasp and taylor.  initial: the network
-    before it was trained, for magnitude_sign.
+    examples: gives labelled training images `[N, C, H, W]`, `[N]`.  initial: the network before
+    training.  Raises `UserError` where the criterion needs it and it is missing.
     """
-    if criterion == "magnitude":
-        return Scored(magnitude(network, graph))
-    if criterion == "magnitude_sign":
+    if criterion in ON_EXAMPLES:
+        of_examples, passes = ON_EXAMPLES[criterion]
+        images, labels = examples()
+        return Scored(of_examples(network, graph, images, labels), passes * len(images))
+    if criterion in FROM_INITIAL:
         if initial is None:
             raise UserError(
-                "magnitude_sign compares weights with those they started from: give the initial "
+                f"{criterion} compares weights with those they started from: give the initial "
                 "network"
             )
-        return Scored(magnitude_sign(network, graph, initial))
-    if criterion == "synflow":
-        return Scored(synflow(network, graph), 3 * ROUNDS)
-    images, labels = examples()
-    if criterion == "snip":
-        return Scored(snip(network, graph, images, labels), 3 * len(images))
-    if criterion == "taylor":
-        return Scored(taylor(network, graph, images, labels), 3 * len(images))
-    return Scored(grasp(network, graph, images, labels), 9 * len(images))
+        return Scored(FROM_INITIAL[criterion](network, graph, initial))
+    of_weights, cost = ON_WEIGHTS[criterion]
+    return Scored(of_weights(network, graph), cost)
 
 
 def magnitude(network: nn.Module, graph: ComputationalGraph) -> Importance:
@@ -142,6 +138,18 @@ def synflow(network: nn.Module, graph: ComputationalGraph, rounds: int = ROUNDS)
     return Importance.of_units(graph, total)
 
 
+ON_WEIGHTS = {"magnitude": (magnitude, 0), "synflow": (synflow, 3 * ROUNDS)}
+"""Criteria that need the weights alone, with the forward images that they cost."""
+
+FROM_INITIAL = {"magnitude_sign": magnitude_sign}
+"""Criteria that need the network as it was before training."""
+
+ON_EXAMPLES = {"snip": (snip, 3), "taylor": (taylor, 3), "grasp": (grasp, 9)}
+"""Criteria that need labelled images, with the forward images that each of these costs."""
+
+CRITERIA = (*ON_WEIGHTS, *FROM_INITIAL, *ON_EXAMPLES)
+
+
 def _flow(network: nn.Module, graph: ComputationalGraph, image: Tensor) -> Tensor:
     names, weights = _weights(network, graph)
     with torch.enable_grad():
@@ -171,7 +179,7 @@ def _silence(network: nn.Module, graph: ComputationalGraph, units: Tensor) -> No
     """Set the filters of these units to zero."""
     removed = set(units.tolist())
     for node in graph.layers.values():
-        mine = [i for i, unit in enumerate(node.filters.units) if int(unit) in removed]
+        mine = [i for i, unit in enumerate(node.filter_units) if int(unit) in removed]
         weight = attribute(network, node.parameters[0])
         if mine and "transpose" not in str(node.attributes["type"]).lower():
             with torch.no_grad():
@@ -180,7 +188,7 @@ def _silence(network: nn.Module, graph: ComputationalGraph, units: Tensor) -> No
 
 def _weights(network: nn.Module, graph: ComputationalGraph) -> tuple[list[str], list[Tensor]]:
     """The weights of all layers that make channels which can be removed."""
-    nodes = [node for node in graph.layers.values() if (node.filters.units >= 0).any()]
+    nodes = [node for node in graph.layers.values() if (node.filter_units >= 0).any()]
     names = [node.parameters[0] for node in nodes]
     return names, [attribute(network, name) for name in names]
 
@@ -202,7 +210,7 @@ def _products(
     return {name: (weight * other).detach() for name, weight, other in pairs}
 
 
-def _as_trained(network: nn.Module) -> object:
+def _as_trained(network: nn.Module) -> AbstractContextManager[None]:
     """Batch norm as in training, dropout off, running statistics unchanged."""
     return batch_statistics(network.eval())
 

@@ -1,4 +1,4 @@
-"""Fine-grained sparsity: single weights set to zero, the shapes stay."""
+"""Fine-grained sparsity: single weights set to zero, shapes unchanged."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from gnnrl.graph.cost import zeros
 from gnnrl.graph.extract import extract
 from gnnrl.graph.graph import ComputationalGraph
-from gnnrl.graph.tracing.fx_utils import attribute
+from gnnrl.tracing.fx_utils import attribute
 
 
 def sparsify(network: nn.Module, graph: ComputationalGraph, sparsity: Mapping[str, float]) -> None:
@@ -37,7 +37,7 @@ def zero_mask(
 
 def zero_masks(
     network: nn.Module,
-    input_shape: tuple[int, int, int],
+    input_shape: tuple[int, ...],
     plans: Iterable[Mapping[str, Any]],
     opaque: Iterable[str] = (),
 ) -> dict[str, Tensor]:

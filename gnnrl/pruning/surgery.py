@@ -1,4 +1,4 @@
-"""PruningPlan → subnet: the channels are really gone.
+"""PruningPlan → subnet: the channels are really removed.
 
 Every parameter is sliced along the axes that shrink; the few places where a network names its
 channels by number (a split, a shuffle, the sizes of a reshape, the groups of a convolution) are
@@ -22,11 +22,11 @@ from gnnrl.graph.removal import take_out
 from gnnrl.graph.rules.base import tensors_read
 from gnnrl.graph.rules.flow import Layout, is_tensor
 from gnnrl.graph.rules.reshape_commute import fitted
-from gnnrl.graph.tracing.trace import attribute
 from gnnrl.graph.unit_mapping import kept_units
 from gnnrl.pruning.gather import ChannelGather
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.sparsity import sparsify
+from gnnrl.tracing.trace import attribute
 
 
 def prune(network: nn.Module, graph: ComputationalGraph, plan: PruningPlan) -> nn.Module:
@@ -43,7 +43,7 @@ class Surgeon:
 
     def __init__(self, network: nn.Module, graph: ComputationalGraph) -> None:
         self.network, self.graph = network, graph
-        self.analysis: Analysis = _read(network, graph.input_shape, graph.protected)
+        self.analysis: Analysis = _read(network, graph, graph.protected)
         if self.analysis.graph.digest != graph.digest:
             raise UserError(
                 f"the graph is not that of this {type(network).__name__} (it has other layers, "
@@ -76,12 +76,18 @@ class Surgeon:
         take_out(reduced, graph, removed)
         names = dict(reduced.named_modules())
         protected = [name for name in graph.protected if name in names]
-        return _read(reduced, graph.input_shape, protected)
+        return _read(reduced, graph, protected)
 
 
-def _read(network: nn.Module, shape: tuple[int, ...], protected: Iterable[str]) -> Analysis:
-    tensor = next(network.parameters(), torch.empty(0))
-    return analyse(network, torch.empty(1, *shape, dtype=tensor.dtype, device="meta"), protected)
+def _read(network: nn.Module, graph: ComputationalGraph, protected: Iterable[str]) -> Analysis:
+    dtype = next(network.parameters(), torch.empty(0)).dtype
+    example: Any = torch.empty(1, *graph.input_shape, dtype=dtype, device="meta")
+    if graph.inputs:
+        example = {
+            name: torch.empty(1, *shape, dtype=getattr(torch, kind), device="meta")
+            for name, (kind, *shape) in graph.inputs.items()
+        }
+    return analyse(network, example, protected, **graph.settings)
 
 
 def cut_units(analysis: Analysis, keep: np.ndarray, explicit: bool = False) -> fx.GraphModule:
@@ -112,7 +118,7 @@ def cut_units(analysis: Analysis, keep: np.ndarray, explicit: bool = False) -> f
 def kept_indices(
     graph: ComputationalGraph, keep: np.ndarray
 ) -> Mapping[str, tuple[tuple[int, np.ndarray], ...]]:
-    """For each parameter that shrinks, (axis, indices that stay) of each axis."""
+    """For each parameter that shrinks, (axis, indices that are kept) of each axis."""
     stays = np.append(keep, True)  # index -1: fixed
     return {
         name: tuple((c.axis, np.flatnonzero(stays[c.units])) for c in parameter.channels)
@@ -122,7 +128,7 @@ def kept_indices(
 
 
 def _sliced(tensor: Tensor, index: tuple[tuple[int, np.ndarray], ...]) -> Tensor:
-    """A copy of what stays of one parameter or buffer."""
+    """A copy of what is kept of one parameter or buffer."""
     value = tensor.detach()
     for axis, chosen in index:
         if len(chosen) < value.shape[axis]:
@@ -154,6 +160,7 @@ def _gather(
     subnet.add_submodule(name, ChannelGather(gather.axis, dims, picked))
     with subnet.graph.inserting_before(node):
         new = subnet.graph.call_module(name, (source,))
+    new.meta = dict(node.meta)
     node.replace_all_uses_with(new)
     copies[original] = new
 
@@ -201,7 +208,8 @@ def _fit(
         position, key = (1, "num_groups") if layer.filters is None else (6, "groups")
         _set_argument(node, position, key, width // _per_group(analysis, original, layer.per_group))
     elif node.target in (nn.functional.layer_norm, getattr(nn.functional, "rms_norm", None)):
-        shape = list(node.args[1] if len(node.args) > 1 else node.kwargs["normalized_shape"])
+        given: Any = node.args[1] if len(node.args) > 1 else node.kwargs["normalized_shape"]
+        shape = list(given)
         axis = layout.axis - (len(original.meta["example"].shape) - len(shape))
         if axis >= 0:
             shape[axis] = width
@@ -237,8 +245,9 @@ def fit_module(module: nn.Module, layer: Any, inputs: int | None, width: int) ->
             module.num_groups = width // layer.per_group
         module.num_channels = width
     elif hasattr(module, "normalized_shape") and layer is not None and layer.axis is not None:
-        sizes = enumerate(module.normalized_shape)
-        module.normalized_shape = tuple(width if k == layer.axis else n for k, n in sizes)
+        norm: Any = module
+        sizes = enumerate(norm.normalized_shape)
+        norm.normalized_shape = tuple(width if k == layer.axis else n for k, n in sizes)
     elif isinstance(module, nn.PReLU):
         module.num_parameters = len(module.weight)
 

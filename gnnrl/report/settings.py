@@ -1,4 +1,4 @@
-"""What the report looks like."""
+"""What the report shows."""
 
 from __future__ import annotations
 

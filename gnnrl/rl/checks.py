@@ -35,7 +35,7 @@ class Checked:
             raise ValueError(f"{self.env.name}: illegal action: {wrong}")
         observation, reward, terminated, truncated, info = self.env.step(action)
         self.steps += 1
-        self._check_reward(reward)
+        self._check_reward(float(reward))
         if terminated or truncated:
             self._observation = None
         elif self.steps >= self.env.max_episode_steps:

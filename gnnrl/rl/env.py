@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import gymnasium
@@ -58,7 +57,7 @@ class GraphEnv(gymnasium.Env[Data, Any]):
     max_episode_steps: int = 1000
     spent: float = 0.0
     observation_space = GraphSpace()
-    metadata: ClassVar[Mapping[str, Any]] = {"render_modes": []}  # type: ignore[misc]
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}  # type: ignore[misc]
 
     def clone(self) -> GraphEnv:
         """Return an independent copy; share in it what is large and never changes."""

@@ -44,6 +44,15 @@ def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
 
 
+@torch.no_grad()
+def start_near(head: nn.Sequential, bias: Tensor, scale: float) -> None:
+    """Set the bias of the last layer and scale its weights: outputs start near the bias."""
+    last = head[-1]
+    assert isinstance(last, nn.Linear)
+    last.weight.mul_(scale)
+    last.bias.copy_(bias)
+
+
 class GatedConv(ResGatedGraphConv):
     """Residual gated graph convolution (Bresson & Laurent 2017, Eq. 11) on nodes with typed edges.
 

@@ -14,7 +14,7 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.nn import global_mean_pool
 
 from gnnrl.errors import UserError
-from gnnrl.rl.gnn import EncoderSettings, build_encoder, mlp
+from gnnrl.rl.gnn import EncoderSettings, build_encoder, mlp, start_near
 from gnnrl.rl.observation import ObservationSpec, collate, distinct
 
 
@@ -83,11 +83,8 @@ class Policy(nn.Module):
         self.embed = Embeddings(spec, settings)
         self.actor = mlp(2 * hidden, hidden, len(bias))
         self.critic = mlp(hidden, hidden, 1)
-        with torch.no_grad():
-            self.actor[-1].weight.mul_(0.01)
-            self.actor[-1].bias.copy_(bias)
-            self.critic[-1].weight.mul_(0.1)
-            self.critic[-1].bias.zero_()
+        start_near(self.actor, bias, 0.01)
+        start_near(self.critic, torch.zeros(1), 0.1)
 
     def forward(self, observations: Sequence[Data]) -> PolicyOutput:
         """Evaluate the policy on B observations; equal ones are encoded once."""

@@ -1,4 +1,4 @@
-"""What a trained scheduler is compared with: list schedulers that look at one rule each."""
+"""What a trained scheduler is compared with: list schedulers, each with one rule."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def list_schedule(problem: Problem, order: tuple[int, ...]) -> Schedule:
 
 
 def peft(problem: Problem) -> Schedule:
-    """Predict Earliest Finish Time (Arabnejad and Barbosa 2014): HEFT that looks ahead."""
+    """Predict Earliest Finish Time (Arabnejad and Barbosa 2014): HEFT with the optimistic cost."""
     cost = optimistic_cost(problem)
     rank = cost.mean(axis=1)
     durations, partial = problem.durations, PartialSchedule(problem)

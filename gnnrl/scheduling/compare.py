@@ -1,4 +1,4 @@
-"""A trained agent beside the baselines, on problems it has never seen."""
+"""A trained agent compared with the baselines, on problems that it was not trained on."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def agent_schedules(
         going = [at for at in range(len(envs)) if at not in done]
         decisions = agent.act([seen[at] for at in going], draw, greedy=generator is None)
         for at, decision in zip(going, decisions, strict=True):
-            seen[at], _, ended, _, info = envs[at].step(decision.action)
+            seen[at], _, ended, _, info = envs[at].step(int(decision.action))
             if ended:
                 done[at] = info["plan"]
     return [done[at] for at in range(len(envs))]

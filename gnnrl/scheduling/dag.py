@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from graphlib import CycleError, TopologicalSorter
 
 import numpy as np
 
@@ -90,19 +91,14 @@ def _check_edges(
 def _topological_order(
     name: str, num_tasks: int, edges: Sequence[tuple[int, int]]
 ) -> tuple[int, ...]:
-    """Every task after all of its producers (Kahn 1962); refuses a cycle."""
-    missing = [0] * num_tasks
-    children: list[list[int]] = [[] for _ in range(num_tasks)]
+    """Every task after all of its producers; raises `UserError` for a cycle."""
+    sorter = TopologicalSorter[int]({task: () for task in range(num_tasks)})
     for producer, consumer in edges:
-        missing[consumer] += 1
-        children[producer].append(consumer)
-    order = [task for task in range(num_tasks) if not missing[task]]
-    for task in order:  # grows while it is read
-        for child in children[task]:
-            missing[child] -= 1
-            if not missing[child]:
-                order.append(child)
-    if len(order) < num_tasks:
-        stuck = [task for task in range(num_tasks) if missing[task]]
-        raise UserError(f"{name}: tasks {stuck} wait for each other in a cycle (remove an edge)")
-    return tuple(order)
+        sorter.add(consumer, producer)
+    try:
+        return tuple(sorter.static_order())
+    except CycleError as error:
+        cycle = sorted(set(error.args[1]))
+        raise UserError(
+            f"{name}: tasks {cycle} wait for each other in a cycle (remove an edge)"
+        ) from None

@@ -59,7 +59,7 @@ class SchedulingEnv(GraphEnv):
         self._partial = PartialSchedule(problem)
         self._heft = self._expected = completed_by_heft(self._partial, self._view.order)
         self.max_episode_steps = problem.jobs.num_tasks
-        self._look()
+        self._observe()
         return self._seen, {"problem": problem, "heft": self._heft}
 
     def step(self, action: int) -> Step:
@@ -73,7 +73,7 @@ class SchedulingEnv(GraphEnv):
         partial, choices = self._partial, self._choices
         partial.place(int(choices.task[action]), int(choices.machine[action]))
         if not partial.complete:
-            self._look()
+            self._observe()
         before, self._expected = self._expected, self._outlook()
         reward = (before - self._expected) / self._heft
         if not partial.complete:
@@ -81,8 +81,8 @@ class SchedulingEnv(GraphEnv):
         info = {"plan": partial.schedule(), "makespan": partial.makespan, "heft": self._heft}
         return self._seen, reward, True, False, info
 
-    def _look(self) -> None:
-        """Take in what can be decided now, and what that would lead to."""
+    def _observe(self) -> None:
+        """Compute the choices that are open now, and the makespans they would lead to."""
         assert self._partial is not None
         self._choices: Choices = self._view.choices(self._partial)
         self._ends = self._view.ends(self._partial, self._choices)
@@ -98,7 +98,7 @@ class SchedulingEnv(GraphEnv):
 
 
 def completed_by_heft(partial: PartialSchedule, order: tuple[int, ...]) -> float:
-    """The makespan if HEFT placed the tasks that are left; the partial schedule stays as it is."""
+    """Return the makespan if HEFT placed the tasks that are left; `partial` is not changed."""
     rest = partial.copy()
     for task in order:
         if rest.machine[task] < 0:

@@ -9,6 +9,7 @@ graph of ten tasks and on one of two hundred.
 from __future__ import annotations
 
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +25,8 @@ TASK, MACHINE, CHOICE = 9, 4, 14  # features of each kind of node
 COMMON = 5  # one-hot of the kind, fraction of tasks left, ready tasks
 WIDTH = COMMON + TASK + MACHINE + CHOICE
 EDGE_KINDS = 6  # data down, data up, task to choice and back, machine to choice and back
+
+Numbers = TypeVar("Numbers", np.ndarray, float)
 
 
 class View:
@@ -176,6 +179,6 @@ def _least_per_task(values: np.ndarray, machines: int) -> np.ndarray:
     return np.repeat(values.reshape(-1, machines).min(axis=1), machines)
 
 
-def squash(values: np.ndarray | float) -> np.ndarray | float:
-    """Into (-1, 1), with slope 1 at 0: differences between near choices stay visible."""
-    return values / (1.0 + np.abs(values))
+def squash(values: Numbers) -> Numbers:
+    """Into (-1, 1), with slope 1 at 0: small differences between choices remain visible."""
+    return values / (1.0 + abs(values))

@@ -22,7 +22,8 @@ Kind = Callable[[int, np.random.Generator, float], JobGraph]  # tasks, generator
 def layered(num_tasks: int, generator: np.random.Generator, ccr: float = 1.0) -> JobGraph:
     """Tasks in layers of random width around sqrt(tasks); each needs 1 to 3 tasks further up."""
     _need(num_tasks, 1, "layered")
-    layer_of, width = [], max(1.0, num_tasks**0.5 * generator.uniform(0.5, 1.5))
+    layer_of: list[int] = []
+    width = max(1.0, num_tasks**0.5 * generator.uniform(0.5, 1.5))
     while len(layer_of) < num_tasks:
         size = int(generator.integers(1, max(2, round(2 * width))))
         layer_of += [layer_of[-1] + 1 if layer_of else 0] * size
@@ -125,7 +126,7 @@ def random_problem(
     generator: np.random.Generator,
     kinds: Iterable[Kind] = (layered, erdos_renyi),
 ) -> Problem:
-    """One of the kinds of graphs, with transfers from cheap (ccr 0.25) to dear (ccr 2)."""
+    """One of the kinds of graphs, with transfers from cheap (ccr 0.25) to expensive (ccr 2)."""
     options = tuple(kinds)
     kind = options[int(generator.integers(len(options)))]
     ccr = float(np.exp2(generator.uniform(-2.0, 1.0)))

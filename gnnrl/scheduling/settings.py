@@ -18,7 +18,7 @@ class Schedule(Settings):
 
     seed: Seed = 0
     """Of the graphs, the agent and the tests."""
-    kinds: tuple[Kind, ...] = Field(("layered", "erdos_renyi", "montage"), min_length=1)
+    kinds: tuple[Kind, ...] = Field(default=("layered", "erdos_renyi", "montage"), min_length=1)
     """Kinds of job graphs, drawn with the same chance."""
     machines: Count = 4
     """That tasks run on."""

@@ -47,7 +47,7 @@ from gnnrl.search.spaces.registry import build_space
 
 @dataclass(frozen=True, eq=False)
 class SearchTask:
-    """All that a search is made of, before it is made: what workers elsewhere make it anew from.
+    """All that a search is made from; workers elsewhere make it again from the same.
 
     initial: the network before pretraining, where the importance asks for it.  folder: where the
     best students are kept, if any are trained.
@@ -191,7 +191,7 @@ def calibrate(settings: SearchSettings, inputs: Inputs) -> Calibrated:
 
 
 def scores(settings: SearchSettings, inputs: Inputs, calibrated: Calibrated) -> Scored:
-    """Score every channel, and say what that cost beyond the calibration."""
+    """Score every channel; return what that cost in addition to the calibration."""
     name, network = settings.importance, inputs.surgeon.network
     if name == RECONSTRUCTION and calibrated.reconstruction is not None:
         return Scored(calibrated.reconstruction.importance)
@@ -243,8 +243,9 @@ def make_evaluator(
     fresh = None
     if reward.statistics == "images":
         fresh = sample(train_images, reward.recalibration_images, seed, device())
-    gram = reward.compensation == "gram" and found is not None
-    solve = GramSolve(inputs.graph, found.calibration) if gram else None
+    solve = None
+    if reward.compensation == "gram" and found is not None:
+        solve = GramSolve(inputs.graph, found.calibration)
     images, labels = mixed(inputs.reward_images, seed)
     make = partial(OneShot, inputs.surgeon, recalibration=fresh, compensate=solve)
     full = make(images, labels, reward)

@@ -113,9 +113,9 @@ def search(
 def play(
     state: SearchState, size: int, workers: Workers | None, greedy: bool = False
 ) -> list[Episode]:
-    """Play as many episodes at the same time, evaluate their plans, add them to the rows."""
-    remote = workers is not None and not isinstance(state.env, PruningEnv)
-    step_map = partial(step_on, workers) if remote else in_turn
+    """Play `size` episodes at the same time, evaluate their plans, add them to the rows."""
+    remote = None if isinstance(state.env, PruningEnv) else workers
+    step_map = in_turn if remote is None else partial(step_on, remote)
     seeds = state.seeds(len(state.rows), size)
     played = roll_out(state.env, state.agent, seeds, state.generator, greedy, step_map)
     episodes = state.rewarded(played, evaluate(state, state.unknown(played), workers))
@@ -137,9 +137,10 @@ def evaluate(
             state.write(missing[place], evaluation)
             spent, best = spent + evaluation.cost, max(best, evaluation.reward)
             state.show(spent, best)
-    if none := [digest for digest, evaluation in found.items() if evaluation is None]:
-        raise ValueError(f"{state.env.name}: no evaluation came back for the plan {none[0]}")
-    return {digest: evaluation for digest, evaluation in found.items() if evaluation is not None}
+    known = {digest: evaluation for digest, evaluation in found.items() if evaluation is not None}
+    if none := found.keys() - known.keys():
+        raise ValueError(f"{state.env.name}: no evaluation came back for the plan {min(none)}")
+    return known
 
 
 def learn(state: SearchState, episodes: list[Episode]) -> None:

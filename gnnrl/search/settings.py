@@ -177,7 +177,7 @@ class SearchSettings(SpaceSettings, CalibrationSettings):
     evolution: EvolutionSettings | None = None
     """CMA-ES."""
     sensitivity: SensitivitySettings | None = None
-    """Each decision alone first, then what is near."""
+    """Each decision alone first, then moves from the best action."""
     ranking: RankingSettings | None = None
     """filters by importance (space filters)"""
     own: dict[str, Any] | None = None
@@ -187,8 +187,7 @@ class SearchSettings(SpaceSettings, CalibrationSettings):
     @classmethod
     def _criterion_named_as_agent(cls, values: Any) -> Any:
         """Take the ten names of ranking agents, such as snip_shuffled, as they were."""
-        agent = values.get("agent") if isinstance(values, Mapping) else None
-        alias = ALIASES.get(agent) if isinstance(agent, str) else None
+        alias = ALIASES.get(str(values.get("agent"))) if isinstance(values, Mapping) else None
         return values if alias is None else {**values, "agent": "ranking", **alias}
 
     @model_validator(mode="after")

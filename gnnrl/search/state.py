@@ -1,4 +1,4 @@
-"""A search between two batches: what was played, what is known of it, what is written down."""
+"""A search between two batches: the episodes so far, their evaluations, the journal."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class SearchState:
         return -math.inf if self.best is None else self.best.reward
 
     def best_plan(self) -> Any:
-        """What the best episode decided: its plan, else its actions."""
+        """Return the plan of the best episode; its actions where it has none."""
         assert self.best is not None
         return self.best.info.get("plan", [step.decision.action for step in self.best.transitions])
 
@@ -77,7 +77,7 @@ class SearchState:
         self.idle = self.idle + 1 if settled else 0
 
     def seeds(self, first: int, size: int) -> list[int]:
-        """Return what the episodes numbered from `first` on start from."""
+        """Return the seeds of the episodes numbered from `first` on."""
         return [_episode_seed(self.seed, (first + i) // self.repeats) for i in range(size)]
 
     def record(self, episode: Episode) -> None:
@@ -126,7 +126,7 @@ class SearchState:
         return done
 
     def lessons(self, episodes: Sequence[Episode]) -> list[Episode]:
-        """Return the episodes as the agent learns from them; `best` is told by their own reward."""
+        """Return the episodes with the rewards that the agent learns from (`shaped_reward`)."""
         updates, shaped = len(self.history), []
         for episode in episodes:
             if "evaluation" in episode.info:
@@ -136,7 +136,7 @@ class SearchState:
         return shaped
 
     def known(self, digest: str) -> Evaluation | None:
-        """Return what a search that was killed wrote down of a plan."""
+        """Return the evaluation of a plan in the journal, if there is one."""
         return self.journal.known(digest) if self.journal is not None else None
 
     def write(self, digest: str, evaluation: Evaluation) -> None:

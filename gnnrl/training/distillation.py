@@ -1,4 +1,4 @@
-"""A student learns from a teacher's logits beside the labels."""
+"""A student learns from a teacher's logits in addition to the labels."""
 
 from __future__ import annotations
 
@@ -66,10 +66,10 @@ class Distillation:
 
 
 class Remembered(nn.Module):
-    """A teacher that is asked the same again and again: it answers from memory.
+    """A teacher that keeps its logits for every batch and computes none twice.
 
-    Students that are trained on the same images in the same order, changed alike, then cost one
-    teacher's look at them together.  capacity: batches that are remembered at most.
+    Students that are trained on the same images in the same order, augmented alike, then cost one
+    forward pass of the teacher together.  capacity: batches that are kept at most.
     """
 
     def __init__(self, teacher: nn.Module, capacity: int) -> None:

@@ -44,7 +44,7 @@ def evaluate(network: nn.Module, images: Labelled, batch_size: int = BATCH_SIZE)
     network.train(training)
     if not finite:
         raise UserError(
-            "the network's logits are NaN or infinite, so there is no accuracy: look at its "
+            "the network's logits are NaN or infinite, so there is no accuracy: check its "
             "weights and at data.mean and data.std"
         )
     return Score(correct.item() / len(images), loss.item() / len(images), len(images))

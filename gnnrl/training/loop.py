@@ -1,4 +1,4 @@
-"""Trains a network; a killed run goes on where it was and ends as if it had not been killed."""
+"""Trains a network; a killed run continues where it was and ends as if it had not been killed."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def train(
     """Train the network in place, on the device found; the seed alone decides the outcome.
 
     each_epoch: called as (epoch, network), returns further figures for the epoch's row.
-    zeros: by parameter name, true where a weight is zero and stays so.
+    zeros: by parameter name, true where a weight is kept at zero.
     scratch: a folder, claimed for this very training, to keep the state of a killed run in.
     visible: show progress.
     """

@@ -23,7 +23,7 @@ class TrainingRecipe(Settings):
     """One training schedule: stochastic gradient descent with momentum."""
 
     epochs: CountOrNone = 10
-    """Passes over the training images; 0: the network stays as it is."""
+    """Passes over the training images; 0: the network is not trained."""
     batch_size: Count = 64
     """Images of a step."""
     learning_rate: Positive = 0.1
@@ -97,7 +97,7 @@ class DistillationSettings(Settings):
     kind: Literal["kl", "mse"] = "kl"
     """kl, mse: how outputs are compared."""
     weight: NotNegative | None = None
-    """Instead of alpha: weight of the teacher beside the labels, whose loss counts in full."""
+    """Instead of alpha: weight of the teacher, added to the loss on the labels."""
 
 
 def _constant(recipe: TrainingRecipe, epoch: float) -> float:

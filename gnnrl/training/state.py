@@ -25,12 +25,12 @@ EachEpoch: TypeAlias = Callable[[int, nn.Module], Mapping[str, float]]
 
 
 class Diverged(UserError):
-    """The loss is no number any more."""
+    """The loss is not finite."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What `train` was called with, beside network and images."""
+    """The arguments of `train` besides network and images."""
 
     recipe: TrainingRecipe
     seed: int

@@ -153,7 +153,8 @@ def test_space_weights_meets_its_budget_and_training_keeps_the_zeros(project, tm
     for layer, mask in zero.items():
         assert (after[f"{layer}.weight"][mask] == 0).all()
         assert (after[f"{layer}.weight"][~mask] != before[f"{layer}.weight"][~mask]).any()
-    subnet = Checkpoint.load(tmp_path / "train" / "subnet.safetensors", trust=True).restore()
+    path = tmp_path / "train" / "subnet.safetensors"
+    subnet = Checkpoint.load(path, trust=True).restore()
     assert nonzero(subnet) <= 0.3 * total
 
 
@@ -178,7 +179,7 @@ def is_buffer(name: str) -> bool:
 def test_what_is_wrong_with_ones_own_part_is_one_sentence(project, tmp_path, setting, said):
     words = ["--set", setting]
     if "encoder" in setting:
-        words += ["--set", "search.agent=ppo"]
+        words += ["--set", "search.agent=ppo", "--set", "search.own=null"]
     if "prior" in setting:
         words += ["--set", "search.space=weights", "--set", "search.importance=l1", "--set"]
         words += ["search.budget={flops: null, parameters: 0.3, latency: null}"]

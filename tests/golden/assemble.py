@@ -16,13 +16,12 @@ import torch
 from torch import nn
 
 from gnnrl.agents.registry import build_agent
-from gnnrl.data.calibration import BATCH_SIZE, calibration_images
 from gnnrl.graph.latency import POINTS, LatencyTable, keys
-from gnnrl.pruning.batch_norm import recalibrate_matched
-from gnnrl.pruning.compensation.sequential import compensate
 from gnnrl.pruning.plan import PruningPlan
+from gnnrl.pruning.repair import repaired
+from gnnrl.pruning.settings import PruneSettings
 from gnnrl.pruning.surgery import Surgeon
-from gnnrl.runtime import device, generator, seed_everything
+from gnnrl.runtime import device, seed_everything
 from gnnrl.scheduling.compare import agent_schedules
 from gnnrl.scheduling.generators import held_out
 from gnnrl.scheduling.settings import Schedule
@@ -132,18 +131,11 @@ def latency_table(world: World) -> LatencyTable:
 
 def pruned(world: World, plan: PruningPlan, compensation: str, recalibration: int) -> nn.Module:
     """The subnet of a plan, as the stage makes it."""
+    settings = PruneSettings(
+        compensation=compensation, calibration_images=240, recalibration_images=recalibration
+    )
     surgeon = Surgeon(world.network, world.graph)
-    cpu = torch.device("cpu")
-    if compensation == "sequential":
-        images = calibration_images(world.train_images, 240, SEED, cpu)
-        subnet = compensate(surgeon, plan, images, generator(SEED, "compensation"))
-    else:
-        subnet = surgeon.cut(plan)
-    if recalibration:
-        images = calibration_images(world.train_images, recalibration, SEED, cpu)
-        dense = surgeon.analysis.traced
-        recalibrate_matched(dense, world.graph, subnet, plan, images, BATCH_SIZE)
-    return subnet
+    return repaired(surgeon, plan, settings, world.train_images, SEED)
 
 
 def scheduled(settings: Mapping[str, Any]) -> tuple[SearchResult, list[float]]:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from tests.graph.mixing import ATTENTION, Attending, CrossStage, Upscaled
 from tests.graph.steps import (
     ChannelsLast,
     Concat,
@@ -25,7 +26,7 @@ from tests.graph.unusual import UNUSUAL, PixelShuffled, RadixAttention, Scaled, 
 
 
 class RandomNetwork(nn.Module):
-    """Steps, then a head that ends in four classes."""
+    """Steps, then a head that ends in four classes; `several`: beside a map of two channels."""
 
     def __init__(self, steps: list[nn.Module], head: str) -> None:
         super().__init__()
@@ -34,12 +35,16 @@ class RandomNetwork(nn.Module):
         self.steps, self.head = nn.Sequential(*steps), head
         self.pool = nn.MaxPool2d(4)
         self.flatten = nn.Flatten()
-        inputs = width if head in ("mean", "squeeze") else width * 4
+        inputs = width if head in ("mean", "squeeze", "several") else width * 4
         self.hidden, self.dropout = nn.Linear(inputs, 6), nn.Dropout(0.2)
         self.classifier = nn.Linear(6, 4)
+        self.map = nn.Conv2d(width, 2, 1) if head == "several" else None
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor | dict[str, Tensor]:
         x = self.steps(x)
+        if self.head == "several":
+            classes = self.classifier(self.dropout(F.relu(self.hidden(x.mean([2, 3])))))
+            return {"classes": classes, "map": self.map(x)}
         if self.head == "mean":
             x = x.mean([2, 3])
         elif self.head == "squeeze":
@@ -123,6 +128,19 @@ MAKERS: Mapping[str, Callable[[Draw, int, int], nn.Module]] = {
     "pixel_shuffle": lambda draw, c, out: PixelShuffled(c, out, draw(st.booleans())),
     "radix": lambda draw, c, out: RadixAttention(c, out, draw(st.integers(1, 3))),
     "unusual": lambda draw, c, out: Unusual(c, draw(st.sampled_from(UNUSUAL))),
+    "attention": lambda draw, c, out: Attending(
+        c,
+        draw(st.integers(1, 4)),
+        draw(st.integers(1, 4)),
+        draw(st.sampled_from(ATTENTION)),
+        draw(st.booleans()),
+    ),
+    "upscaled": lambda draw, c, out: Upscaled(
+        c, out, draw(st.sampled_from([g for g in range(1, c + 1) if c % g == 0]))
+    ),
+    "cross_stage": lambda draw, c, out: CrossStage(
+        c, draw(st.integers(1, 5)), out, draw(st.booleans())
+    ),
     "scaled": lambda draw, c, out: Scaled(
         c, draw(st.sampled_from(("width", "area", "spatial", "max", "batch", "stack", "norm")))
     ),
@@ -136,5 +154,5 @@ def networks(draw: Draw) -> nn.Module:
     steps: list[nn.Module] = [_conv(draw, 3, draw(st.integers(2, 10)))]
     for kind in draw(st.lists(st.sampled_from(tuple(MAKERS)), min_size=1, max_size=6)):
         steps.append(MAKERS[kind](draw, steps[-1].out_channels, draw(st.integers(1, 10))))
-    head = draw(st.sampled_from(("mean", "squeeze", "flatten", "view", "last")))
+    head = draw(st.sampled_from(("mean", "squeeze", "flatten", "view", "last", "several")))
     return RandomNetwork(steps, head)

@@ -23,9 +23,9 @@ from tests.graph.made import IMAGE, Made
     [
         ({"nowhere": (0,)}, "does not have"),
         ({"conv1": (0, 8)}, "filter 8"),
-        ({"conv1": (0,)}, "must go together"),
-        ({"conv1": (0,), "conv2": (1,)}, "must go together"),
-        ({"head": (0,)}, "must stay"),
+        ({"conv1": (0,)}, "must be removed together"),
+        ({"conv1": (0,), "conv2": (1,)}, "must be removed together"),
+        ({"head": (0,)}, "must be kept"),
     ],
 )
 def test_a_plan_that_does_not_fit_is_refused(kept: dict[str, tuple[int, ...]], words: str) -> None:

@@ -24,24 +24,41 @@ CHECKS = dict(
 )
 
 
-def _hold(network: nn.Module, seed: int, keep_ratio: float) -> None:
+SETTINGS = st.fixed_dictionaries(
+    {"attention": st.sampled_from(("heads", "width")), "embedding": st.booleans()}
+)
+
+
+def _hold(network: nn.Module, seed: int, keep_ratio: float, settings: dict) -> None:
     network = randomise(network, seed)
     image = torch.randn(3, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(seed))
-    cut = assert_cut_is_exact(network, image, keep_ratio, seed)
+    cut = assert_cut_is_exact(network, image, keep_ratio, seed, **settings)
     assert_trains(cut.subnet, image)
     assert_survives_saving(cut, image)
 
 
-@given(network=networks(), seed=st.integers(0, 1000), keep_ratio=st.sampled_from((0.2, 0.5, 0.8)))
+@given(
+    network=networks(),
+    seed=st.integers(0, 1000),
+    keep_ratio=st.sampled_from((0.2, 0.5, 0.8)),
+    how=SETTINGS,
+)
 @settings(max_examples=12, derandomize=True, **CHECKS)
-def test_random_networks_are_cut_exactly(network: nn.Module, seed: int, keep_ratio: float) -> None:
-    _hold(network, seed, keep_ratio)
+def test_random_networks_are_cut_exactly(
+    network: nn.Module, seed: int, keep_ratio: float, how: dict
+) -> None:
+    _hold(network, seed, keep_ratio, how)
 
 
 @pytest.mark.slow
-@given(network=networks(), seed=st.integers(0, 1000), keep_ratio=st.sampled_from((0.2, 0.5, 0.8)))
+@given(
+    network=networks(),
+    seed=st.integers(0, 1000),
+    keep_ratio=st.sampled_from((0.2, 0.5, 0.8)),
+    how=SETTINGS,
+)
 @settings(max_examples=1000, **CHECKS)
 def test_a_thousand_random_networks_are_cut_exactly(
-    network: nn.Module, seed: int, keep_ratio: float
+    network: nn.Module, seed: int, keep_ratio: float, how: dict
 ) -> None:
-    _hold(network, seed, keep_ratio)
+    _hold(network, seed, keep_ratio, how)

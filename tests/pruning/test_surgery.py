@@ -39,13 +39,16 @@ CNNS = [
     for name in models.list_models(module=models)
     if not name.startswith(TRANSFORMERS)
 ]
-SLOW = [name for name in (*NETWORKS, *CNNS) if name not in FAST]
+ATTENTION = [f"torchvision/{name}" for name in ("vit_b_16", "swin_t", "swin_v2_t", "maxvit_t")]
+SLOW = [name for name in (*NETWORKS, *CNNS, *ATTENTION) if name not in FAST]
 HUGE = 200e6  # parameters; beyond, copies in double precision do not fit beside each other
 
 
 def _pixels(name: str) -> int:
     if name.endswith("inception_v3"):
         return 96
+    if name in ATTENTION:
+        return 224
     return 64 if name.startswith("torchvision/") else 32
 
 

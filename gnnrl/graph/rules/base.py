@@ -6,13 +6,14 @@ axes of the parameters.  An operation that stands in no table is refused, never 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, is_dataclass
 from typing import Any
 
 from torch import Tensor, fx
 
 from gnnrl.graph.rules.flow import Flow, Folded, Layer, Layout, Weights, is_tensor, shape_of
+from gnnrl.tracing.fx_utils import on_images
 
 Rule = Callable[[Flow, fx.Node], None]
 
@@ -30,6 +31,17 @@ def gives_tensors(node: fx.Node) -> bool:
     )
 
 
+def holds_tensors(value: Any) -> bool:
+    """Whether there is a tensor in a value: in a dictionary, a list, the fields of an object."""
+    if isinstance(value, Mapping):
+        return any(holds_tensors(v) for v in value.values())
+    if isinstance(value, tuple | list | set):
+        return any(holds_tensors(v) for v in value)
+    if isinstance(value, Tensor):
+        return True
+    return is_dataclass(value) and any(holds_tensors(v) for v in vars(value).values())
+
+
 def argument(node: fx.Node, position: int, name: str, default: Any = None) -> Any:
     """An argument of a call, however it was passed; nodes that are numbers give their number."""
     value = node.args[position] if len(node.args) > position else node.kwargs.get(name, default)
@@ -37,14 +49,14 @@ def argument(node: fx.Node, position: int, name: str, default: Any = None) -> An
 
 
 def placeholder(flow: Flow, node: fx.Node) -> None:
-    """Colours of the image stay."""
+    """What the network reads is kept: the colours of an image."""
     flow.layouts[node] = None
     if is_tensor(node) and len(shape_of(node)) > 1:
         flow.layouts[node] = Layout(1, flow.couplings.fixed(shape_of(node)[1]))
 
 
 def output(flow: Flow, node: fx.Node) -> None:
-    """What the network answers stays."""
+    """What the network gives is kept."""
     flow.layouts[node] = None
     for read in node.all_input_nodes:
         flow.pin(read)
@@ -64,7 +76,7 @@ def weights(flow: Flow, node: fx.Node) -> None:
             flow.bind(path, long[0], labels)
         flow.layouts[node] = Layout(long[0], labels)
     elif long:
-        flow.layouts[node] = Weights(path)
+        flow.layouts[node] = Weights(path, ((node, False),))
 
 
 @dataclass(frozen=True)
@@ -75,16 +87,17 @@ class Refused:
 
     def __call__(self, flow: Flow, node: fx.Node) -> None:
         reads = [flow.layouts.get(n) for n in tensors_read(node)]
-        if any(isinstance(r, Layout | Folded | tuple) for r in reads):
+        if on_images(node) and any(isinstance(r, Layout | Folded | tuple) for r in reads):
             flow.refuse(node, self.why)
-        flow.layouts[node] = None
+        left_whole(flow, node)
 
 
-def opaque(flow: Flow, node: fx.Node) -> None:
-    """A protected part: what goes in stays, what comes out stays."""
-    for read in tensors_read(node):
+def left_whole(flow: Flow, node: fx.Node) -> None:
+    """An operation, or a module that is not looked into: what goes in and comes out is kept."""
+    for read in node.all_input_nodes:
         flow.pin(read)
     flow.layouts[node] = None
-    parameters = dict(flow.traced.get_submodule(str(node.target)).named_parameters())
-    names = tuple(flow.one_name(f"{node.target}.{name}") for name in parameters)
-    flow.layers[node] = Layer(str(node.target), None, names)
+    if node.op == "call_module":
+        parameters = dict(flow.traced.get_submodule(str(node.target)).named_parameters())
+        names = tuple(flow.one_name(f"{node.target}.{name}") for name in parameters)
+        flow.layers[node] = Layer(str(node.target), None, names)

@@ -13,11 +13,13 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
-from gnnrl.errors import UserError
 from gnnrl.graph.coupling import Couplings
-from gnnrl.graph.tracing.fx_utils import attribute, operation_name, scope_of
+from gnnrl.tracing.fx_utils import attribute, on_batch, operation_name, scope_of
+
+EXAMPLE_BATCH = 2
+"""Images of the example: an axis of length one would be taken for something it is not."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +44,23 @@ class Folded:
 
 @dataclass(frozen=True)
 class Weights:
-    """A parameter used by the network's own code; the operation that reads it gives its layout."""
+    """A parameter used by the network's own code; the operation that reads it gives its layout.
+
+    steps: its own node, and those that its elements went through since, with whether they were
+    moved.
+    """
 
     path: str
+    steps: tuple[tuple[fx.Node, bool], ...]
+
+
+@dataclass(frozen=True)
+class Product:
+    """Multiply-accumulates of one image where activations meet activations: `each` for every
+    channel of `labels`; None: whatever is cut."""
+
+    each: int
+    labels: np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -73,18 +89,43 @@ class Layer:
     axis: int | None = None
 
 
+PRODUCTS = {"matmul", "bmm", "mm", "einsum", "scaled_dot_product_attention"}
+"""Operations in which activations are multiplied with each other and summed up."""
+
+
+class Refusal(Exception):
+    """An operation through which channels cannot be cut, and why."""
+
+    def __init__(self, node: fx.Node, why: str) -> None:
+        super().__init__(why)
+        self.node, self.why = node, why
+
+
+class WritesInPlace(Refusal):
+    """An operation that writes into a tensor which others see."""
+
+
 @dataclass
 class Flow:
-    """Everything found out about a traced network; the rules fill it node by node."""
+    """Everything found out about a traced network; the rules fill it node by node.
+
+    embedding: whether the width that layer norms see may be cut where there is attention.
+    attention: what is cut of it, `heads` or the `width` of each.  whole: what is left whole as
+    there is no rule for it, by part or operation, and why.
+    """
 
     traced: fx.GraphModule
     protected: frozenset[str]
+    embedding: bool = False
+    attention: str = "heads"
     couplings: Couplings = field(default_factory=Couplings)
     layouts: dict[fx.Node, Any] = field(default_factory=dict)
     axes: dict[tuple[str, int], np.ndarray] = field(default_factory=dict)
     filters: dict[str, np.ndarray] = field(default_factory=dict)
     layers: dict[fx.Node, Layer] = field(default_factory=dict)
     gathers: dict[fx.Node, Gather] = field(default_factory=dict)
+    products: dict[fx.Node, tuple[Product, ...]] = field(default_factory=dict)
+    whole: dict[str, str] = field(default_factory=dict)
 
     @cached_property
     def _names(self) -> dict[int, str]:
@@ -96,6 +137,18 @@ class Flow:
     def one_name(self, path: str) -> str:
         """The first name of a parameter that several modules share."""
         return self._names.get(id(attribute(self.traced, path)), path)
+
+    def layer_of(self, weight: str) -> str:
+        """Name of the layer that a weight in a module's own code makes: the module's, or, of the
+        second and later weights of one module, the weight's."""
+        module = weight.rpartition(".")[0] or weight
+        owner = next((w for w in self.filters if w.rpartition(".")[0] == module), weight)
+        return module if owner == weight else weight
+
+    @cached_property
+    def multiplies(self) -> bool:
+        """Whether activations are multiplied with each other and summed up anywhere."""
+        return any(operation_name(node) in PRODUCTS for node in self.traced.graph.nodes)
 
     def bind(self, path: str, axis: int, labels: np.ndarray) -> None:
         """Axis `axis` of parameter `path` shrinks with `labels`."""
@@ -112,12 +165,20 @@ class Flow:
                 self.couplings.pin(part.labels)
 
     def refuse(self, node: fx.Node, why: str) -> None:
-        """Say that this operation cannot be cut safely."""
-        where = scope_of(node) or type(self.traced).__name__
-        raise UserError(
-            f"{where}: no safe way to cut channels through {operation_name(node)!r}: {why}; "
-            "protect this part (extract.protect) or rewrite it with an operation that has a rule"
-        )
+        """Say that there is no safe way to cut channels through this operation."""
+        raise Refusal(node, f"{operation_name(node)!r}: {why}")
+
+    def note(self, node: fx.Node, why: str) -> None:
+        """Write down that an operation is left whole, and why."""
+        part = scope_of(node) or node.name
+        known = self.whole.setdefault(part, why)
+        if why not in known:
+            self.whole[part] = f"{known}; {why}"
+
+    @staticmethod
+    def per_image(node: fx.Node, count: int) -> int:
+        """What an operation does for one image, of what it does for the example's two."""
+        return count // EXAMPLE_BATCH if on_batch(node) else count
 
     def is_protected(self, layer: str) -> bool:
         return any(layer == name or layer.startswith(f"{name}.") for name in self.protected)
@@ -131,10 +192,3 @@ def shape_of(node: Any) -> tuple[int, ...]:
 def is_tensor(node: Any) -> bool:
     """Whether what stands in an argument is an operation that gave a tensor."""
     return isinstance(node, fx.Node) and isinstance(node.meta.get("example"), Tensor)
-
-
-def module_of(node: fx.Node) -> nn.Module | None:
-    """The module that a node calls."""
-    if node.op != "call_module":
-        return None
-    return node.graph.owning_module.get_submodule(str(node.target))

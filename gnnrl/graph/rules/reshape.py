@@ -6,13 +6,26 @@ They are run on a tensor of positions, which tells where every channel went.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, fx
 
-from gnnrl.graph.rules.flow import Flow, Folded, Gather, Layout, is_tensor, module_of, shape_of
+from gnnrl.graph.rules.base import gives_tensors
+from gnnrl.graph.rules.flow import (
+    PRODUCTS,
+    Flow,
+    Folded,
+    Gather,
+    Layout,
+    Weights,
+    WritesInPlace,
+    is_tensor,
+    shape_of,
+)
 from gnnrl.graph.rules.reshape_commute import classes_along, commutes, line_of, run
+from gnnrl.tracing.fx_utils import module_of, on_batch, operation_name
 
 
 def layout_of(flow: Flow, node: fx.Node) -> Layout | None:
@@ -26,6 +39,9 @@ def layout_of(flow: Flow, node: fx.Node) -> Layout | None:
 def move(flow: Flow, node: fx.Node, read: fx.Node) -> None:
     """Layout after an operation that moves the elements of `read` and changes none."""
     before = flow.layouts.get(read)
+    if isinstance(before, Weights):
+        flow.layouts[node] = Weights(before.path, (*before.steps, (node, True)))
+        return
     if not isinstance(before, Layout | Folded):
         flow.layouts[node] = None
         return
@@ -40,9 +56,22 @@ def move(flow: Flow, node: fx.Node, read: fx.Node) -> None:
         flow.layouts[node] = tuple(Folded(before.source, part) for part in after)
 
 
-def settle(flow: Flow, node: fx.Node, source: fx.Node, positions: Tensor) -> Layout | Folded:
+def part_of(flow: Flow, node: fx.Node) -> None:
+    """Layout of one of the tensors that an operation gave."""
+    args: tuple[Any, ...] = node.args
+    source, index = args
+    part = flow.layouts[source][index]
+    if isinstance(part, Folded):
+        part = settle(flow, node, part.source, part.positions)
+    flow.layouts[node] = part
+
+
+def settle(flow: Flow, node: fx.Node, source: fx.Node, positions: Tensor) -> Layout | Folded | None:
     """Find the channel axis of moved elements, if there is one."""
     layout, shape = flow.layouts[source], shape_of(source)
+    if not positions.ndim:  # one number, for every channel that it meets
+        flow.couplings.pin(layout.labels)
+        return None
     channel = _channel_of(positions, shape, layout.axis)
     index = _gathered(positions, channel, shape, layout.axis)
     if index is not None:
@@ -51,12 +80,21 @@ def settle(flow: Flow, node: fx.Node, source: fx.Node, positions: Tensor) -> Lay
     if not (channel >= 0).all():
         return Folded(source, positions)
     varying = [k for k in range(channel.ndim) if (channel != channel.narrow(k, 0, 1)).any()]
-    if len(varying) <= 1 and 0 not in varying and _reads(node, source):
+    if (
+        len(varying) <= 1
+        and set(varying) <= set(_axes(node, channel.ndim))
+        and _reads(node, source)
+    ):
         axis = varying[0] if varying else _axis_of_one(layout, shape, tuple(positions.shape))
         line = channel[tuple(slice(None) if k == axis else 0 for k in range(channel.ndim))].numpy()
         if _keeps_order(line, shape[layout.axis]):
             return Layout(axis, layout.labels[line])
     return Folded(source, positions)
+
+
+def _axes(node: fx.Node, dims: int) -> range:
+    """Axes on which channels may lie: not that of the images."""
+    return range(1 if on_batch(node) else 0, dims)
 
 
 def _reads(node: fx.Node, source: fx.Node) -> bool:
@@ -82,35 +120,79 @@ def _unfold(flow: Flow, node: fx.Node) -> None:
     """Settle channels that lie on several axes: couple them, or keep them all."""
     source = flow.layouts[node].source
     layout = flow.layouts[source]
-    for classes in _couplings(flow, node):
-        found = _along(flow, _chain(flow, node, source), source, classes)
+    chain = _chain(flow, node, source)
+    for classes in _couplings(flow, node, chain):
+        found = _along(flow, chain, source, classes)
         if found:
             first = layout.labels[np.unique(classes, return_index=True)[1]]
             flow.couplings.couple(layout.labels, first[classes])
             for step, axis, line in found:
                 flow.layouts[step] = Layout(axis, first[line])
+            _again(flow, source)
             return
     flow.couplings.pin(layout.labels)
     flow.layouts[node] = None
 
 
-def _couplings(flow: Flow, node: fx.Node) -> list[np.ndarray]:
-    """Classes of channels that one axis tells apart, the finest first."""
-    folded = flow.layouts[node]
-    layout, shape = flow.layouts[folded.source], shape_of(folded.source)
-    channel = _channel_of(folded.positions, shape, layout.axis).numpy()
-    if (channel < 0).any():
-        return []
-    axes = [k for k in range(1, channel.ndim) if channel.shape[k] > 1]
-    found = [classes_along(channel, k, len(layout.labels)) for k in axes]
-    return sorted((c for c in found if c.max() > 0), key=lambda c: -int(c.max()))
+def _couplings(flow: Flow, node: fx.Node, chain: list[fx.Node]) -> list[np.ndarray]:
+    """Classes of channels that one axis tells apart, the finest first; of attention, whole heads
+    or the width of heads first."""
+    found: list[np.ndarray] = []
+    layout, shape = flow.layouts[flow.layouts[node].source], shape_of(flow.layouts[node].source)
+    for step in (node, *chain[:1]):
+        channel = _channel_of(flow.layouts[step].positions, shape, layout.axis).numpy()
+        axes = [k for k in _axes(step, channel.ndim) if channel.shape[k] > 1]
+        if (channel >= 0).all():
+            found += [classes_along(channel, k, len(layout.labels)) for k in axes]
+    found = [classes for classes in found if classes.max() > 0]
+    if flow.multiplies and _meets_product(node):  # heads lie in longer blocks than their widths
+        sign = 1 if flow.attention == "heads" else -1
+        return sorted(found, key=lambda classes: sign * np.count_nonzero(np.diff(classes)))
+    return sorted(found, key=lambda classes: -int(classes.max()))
+
+
+def _meets_product(node: fx.Node) -> bool:
+    """Whether a tensor meets another one in a product before it meets weights."""
+    seen, waiting = {node}, [node]
+    while waiting:
+        for user in waiting.pop().users:
+            name = operation_name(user)
+            if name in PRODUCTS:
+                return True
+            if user not in seen and not name.lower().startswith(("conv", "linear")):
+                seen.add(user)
+                waiting.append(user)
+    return False
+
+
+def _again(flow: Flow, source: fx.Node) -> None:
+    """Repeat the rules of all that moved channels of `source`, now that some are settled."""
+    for node in flow.traced.graph.nodes:
+        found = flow.layouts.get(node)
+        parts = found if isinstance(found, tuple) else (found,)
+        if not any(isinstance(part, Folded) and part.source is source for part in parts):
+            continue
+        read = next(n for n in node.all_input_nodes if flow.layouts.get(n) is not None)
+        if isinstance(flow.layouts[read], tuple):
+            part_of(flow, node)
+        else:
+            move(flow, node, read)
+
+
+def _tensor_read(node: fx.Node) -> fx.Node | None:
+    """The tensor whose elements an operation moves, or out of whose parts it takes one."""
+    for read in node.all_input_nodes:
+        if is_tensor(read):
+            return read
+        if gives_tensors(read):
+            return _tensor_read(read)
+    return None
 
 
 def _chain(flow: Flow, node: fx.Node, source: fx.Node) -> list[fx.Node]:
     """Operations from `source` (left out) to `node`, if each reads the one before."""
     chain = [node]
-    while source not in chain[-1].all_input_nodes:
-        before = next((n for n in chain[-1].all_input_nodes if is_tensor(n)), None)
+    while (before := _tensor_read(chain[-1])) is not source:
         if before is None or not isinstance(flow.layouts.get(before), Folded):
             return []
         chain.append(before)
@@ -127,13 +209,13 @@ def _along(
     for step in chain:
         positions, shape = flow.layouts[step].positions, shape_of(source)
         spread = classes[_channel_of(positions, shape, flow.layouts[source].axis).numpy()]
-        lines = ((k, line_of(spread, k)) for k in range(1, spread.ndim))
+        lines = ((k, line_of(spread, k)) for k in _axes(step, spread.ndim))
         after = next(((k, line) for k, line in lines if line is not None), None)
         if after is None or not commutes(step, read, before, after):
             return []
         found.append((step, *after))
         read, before = step, after
-    return found
+    return found if found and len(np.unique(found[-1][2])) > 1 else []
 
 
 def _axis_of_one(layout: Layout, before: tuple[int, ...], after: tuple[int, ...]) -> int:
@@ -141,6 +223,12 @@ def _axis_of_one(layout: Layout, before: tuple[int, ...], after: tuple[int, ...]
     if len(before) == len(after) and after[layout.axis] == 1:
         return layout.axis
     return next((k for k in range(1, len(after)) if after[k] == 1), len(after) - 1)
+
+
+def varies(folded: Folded, layout: Layout, axis: int) -> bool:
+    """Whether the elements along an axis came from different channels."""
+    channel = _channel_of(folded.positions, shape_of(folded.source), layout.axis)
+    return bool((channel != channel.narrow(axis, 0, 1)).any())
 
 
 def _channel_of(positions: Tensor, shape: tuple[int, ...], axis: int) -> Tensor:
@@ -177,16 +265,56 @@ def _keeps_order(index: np.ndarray, count: int) -> bool:
     )
 
 
+def meet(flow: Flow, read: fx.Node, axis: int, labels: np.ndarray) -> bool:
+    """A tensor meets channels `labels` on its axis `axis`: its own are kept or removed with them,
+    or else all are kept; whether it is the former."""
+    found = layout_of(flow, read)
+    weights = flow.layouts.get(read)
+    if found is None and isinstance(weights, Weights):
+        found = _settled(flow, weights, axis, len(labels))
+    if found is not None and found.axis == axis and len(found.labels) == len(labels):
+        flow.couplings.couple(found.labels, labels)
+        return True
+    flow.couplings.pin(labels)
+    flow.pin(read)
+    return False
+
+
+def _settled(flow: Flow, weights: Weights, axis: int, length: int) -> Layout | None:
+    """Layout of a parameter whose elements were moved: the one of its axes that became `axis`."""
+    (first, _), *steps = weights.steps
+    last, known = weights.steps[-1][0], dict(flow.gathers)
+    for own, size in enumerate(shape_of(first)):
+        labels = flow.couplings.fresh(size)
+        flow.layouts[first] = Layout(own, labels)
+        for step, moves in steps:
+            read = next(n for n in step.all_input_nodes if flow.layouts.get(n) is not None)
+            if moves:
+                move(flow, step, read)
+            else:
+                flow.layouts[step] = flow.layouts[read]
+        found = layout_of(flow, last)
+        if found is not None and found.axis == axis and len(found.labels) == length:
+            flow.bind(weights.path, own, labels)
+            if not steps:  # its other readers may meet other axes of it
+                flow.layouts[first] = weights
+            return found
+        flow.gathers = dict(known)
+    flow.layouts |= dict.fromkeys((step for step, _ in weights.steps), None)
+    return None
+
+
 def refuse_shared_writing(flow: Flow, node: fx.Node) -> None:
     """An operation in place must be seen by all that read what it wrote, in the cut network too:
     not where surgery copies channels, nor where its result is dropped."""
     read = next((n for n in node.all_input_nodes if is_tensor(n)), None)
     if read is None or not _writes(node):
         return
+    name = repr(operation_name(node))
     if not node.users:
-        flow.refuse(node, "it writes in place and its result is not used (write x = x.add_(…))")
+        raise WritesInPlace(node, f"{name}: it writes in place and its result is not used")
     if read in flow.gathers and any(node < user for user in flow.gathers[read].source.users):
-        flow.refuse(node, "it writes into a part of a tensor that is read again later")
+        raise WritesInPlace(node, f"{name}: it writes into a tensor that is read again later")
 
 
 def _writes(node: fx.Node) -> bool:

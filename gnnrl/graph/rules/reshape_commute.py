@@ -1,8 +1,8 @@
-"""Channels that a reshape has spread over several axes, and an operation then looks at.
+"""Channels that a reshape has spread over several axes, before an operation that needs them.
 
-Two things are exact.  Either channels are coupled until one axis alone tells them apart (all the
+Two things are exact.  Either channels are coupled until one axis alone distinguishes them (all the
 channels that a pixel shuffle puts into one, the same channel of every group of `[N, G, C/G, …]`),
-or all of them stay.
+or all of them are kept.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor, fx
 
-from gnnrl.graph.tracing.fx_utils import attribute
+from gnnrl.tracing.fx_utils import attribute, call, module_of, on_images, owner_of
 
 TRIALS = 3
 
@@ -79,7 +79,8 @@ def fitted(node: fx.Node, axis: int, width: int) -> tuple[tuple[Any, ...], dict[
 
     -1 finds the size by itself.
     """
-    args, kwargs = list(node.args), dict(node.kwargs)
+    args: list[Any] = list(node.args)
+    kwargs: dict[str, Any] = dict(node.kwargs)
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
     if name == "unflatten" and len(args) == 3:
         start = args[1] % len(args[0].meta["example"].shape)
@@ -126,15 +127,16 @@ def run(
         if n in values:
             return values[n]
         if n.op == "get_attr":
-            return attribute(node.graph.owning_module, str(n.target))
-        if not isinstance(n.meta["example"], Tensor) and n.all_input_nodes:
-            return run(n, values)
-        return n.meta["example"]
+            return attribute(owner_of(node), str(n.target))
+        example = n.meta["example"]
+        if isinstance(example, torch.device):
+            return torch.device("cpu")
+        if n.all_input_nodes and not (isinstance(example, Tensor) and on_images(n)):
+            return run(n, values)  # a number, or what follows from parameters alone
+        return example
 
     args = fx.node.map_arg(node.args if args is None else args, concrete)
     kwargs = fx.node.map_arg(node.kwargs if kwargs is None else kwargs, concrete)
     if node.op == "call_module":
-        return node.graph.owning_module.get_submodule(str(node.target))(*args, **kwargs)
-    if node.op == "call_method":
-        return getattr(args[0], str(node.target))(*args[1:], **kwargs)
-    return node.target(*args, **kwargs)
+        return module_of(node)(*args, **kwargs)
+    return call(node, args, kwargs)

@@ -6,14 +6,11 @@ second column is its name in the graph, one of `gnnrl.graph.operations`.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from torch import Tensor, fx, nn
 
-from torch import fx, nn
-
-from gnnrl.graph.rules import base, unweighted, weighted
+from gnnrl.graph.rules import base, product, unweighted, weighted
 from gnnrl.graph.rules.base import Rule
-from gnnrl.graph.rules.flow import module_of
-from gnnrl.graph.tracing.fx_utils import operation_name
+from gnnrl.tracing.fx_utils import module_of, operation_name
 
 _MODULES: tuple[tuple[tuple[type[nn.Module], ...], str, Rule], ...] = (
     ((nn.modules.conv._ConvNd,), "conv", weighted.convolution_module),
@@ -30,7 +27,7 @@ _MODULES: tuple[tuple[tuple[type[nn.Module], ...], str, Rule], ...] = (
     ),
     ((nn.Softmax, nn.LogSoftmax, nn.Softmin, nn.GLU), "softmax", unweighted.along_axis),
     ((nn.LocalResponseNorm, nn.CrossMapLRN2d, nn.Softmax2d), "lrn", unweighted.across_channels),
-    ((nn.MultiheadAttention,), "attention", base.Refused("attention mixes all channels")),
+    ((nn.Embedding,), "embedding", weighted.embedding),
     (
         (
             nn.Dropout,
@@ -121,12 +118,10 @@ _FUNCTIONS: tuple[tuple[str, str, Rule], ...] = (
         "reshape",
         unweighted.movement,
     ),
-    (
-        "matmul bmm mm addmm einsum baddbmm dot scaled_dot_product_attention "
-        "multi_head_attention_forward",
-        "matmul",
-        base.Refused("it multiplies activations with each other"),
-    ),
+    ("matmul bmm mm", "matmul", product.matmul),
+    ("einsum", "matmul", product.einsum),
+    ("scaled_dot_product_attention", "attention", product.attention),
+    ("setitem", "write", unweighted.written),
 )
 _TABLE = {
     name: (kind, rule) for names, kind, rule in reversed(_FUNCTIONS) for name in names.split()
@@ -140,18 +135,8 @@ def add_rule(functions: str, operation: str, rule: Rule) -> None:
     _TABLE.update({name: (operation, rule) for name in functions.split()})
 
 
-def look_up(node: fx.Node, protected: Collection[str] = ()) -> tuple[str, Rule]:
-    """Kind and rule of an operation; unknown ones get the rule that refuses them.
-
-    protected: modules that may be left as they are where no rule can read them.
-    """
-    kind, rule = _look_up(node)
-    if isinstance(rule, base.Refused) and node.op == "call_module" and node.target in protected:
-        return "opaque", base.opaque
-    return kind, rule
-
-
-def _look_up(node: fx.Node) -> tuple[str, Rule]:
+def look_up(node: fx.Node) -> tuple[str, Rule]:
+    """Kind and rule of an operation; unknown ones get the rule that refuses them."""
     if node.op == "placeholder":
         return "input", base.placeholder
     if node.op == "output":
@@ -172,6 +157,11 @@ def _look_up(node: fx.Node) -> tuple[str, Rule]:
 
 def _module(node: fx.Node) -> tuple[str, Rule]:
     module = module_of(node)
+    weight = getattr(module, "weight", None)
+    if isinstance(weight, Tensor) and not any(
+        "weight" in held for held in (module._parameters, module._buffers)
+    ):
+        return type(module).__name__, base.Refused("its weight is computed, not a parameter")
     for classes, kind, rule in _MODULES:
         if isinstance(module, classes):
             return kind, rule

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import numpy as np
 from torch import fx
 
 from gnnrl.graph.rules.base import argument, tensors_read
-from gnnrl.graph.rules.flow import Flow, Folded, Layout, Weights, is_tensor, module_of, shape_of
-from gnnrl.graph.rules.reshape import layout_of, move, settle
-from gnnrl.graph.tracing.fx_utils import operation_name
+from gnnrl.graph.rules.flow import (
+    Flow,
+    Folded,
+    Layout,
+    Weights,
+    WritesInPlace,
+    is_tensor,
+    shape_of,
+)
+from gnnrl.graph.rules.reshape import layout_of, meet, move, part_of
+from gnnrl.tracing.fx_utils import module_of, on_images, operation_name
 
 
 def elementwise(flow: Flow, node: fx.Node) -> None:
@@ -19,7 +28,9 @@ def elementwise(flow: Flow, node: fx.Node) -> None:
     found = _meeting(flow, node)
     if not found:
         lone = flow.layouts.get(operands[0]) if len(operands) == 1 else None
-        flow.layouts[node] = lone if isinstance(lone, Weights) else None
+        flow.layouts[node] = None
+        if isinstance(lone, Weights):
+            flow.layouts[node] = Weights(lone.path, (*lone.steps, (node, False)))
         return
     # data tells the axis before a parameter does
     main = min(found, key=lambda read: (read.op == "get_attr", operands.index(read)))
@@ -29,14 +40,10 @@ def elementwise(flow: Flow, node: fx.Node) -> None:
         met = mine >= 0 and shape_of(read)[mine] > 1
         if read in found and found[read][0] == axis:
             flow.couplings.couple(found[read][1], labels)
+        elif met:
+            meet(flow, read, mine, labels)
         elif read in found:
             flow.couplings.pin(found[read][1])
-            if met:
-                flow.couplings.pin(labels)
-        elif isinstance(flow.layouts.get(read), Weights) and met:
-            flow.bind(flow.layouts[read].path, mine, labels)
-        elif layout_of(flow, read) is None and met:
-            flow.couplings.pin(labels)  # meets a tensor that nobody can cut
     flow.layouts[node] = Layout(axis, labels)
 
 
@@ -112,7 +119,7 @@ def extreme(flow: Flow, node: fx.Node) -> None:
 def movement(flow: Flow, node: fx.Node) -> None:
     """Moves elements of one tensor."""
     read = tensors_read(node)
-    if any(n.op != "get_attr" for n in read[1:]):
+    if any(on_images(n) for n in read[1:]):
         flow.refuse(node, "where elements go depends on the data")
     move(flow, node, read[0])
 
@@ -140,7 +147,7 @@ def like(flow: Flow, node: fx.Node) -> None:
 def copying(flow: Flow, node: fx.Node) -> None:
     """The same elements in the same places."""
     read = tensors_read(node)[0]
-    if isinstance(flow.layouts.get(read), Folded):
+    if isinstance(flow.layouts.get(read), Folded | Weights):
         move(flow, node, read)
     else:
         flow.layouts[node] = flow.layouts.get(read)
@@ -148,13 +155,9 @@ def copying(flow: Flow, node: fx.Node) -> None:
 
 def pick(flow: Flow, node: fx.Node) -> None:
     """`x[...]`, of a tensor or of the parts that an operation gave."""
-    source, index = node.args
-    parts = flow.layouts.get(source)
-    if isinstance(parts, tuple):
-        part = parts[index]
-        flow.layouts[node] = (
-            settle(flow, node, part.source, part.positions) if isinstance(part, Folded) else part
-        )
+    source: Any = node.args[0]
+    if isinstance(flow.layouts.get(source), tuple):
+        part_of(flow, node)
     elif is_tensor(source):
         movement(flow, node)
     else:
@@ -162,16 +165,32 @@ def pick(flow: Flow, node: fx.Node) -> None:
 
 
 def named_part(flow: Flow, node: fx.Node) -> None:
-    """`x.max(1).values`: a part of what an operation gave."""
-    source, name = node.args[:2]
+    """`x.max(1).values`: a part of what an operation gave; `x.mT`: its elements, moved."""
+    args: tuple[Any, ...] = node.args
+    source, name = args[:2]
+    if is_tensor(source) and name in ("T", "mT"):
+        return move(flow, node, source)
     parts = flow.layouts.get(source)
-    if not isinstance(parts, tuple) or name not in ("values", "indices"):
+    if parts is not None and not (isinstance(parts, tuple) and name in ("values", "indices")):
         flow.refuse(node, f"there is no rule for .{name}")
-    flow.layouts[node] = parts[("values", "indices").index(name)]
+    flow.layouts[node] = parts and parts[("values", "indices").index(name)]
+
+
+def written(flow: Flow, node: fx.Node) -> None:
+    """`x[...] = y`: of a tensor that was made for it, all of which is kept."""
+    target: Any = node.args[0]
+    if not is_tensor(target) or operation_name(target) not in FACTORIES:
+        raise WritesInPlace(node, "'setitem': it writes into a part of a tensor")
+    for read in node.all_input_nodes:
+        flow.pin(read)
+    flow.layouts[node] = None
+
+
+FACTORIES = ("zeros", "ones", "new_zeros", "new_ones", "full", "new_full", "zeros_like")
 
 
 def padding(flow: Flow, node: fx.Node) -> None:
-    """Zeros (or copies) around an image, or channels of zeros beside the others."""
+    """Zeros (or copies) around an image, or channels of zeros before or after the others."""
     read, module = tensors_read(node)[0], module_of(node)
     layout = layout_of(flow, read)
     before, after = shape_of(read), shape_of(node)

@@ -8,10 +8,10 @@ import numpy as np
 from torch import fx, nn
 
 from gnnrl.graph.rules.base import argument, tensors_read
-from gnnrl.graph.rules.flow import Flow, Layer, Layout, module_of, shape_of
+from gnnrl.graph.rules.flow import Flow, Layer, Layout, shape_of
 from gnnrl.graph.rules.reshape import layout_of
 from gnnrl.graph.rules.unweighted import elementwise
-from gnnrl.graph.tracing.fx_utils import attribute, scope_of
+from gnnrl.tracing.fx_utils import attribute, module_of, operation_name, scope_of
 
 Names = tuple[str, str | None]
 """Of weight and bias in `state_dict`."""
@@ -55,7 +55,7 @@ def contraction(
             flow.bind(weight, 1, inputs[: size // groups])
     if bias is not None:
         flow.bind(bias, 0, filters)
-    layer = str(node.target) if node.op == "call_module" else weight.rpartition(".")[0] or weight
+    layer = str(node.target) if node.op == "call_module" else flow.layer_of(weight)
     if flow.is_protected(layer):
         flow.couplings.pin(filters)
     parameters = (weight,) if bias is None else (weight, bias)
@@ -84,14 +84,28 @@ def convolution_module(flow: Flow, node: fx.Node) -> None:
 
 def convolution_function(flow: Flow, node: fx.Node) -> None:
     """A convolution that is called as a function."""
-    transposed = "transpose" in node.target.__name__
+    transposed = "transpose" in operation_name(node)
     groups = argument(node, 6, "groups", 1)
     _convolution(flow, node, _function_names(flow, node), groups, transposed)
 
 
 def _convolution(flow: Flow, node: fx.Node, names: Names, groups: int, transposed: bool) -> None:
-    spatial = shape_of(tensors_read(node)[0]) if transposed else shape_of(node)
-    contraction(flow, node, names, 1, math.prod(spatial[2:]), groups, transposed)
+    images, _, *spatial = shape_of(tensors_read(node)[0]) if transposed else shape_of(node)
+    positions = flow.per_image(node, images * math.prod(spatial))
+    contraction(flow, node, names, 1, positions, groups, transposed)
+
+
+def embedding(flow: Flow, node: fx.Node) -> None:
+    """A table of vectors, one for each token: it shrinks with what its vectors are added to."""
+    path, made = flow.one_name(f"{node.target}.weight"), shape_of(node)
+    labels = flow.axes.get((path, 1))
+    if labels is None:
+        labels = flow.couplings.fresh(made[-1])
+        flow.bind(path, 1, labels)
+    if flow.is_protected(str(node.target)) or module_of(node).max_norm is not None:
+        flow.couplings.pin(labels)
+    flow.layers[node] = Layer(str(node.target), None, (path,))
+    flow.layouts[node] = Layout(len(made) - 1, labels)
 
 
 def linear_module(flow: Flow, node: fx.Node) -> None:
@@ -105,7 +119,8 @@ def linear_function(flow: Flow, node: fx.Node) -> None:
 
 
 def _linear(flow: Flow, node: fx.Node, names: Names) -> None:
-    contraction(flow, node, names, -1, math.prod(shape_of(node)[1:-1]))
+    positions = flow.per_image(node, math.prod(shape_of(node)[:-1]))
+    contraction(flow, node, names, -1, positions)
 
 
 def _names(flow: Flow, node: fx.Node, module: nn.Module) -> Names:
@@ -149,6 +164,8 @@ def normalisation(
         per_group = labels.shape[1] if whole else 0
     last_axes = first_axis < 0
     first_axis %= len(shape_of(node))
+    if last_axes and layout.axis >= first_axis and flow.multiplies and not flow.embedding:
+        flow.couplings.pin(layout.labels)  # the width of a transformer
     for name in parameters:
         if 0 <= layout.axis - first_axis < len(flow_shape(flow, name)):
             flow.bind(name, layout.axis - first_axis, layout.labels)
@@ -178,7 +195,7 @@ def norm_module(flow: Flow, node: fx.Node) -> None:
 
 def norm_function(flow: Flow, node: fx.Node) -> None:
     """A normalisation that is called as a function."""
-    name = node.target.__name__
+    name = operation_name(node)
     read = tensors_read(node)
     parameters = tuple(flow.one_name(str(n.target)) for n in read[1:] if n.op == "get_attr")
     if len(parameters) != len(read) - 1:

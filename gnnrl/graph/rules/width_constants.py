@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, fx
 
 from gnnrl.graph.rules.flow import Flow, Folded, Layout, shape_of
+from gnnrl.graph.rules.reshape import varies
+from gnnrl.tracing.fx_utils import call
 
 
 def settle_numbers(flow: Flow, node: fx.Node) -> None:
@@ -59,9 +61,7 @@ def _value(flow: Flow, node: fx.Node, what: str) -> Any:
         return example
     args = fx.node.map_arg(node.args, lambda n: _value(flow, n, what))
     kwargs = fx.node.map_arg(node.kwargs, lambda n: _value(flow, n, what))
-    if node.op == "call_method":
-        return getattr(args[0], str(node.target))(*args[1:], **kwargs)
-    return node.target(*args, **kwargs)
+    return call(node, args, kwargs)
 
 
 def _changed(flow: Flow, node: fx.Node, what: str) -> Tensor:
@@ -73,7 +73,7 @@ def _changed(flow: Flow, node: fx.Node, what: str) -> Tensor:
     elif isinstance(found, Layout):
         axes = [found.axis]
     elif isinstance(found, Folded):
-        axes = list(range(1, len(shape)))
+        axes = [k for k in range(1, len(shape)) if varies(found, flow.layouts[found.source], k)]
     for axis in axes[: len(shape)]:
         shape[axis] *= 2
     return torch.empty(shape, device="meta")

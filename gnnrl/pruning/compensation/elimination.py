@@ -1,9 +1,9 @@
-"""Which channels can go: backward elimination by the residual of least squares.
+"""Which channels can be removed: backward elimination by the residual of least squares.
 
-A layer that loses inputs can make up for them with the weights of those that stay.  What it cannot
-make up for is the residual of its best fit, and that is what losing a channel costs.  Channels go
-one by one, the cheapest first (optimal brain surgeon, Hassibi & Stork 1993, with a channel's
-weights in place of one weight; the inverse is updated, never computed again).
+A layer that loses inputs can compensate for them with the weights of those that it keeps.  The
+residual of its best fit is the cost of losing a channel.  Channels are removed one by one, the
+cheapest first (optimal brain surgeon, Hassibi & Stork 1993, with a channel's weights in place of
+one weight; the inverse is updated, never computed again).
 """
 
 # I: input channels   D: inputs of the map   O: outputs   u: channels of the group
@@ -25,10 +25,10 @@ TOGETHER = 256
 
 @dataclass(frozen=True)
 class Moments:
-    """What a layer read on calibration images.
+    """Moments of a layer's inputs on calibration images.
 
     second `[D, D]`: mean of products of its inputs, the last one a constant 1.  solution `[D, O]`:
-    the dense layer's own map.  metric `[O, O]`: how much the network's answer changes with the
+    the dense layer's own map.  metric `[O, O]`: how much the network's logits change with the
     layer's output; None: every output counts the same.
     """
 
@@ -74,7 +74,7 @@ class Elimination:
         self._members = list(range(len(members)))  # by place, with those just removed
         self._updates = self._no_updates()
 
-    def prices(self, candidates: list[int]) -> Tensor:
+    def costs(self, candidates: list[int]) -> Tensor:
         """Return what removing each candidate would add to the residual `[candidates]`."""
         where = torch.tensor([self._members.index(member) for member in candidates])
         squares = torch.bmm(self._map * self._weights, self._map.transpose(1, 2))[where]
@@ -128,16 +128,14 @@ def eliminate(
 
     advance: called after each channel.
     """
-    alive, order, prices = list(range(size)), [], []
-    while len(alive) > 1:
-        total = torch.stack([reader.prices(alive) for reader in readers]).sum(0)
+    alive, order, costs = list(range(size)), [], []
+    while alive:
+        total = torch.stack([reader.costs(alive) for reader in readers]).sum(0)
         best = int(total.argmin())
         member = alive.pop(best)
-        for reader in readers:
-            reader.drop(member)
         order.append(member)
-        prices.append(max(float(total[best]), 0.0))
+        costs.append(max(float(total[best]), 0.0))
+        for reader in readers if alive else ():
+            reader.drop(member)
         advance()
-    last = torch.stack([reader.prices(alive) for reader in readers]).sum(0)
-    advance()
-    return order + alive, [*prices, max(float(last[0]), 0.0)]
+    return order, costs

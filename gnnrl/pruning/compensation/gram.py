@@ -1,14 +1,15 @@
-"""The Gram solve inside an evaluation: a subnet whose layers make up for the inputs they lost.
+"""The Gram solve inside an evaluation: a subnet whose layers compensate for the inputs they lost.
 
 Second moments of the dense network's layers are collected once; for a plan each layer that loses
-inputs gets the least-squares map of those that stay.  One small solve a layer, no image.
+inputs gets the least-squares map of those that it keeps.  One small solve a layer, no image.
 """
 
-# D, O: as in readers.py
+# D, O: as in linear_maps.py
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,22 +44,16 @@ class GramSolve:
                 continue
             moments = calibration.moments[reader.layer]
             right = moments.second.double() @ moments.solution.double()
-            filters = graph.layers[reader.layer].filters.units
+            second, matrix = moments.second.double(), ridged(moments.second)
+            filters = graph.layers[reader.layer].filter_units
             self._layers.append(
-                _Layer(
-                    reader,
-                    moments.second.double(),
-                    ridged(moments.second),
-                    right,
-                    reader.units.numpy(),
-                    filters,
-                )
+                _Layer(reader, second, matrix, right, reader.units.numpy(), filters)
             )
 
     def __call__(self, subnet: nn.Module, keep: np.ndarray) -> None:
-        """Give the layers of a subnet that lost inputs the weights that make up for them.
+        """Give the layers of a subnet that lost inputs the weights that compensate for them.
 
-        keep `[num_units]`: what the subnet was cut to.
+        keep `[num_units]`: units that the subnet keeps.
         """
         stays = np.append(keep, True)
         for layer in self._layers:
@@ -74,7 +69,7 @@ def _write(subnet: nn.Module, layer: _Layer, channels: Tensor, filters: Tensor) 
     factor = torch.linalg.cholesky(layer.matrix[stay][:, stay])
     best = torch.cholesky_solve(layer.right[stay][:, filters], factor)
     mean, variance = _statistics(layer.second[stay][:, stay], best)
-    module = subnet.get_submodule(layer.reader.layer)
+    module: Any = subnet.get_submodule(layer.reader.layer)
     like = module.weight
     weight = best[:-1].t().reshape(like.shape).to(like)
     if weight.ndim == 4:
@@ -82,13 +77,11 @@ def _write(subnet: nn.Module, layer: _Layer, channels: Tensor, filters: Tensor) 
     module._parameters["weight"] = weight
     constant = best[-1].to(like)
     if layer.reader.norm:
-        norm = subnet.get_submodule(layer.reader.norm)
+        norm: Any = subnet.get_submodule(layer.reader.norm)
         norm._parameters["weight"] = torch.sqrt(variance + norm.eps).to(like)
         norm._parameters["bias"] = constant + mean.to(like)
-        norm._buffers["running_mean"], norm._buffers["running_var"] = (
-            mean.to(like),
-            variance.to(like),
-        )
+        norm._buffers["running_mean"] = mean.to(like)
+        norm._buffers["running_var"] = variance.to(like)
         if module.bias is not None:
             module._parameters["bias"] = torch.zeros_like(module.bias)
     elif module.bias is not None:
@@ -96,7 +89,7 @@ def _write(subnet: nn.Module, layer: _Layer, channels: Tensor, filters: Tensor) 
 
 
 def _statistics(second: Tensor, best: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance `[O]` of what a layer will give, without its constant."""
+    """Return mean and variance `[O]` of a layer's output without its constant."""
     weights = best[:-1]
     mean = weights.t() @ second[:-1, -1]
     square = (weights * (second[:-1, :-1] @ weights)).sum(0)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -20,7 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from gnnrl.graph.extract import Analysis
 from gnnrl.graph.rules.base import tensors_read
 from gnnrl.graph.rules.flow import Layout, shape_of
-from gnnrl.graph.tracing.fx_utils import only_user, operation_name
+from gnnrl.tracing.fx_utils import only_user, operation_name
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,10 @@ class Reader:
     other: str
     rectified: bool
     units: Tensor
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    padding: tuple[int, int]
-    dilation: tuple[int, int]
+    kernel: tuple[int, ...] = (1, 1)
+    stride: tuple[int, ...] = (1, 1)
+    padding: tuple[int, ...] = (0, 0)
+    dilation: tuple[int, ...] = (1, 1)
 
     @property
     def taps(self) -> int:
@@ -62,7 +63,7 @@ def readers(analysis: Analysis) -> list[Reader]:
 
 
 def _plain(layer: nn.Conv2d | nn.Linear, node: fx.Node) -> bool:
-    """Reads all its inputs at once, at places that can be told."""
+    """Whether it reads all its inputs at once, at places that are known."""
     if isinstance(layer, nn.Linear):
         return len(shape_of(node)) == 2
     zeros = layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
@@ -91,13 +92,13 @@ def _reader(
                 end, other = following, others[0].name
     users = list(end.users)
     layout = analysis.flow.layouts.get(source)
-    size = layer.weight.shape[1]
-    units = (
-        torch.from_numpy(analysis.units.of(layout.labels))
-        if isinstance(layout, Layout)
-        else torch.full((size,), -1)
-    )
-    conv = isinstance(layer, nn.Conv2d)
+    units = torch.full((layer.weight.shape[1],), -1)
+    if isinstance(layout, Layout):
+        units = torch.from_numpy(analysis.units.of(layout.labels))
+    window: dict[str, Any] = {}
+    if isinstance(layer, nn.Conv2d):
+        window = {"kernel": layer.kernel_size, "stride": layer.stride}
+        window |= {"padding": layer.padding, "dilation": layer.dilation}
     return Reader(
         node=node.name,
         layer=str(node.target),
@@ -107,10 +108,7 @@ def _reader(
         other=other,
         rectified=bool(users) and all(_is_relu(traced, user) for user in users),
         units=units,
-        kernel=tuple(layer.kernel_size) if conv else (1, 1),
-        stride=tuple(layer.stride) if conv else (1, 1),
-        padding=tuple(layer.padding) if conv else (0, 0),
-        dilation=tuple(layer.dilation) if conv else (1, 1),
+        **window,
     )
 
 
@@ -121,7 +119,7 @@ def _is_relu(traced: fx.GraphModule, node: fx.Node) -> bool:
 
 
 def positions(shape: torch.Size, count: int, generator: torch.Generator) -> Tensor:
-    """Random places of the output `[n, C, H, W]` of a layer, flat, `[n, P]`, P at most `count`."""
+    """Draw places of the output `[n, C, H, W]` of a layer, flat, `[n, P]`, P at most `count`."""
     places = math.prod(shape[2:])
     if places <= count:
         return torch.arange(places).repeat(shape[0], 1)
@@ -129,7 +127,7 @@ def positions(shape: torch.Size, count: int, generator: torch.Generator) -> Tens
 
 
 def rows(x: Tensor, reader: Reader, places: Tensor, width: int) -> Tensor:
-    """What a layer reads at some places: `[n * P, D]`, channel by channel, tap by tap.
+    """Return what a layer reads at some places: `[n * P, D]`, channel by channel, tap by tap.
 
     x: its input `[n, I, H, W]` or `[n, I]`.  places `[n, P]`: flat positions of its output, which
     is `width` wide.
@@ -142,21 +140,16 @@ def rows(x: Tensor, reader: Reader, places: Tensor, width: int) -> Tensor:
     places = places.to(x.device)
     base = (torch.arange(n, device=x.device).view(-1, 1) * height + places // width * sh) * across
     base = (base + places % width * sw).view(-1, 1)
-    taps = torch.tensor(
-        [
-            a * dh * across + b * dw
-            for a in range(reader.kernel[0])
-            for b in range(reader.kernel[1])
-        ],
-        device=x.device,
-    )
+    high, wide = reader.kernel
+    offsets = [a * dh * across + b * dw for a in range(high) for b in range(wide)]
+    taps = torch.tensor(offsets, device=x.device)
     picked = padded.view(-1, channels).index_select(0, (base + taps).view(-1))
     picked = picked.view(-1, len(taps), channels).transpose(1, 2).reshape(len(base), -1)
     return torch.cat([picked, picked.new_ones(len(picked), 1)], 1)
 
 
 def values(y: Tensor, places: Tensor) -> Tensor:
-    """The outputs `[n, O, H, W]` or `[n, O]` of a layer at these places, `[n * P, O]`."""
+    """Return the outputs `[n, O, H, W]` or `[n, O]` of a layer at these places, `[n * P, O]`."""
     if y.ndim == 2:
         return y
     flat, places = y.flatten(2).transpose(1, 2), places.to(y.device)
@@ -164,12 +157,12 @@ def values(y: Tensor, places: Tensor) -> Tensor:
 
 
 def folded(network: nn.Module, reader: Reader) -> Tensor:
-    """The affine map of layer and norm `[D, O]`: weights, then the constant."""
-    layer = network.get_submodule(reader.layer)
+    """Return the affine map of layer and norm `[D, O]`: weights, then the constant."""
+    layer: Any = network.get_submodule(reader.layer)
     weight = layer.weight.detach().flatten(1)
     constant = weight.new_zeros(len(weight)) if layer.bias is None else layer.bias.detach()
     if reader.norm:
-        norm = network.get_submodule(reader.norm)
+        norm: Any = network.get_submodule(reader.norm)
         scale = norm.weight.detach() / torch.sqrt(norm.running_var + norm.eps)
         weight = weight * scale[:, None]
         constant = (constant - norm.running_mean) * scale + norm.bias.detach()
@@ -184,12 +177,13 @@ def rewrite(
     moments: mean and variance `[O]` of what the layer will give before its norm without a
     constant: the norm then has the statistics that it would measure, and can be trained.
     """
-    layer = network.get_submodule(reader.layer)
+    layer: Any = network.get_submodule(reader.layer)
     weight, constant = solution[:-1].t().reshape(layer.weight.shape), solution[-1]
     with torch.no_grad():
         layer.weight.copy_(weight)
         if reader.norm:
-            norm, (mean, variance) = network.get_submodule(reader.norm), moments
+            norm: Any = network.get_submodule(reader.norm)
+            mean, variance = moments
             norm.weight.copy_(torch.sqrt(variance + norm.eps))
             norm.bias.copy_(constant + mean)
             norm.running_mean.copy_(mean)

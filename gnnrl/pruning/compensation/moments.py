@@ -1,4 +1,4 @@
-"""Moments of what every layer of the dense network reads, and the importance that they give."""
+"""Moments of the inputs of every layer of the dense network, and the importance by them."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from gnnrl.graph.graph import ChannelGroup
 from gnnrl.graph.rules.flow import shape_of
 from gnnrl.progress import progress
 from gnnrl.pruning.compensation.elimination import Elimination, Moments, eliminate
-from gnnrl.pruning.compensation.linear_maps import (
-    Reader,
-    folded,
-    positions,
-    readers,
-    rows,
-)
+from gnnrl.pruning.compensation.linear_maps import Reader, folded, positions, readers, rows
 from gnnrl.pruning.compensation.stepper import Stepper, out_of_place
 from gnnrl.pruning.importance import Importance, l1_normalised
 
-PIXELS = 2**20
-"""Of the images that pass at once: the backward pass keeps all values."""
-
 PLACES = 32
-"""Places of an image at which a layer is looked at."""
+"""Places of an image at which a layer is sampled."""
+
+PROJECTIONS = 2
+"""Random directions of the logits whose gradients make the metric."""
+
+BATCH_SIZE = 256
+"""Images that pass the network at once, at most."""
+
+PIXELS = 2**20
+"""Of these images: the backward pass keeps all values."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What the layers of a dense network read: moments by layer.
+    """Moments of the inputs of a dense network, by layer.
 
     forward_images: what it cost; a backward pass counts as two forward passes."""
 
@@ -48,39 +48,32 @@ def collect(
     *,
     generator: torch.Generator,
     places: int = PLACES,
-    projections: int = 2,
-    batch_size: int | None = None,
     visible: bool = False,
 ) -> Calibration:
-    """Moments on calibration images `[n, C, H, W]`, which need no labels.
+    """Collect moments on calibration images `[n, C, H, W]`, which need no labels.
 
-    projections: random directions of the answer whose gradients make the metric; 0: no metric.
-    batch_size: None: as many as have `PIXELS`, at most 256.  visible: show a progress bar.
-    Costs n forward images, and for each projection a backward pass over them.
+    places: of an image, at which a layer is sampled at most.  visible: show a progress bar.
+    Costs two forward passes over the images, and a backward pass for each projection.
     """
     found = tuple(readers(analysis))
     traced = out_of_place(analysis.traced)
     sums: dict[str, Tensor] = {}
     metric: dict[str, Tensor] = {}
-    batch_size = batch_size or min(256, max(1, PIXELS // math.prod(images.shape[2:])))
+    batch_size = min(BATCH_SIZE, max(1, PIXELS // math.prod(images.shape[2:])))
     with progress("calibration", len(images), visible=visible) as shown:
         for part in images.split(batch_size):
             _moments_of(traced, found, part, places, generator, sums)
-            if projections:
-                _metrics_of(traced, found, part, projections, generator, metric)
+            _metrics_of(traced, found, part, generator, metric)
             shown.advance(len(part))
-    return Calibration(
-        found,
-        {
-            r.layer: Moments(
-                (sums[r.layer] / sums[r.layer][-1, -1]).cpu(),
-                folded(analysis.traced, r).cpu(),
-                (metric[r.layer] / (len(images) * projections)).cpu() if projections else None,
-            )
-            for r in found
-        },
-        len(images) * (1 + (1 + 2 * projections if projections else 0)),
-    )
+    moments = {
+        r.layer: Moments(
+            (sums[r.layer] / sums[r.layer][-1, -1]).cpu(),
+            folded(analysis.traced, r).cpu(),
+            (metric[r.layer] / (len(images) * PROJECTIONS)).cpu(),
+        )
+        for r in found
+    }
+    return Calibration(found, moments, len(images) * (2 + 2 * PROJECTIONS))
 
 
 def _moments_of(
@@ -91,31 +84,24 @@ def _moments_of(
     generator: torch.Generator,
     sums: dict[str, Tensor],
 ) -> None:
-    stepper = Stepper(traced, part)
+    stepper, nodes = Stepper(traced, part), {n.name: n for n in traced.graph.nodes}
     for reader in found:
         stepper.run_before(reader.node)
         x = stepper.value(reader.source)
-        shape = _output_shape(traced, reader, len(part))
+        shape = torch.Size((len(part), *shape_of(nodes[reader.node])[1:]))
         chosen = positions(shape, places, generator)
         inputs = rows(x, reader, chosen, shape[-1])
-        product = inputs.t() @ inputs
-        sums[reader.layer] = sums.get(reader.layer, 0) + product
-
-
-def _output_shape(traced: fx.GraphModule, reader: Reader, images: int) -> torch.Size:
-    node = next(n for n in traced.graph.nodes if n.name == reader.node)
-    return torch.Size((images, *shape_of(node)[1:]))
+        sums[reader.layer] = sums.get(reader.layer, 0) + inputs.t() @ inputs
 
 
 def _metrics_of(
     traced: fx.GraphModule,
     found: tuple[Reader, ...],
     part: Tensor,
-    projections: int,
     generator: torch.Generator,
     metric: dict[str, Tensor],
 ) -> None:
-    """Second moments of the gradients of random projections of the answer."""
+    """Add second moments of the gradients of random projections of the logits."""
     kept: dict[str, Tensor] = {}
     named = {reader.end for reader in found}
 
@@ -129,23 +115,22 @@ def _metrics_of(
     with torch.enable_grad():
         answer = Remember(traced).run(part.clone().requires_grad_())
         ends = [kept[reader.end] for reader in found]
-        for i in range(projections):
+        for i in range(PROJECTIONS):
             direction = torch.randn(answer.shape, generator=generator).to(answer.device)
             direction = direction - direction.mean(1, keepdim=True)
-            last = i == projections - 1
+            last = i == PROJECTIONS - 1
             gradients = torch.autograd.grad(answer, ends, direction, retain_graph=not last)
             for reader, gradient in zip(found, gradients, strict=True):
                 flat = gradient.transpose(0, 1).flatten(1)
-                product = flat @ flat.t()
-                metric[reader.layer] = metric.get(reader.layer, 0) + product
+                metric[reader.layer] = metric.get(reader.layer, 0) + flat @ flat.t()
 
 
 def reconstruction(
     network: nn.Module, analysis: Analysis, calibration: Calibration, visible: bool = False
 ) -> tuple[Importance, Mapping[str, Tensor]]:
-    """Importance by elimination, and for each group what its channels cost.
+    """Return the importance by elimination, and for each group the curve of its residual.
 
-    The curves hold, for each group, the residual after its least important 0, 1, 2 … channels went
+    A curve holds the residual after the least important 0, 1, 2 … channels are removed
     `[size + 1]`.  Groups that no refittable layer reads are ordered by L1 and have no curve.
     visible: show a progress bar.
     """
@@ -162,8 +147,8 @@ def reconstruction(
             if not states:
                 shown.advance(group.size)
                 continue
-            order, prices = eliminate(states, group.size, shown.advance)
-            cumulative = torch.tensor([0.0, *prices], dtype=torch.float64).cumsum(0)
+            order, costs = eliminate(states, group.size, shown.advance)
+            cumulative = torch.tensor([0.0, *costs], dtype=torch.float64).cumsum(0)
             score = torch.empty(group.size, dtype=torch.float64)
             score[torch.tensor(order)] = cumulative[1:] + torch.arange(group.size) * 1e-12
             scores[group.name], curves[group.name] = score, cumulative

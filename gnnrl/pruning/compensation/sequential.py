@@ -1,12 +1,12 @@
-"""Weights that make up for what a cut took away, without labels and without training.
+"""Weights that compensate for what was pruned, without labels and without training.
 
 `collect` measures on the dense network what every layer reads.  From that come the order in which
-channels can go (`reconstruction`, an importance) and the best weights of the layers that lose
-inputs (`gram.GramSolve`, cheap enough for every evaluation).  `compensate` is for the plan that was
-chosen: layer by layer it fits the cut network, on the inputs which it really has, to the dense one.
+channels can be removed (`reconstruction`, an importance) and the best weights of the layers that
+lose inputs (`gram.GramSolve`, cheap enough for every evaluation).  `compensate` is for the plan
+that was chosen: layer by layer it fits the subnet, on its own inputs, to the dense network.
 """
 
-# D, O: as in readers.py
+# D, O: as in linear_maps.py
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.surgery import Surgeon
 
 ENOUGH_ROWS = 65_536
-"""Places in all beyond which a fit looks at fewer of each image, down to half of PLACES."""
+"""Places in all beyond which a fit samples fewer of each image, down to half of PLACES."""
 
 RECTIFIED_ROUNDS = 3
-"""Refits in which outputs that a ReLU cuts off anyway are left alone."""
+"""Refits in which outputs that a ReLU sets to zero anyway are ignored."""
 
 
 def compensate(
     surgeon: Surgeon, plan: PruningPlan, images: Tensor, generator: torch.Generator
 ) -> fx.GraphModule:
-    """The subnet of a plan, its layers fitted one after the other to the dense network.
+    """Return the subnet of a plan, its layers fitted one after the other to the dense network.
 
-    images `[n, C, H, W]`: calibration images; labels are not needed.  Every layer from the first
-    cut on is refitted on the inputs that the cut network gives it, towards the value that the
-    dense network has at the layer's end (the sum with the shortcut, where it runs into one).
-    Removed layers are no exception: what follows them makes up for them.
+    images `[n, C, H, W]`: calibration images; labels are not needed.  From the first pruned layer
+    on, every layer is refitted on its inputs in the subnet, towards the dense network's value at
+    the layer's end (the sum with the shortcut, where there is one).  Layers that follow a removed
+    part are refitted too.
     """
     analysis = surgeon.without(plan.removed_layers)
     graph, whole = analysis.graph, {r.layer: r for r in readers(surgeon.analysis)}
@@ -67,7 +67,7 @@ def compensate(
         changed = changed or x.shape[1] < len(reader.units) or reader.layer in after_removal
         if changed:
             wanted = dense.run_to(ends[reader.layer])
-            filters = np.flatnonzero(stays[graph.layers[reader.layer].filters.units])
+            filters = np.flatnonzero(stays[graph.layers[reader.layer].filter_units])
             _fit(running, reader, x, wanted, torch.from_numpy(filters), cut, generator)
         dense.release(ends[reader.layer])
     subnet.load_state_dict(running.state_dict())

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from gnnrl.graph.tracing.inplace import stop_writing
+from gnnrl.tracing.inplace import stop_writing
 
 
 def out_of_place(traced: fx.GraphModule) -> fx.GraphModule:

@@ -248,7 +248,6 @@ def _edges(graph: ComputationalGraph) -> tuple[Tensor, Tensor]:
         for channels, kind in ((node.filters, "made by"), (source, "wanted by")):
             if channels is not None and node.positions:
                 units = channels.units
-                groups = np.unique(owner[units[units >= 0]]) if len(owner) else []
-                kinds = EDGES.index(kind)
-                pairs += [(len(graph.nodes) + int(g), i, kinds) for g in groups]
+                groups = sorted({int(owner[unit]) for unit in units[units >= 0]})
+                pairs += [(len(graph.nodes) + g, i, EDGES.index(kind)) for g in groups]
     return two_way(pairs, len(EDGES))

@@ -1,6 +1,6 @@
-"""The computational graph as an agent sees it that chooses single filters.
+"""The observation of an agent that chooses single filters.
 
-Below each channel group of the observation of channels stands a node for each of its units.
+It is the observation of channels, with a node for each unit joined to its channel group.
 """
 
 # U: units   N: nodes (operations, groups, then units)   E: edges

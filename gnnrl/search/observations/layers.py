@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -76,7 +77,7 @@ class LayerView:
 
 
 def eight_features(graph: ComputationalGraph, node: Node, place: float) -> list[float]:
-    """The example's features of a layer, as it has them: counts and indices, not scaled."""
+    """Return SageMaker's eight features of a layer, unscaled: counts and indices."""
     kernel, stride, padding = (number(node, k) for k in ("kernel_size", "stride", "padding"))
     same = float(node.attributes.get("padding") == "same" or 2 * padding == kernel - 1)
     of_kind = {
@@ -93,7 +94,7 @@ def _operations(graph: ComputationalGraph) -> np.ndarray:
     nodes = graph.nodes
     eight = [eight_features(graph, node, i / len(nodes)) for i, node in enumerate(nodes)]
     flops = cost_model.flops(graph)
-    values = dict(zip(EIGHT, zip(*eight, strict=True), strict=True))
+    values: dict[str, Any] = dict(zip(EIGHT, zip(*eight, strict=True), strict=True))
     values |= {
         "width": [node.shape[0] if node.shape else 1 for node in nodes],
         "resolution": [math.prod(node.shape[1:]) for node in nodes],

@@ -83,8 +83,9 @@ def evaluations_of(
     for places in calls:
         workers.submit(places, evaluate_plans, [plans[i] for i in places], limited=True)
     for _ in calls:
-        places, result = workers.completed()  # type: ignore[assignment]
-        for which, place in enumerate(places):
+        key, result = workers.completed()
+        assert isinstance(key, range)
+        for which, place in enumerate(key):
             lost = isinstance(result, Lost)
             found = evaluator.failed(plans[place], result.reason) if lost else result[which]
             yield place, found
@@ -101,8 +102,8 @@ def step_on(workers: Workers, actions: Sequence[tuple[Checked, Action]]) -> list
         workers.submit(place, take_step, env, action, limited=True)
     stepped: dict[Hashable, Stepped] = {}
     for _ in actions:
-        place, result = workers.completed()
+        key, result = workers.completed()
         if isinstance(result, Lost):
             raise UserError(f"{actions[0][0].env.name}: a step gave no result: {result.reason}")
-        stepped[place] = result
+        stepped[key] = result
     return [stepped[place] for place in range(len(actions))]

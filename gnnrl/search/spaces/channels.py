@@ -8,13 +8,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from gnnrl.errors import UserError
 from gnnrl.evaluation.base import Decided
 from gnnrl.graph.budget import Budget, largest
-from gnnrl.graph.cost import Cost, cost
+from gnnrl.graph.cost import cost
 from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.graph.latency import LatencyTable
 from gnnrl.graph.resources import costs_of
@@ -22,8 +21,8 @@ from gnnrl.graph.unit_mapping import kept_filters, kept_units
 from gnnrl.pruning.importance import Importance
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.search.observations.channels import View
-from gnnrl.search.spaces.action import numbers
 from gnnrl.search.spaces.allocation import allocate, sensitivity_curves
+from gnnrl.search.spaces.base import PlanSpace
 from gnnrl.search.spaces.channel_order import ordered
 from gnnrl.search.spaces.group_costs import GroupCosts
 
@@ -37,23 +36,23 @@ USED_UP = 0.995
 """A plan that uses less of the budget is improved by exchanging channels, where possible."""
 
 SMALLEST_RATIO = 1e-3
-"""A group that is asked to keep nothing still grows when the budget has room for everything."""
+"""Least keep ratio of an action: with it a group still grows when the budget has room for all."""
 
 
-class ChannelSpace:
+class ChannelSpace(PlanSpace):
     """Which channels are kept: a ratio per group, the most important first.
 
     An action holds a keep ratio in [0, 1] for each group.  Only its proportions matter: it is
-    scaled by the one factor that uses up the budget, then filled up with whole channels, so that
-    every action is a plan, none is over budget, and none wastes it.
+    scaled by the one factor that uses up the budget, then filled up with whole channels.
 
     importance: of the channels, it orders each group.  min_channels: kept of each group at least.
     multiple: widths are rounded to multiples of it (a group smaller than that is kept whole).
     table: how long operations take, for a budget of latency.
     curves: what removing a group's channels costs (`pruning.compensation.reconstruction`), for the
-    observation.  prior: keep ratios that an action in the middle stands for; an action then holds
-    departures from them, up to `REACH` times more or less: an array `[G]`, a number for each group
-    by name, or "reconstruction": the allocation by `curves`.
+    observation.  prior: the keep ratios of the action 0.5; an action then scales them, by at most
+    `REACH` up or down: an array `[G]`, a number for each group by name, or "reconstruction": the
+    allocation by `curves`.
+    Raises `UserError` where no channel can be pruned or the budget cannot be met.
     """
 
     action_kind = "continuous"
@@ -72,7 +71,9 @@ class ChannelSpace:
         view: str = "hierarchical",
     ) -> None:
         if not graph.groups:
-            raise UserError("the network has no channels that can be cut (is all of it protected?)")
+            raise UserError(
+                "the network has no channels that can be pruned (is all of it protected?)"
+            )
         self.graph, self.budget = graph, Budget.of(budget)
         self.names = [group.name for group in graph.groups]
         self.size = len(self.names)
@@ -83,7 +84,7 @@ class ChannelSpace:
         self._multiple = max(1, multiple)
         self.floor = self._grid(np.clip(max(1, min_channels), core, self._sizes), up=True)
         self.costs = GroupCosts(graph, self._order, costs_of(self.budget.resource, graph, table))
-        self.dense: Cost = cost(graph)
+        self.dense = cost(graph)
         self.limit = self.costs.cost(self._sizes) * self.budget.fraction
         self._check_reachable()
         ratios = self._ratios(prior, curves or {})
@@ -93,15 +94,15 @@ class ChannelSpace:
         )
 
     def plan(self, action: np.ndarray) -> PruningPlan:
-        """The plan of keep ratios `[G]`, on budget."""
+        """Return the plan of keep ratios `[G]`, on budget."""
         return self.decide(action).plan
 
     def decide(self, action: np.ndarray) -> Decided:
-        """The plan of keep ratios `[G]`, on budget, with its units."""
+        """Return the plan of keep ratios `[G]`, on budget, with its units."""
         return self._decided(self.counts(action))
 
     def plan_of(self, counts: np.ndarray) -> PruningPlan:
-        """The plan that keeps the best `counts[g]` channels of each group `[G]`."""
+        """Return the plan that keeps the best `counts[g]` channels of each group `[G]`."""
         return self._decided(counts).plan
 
     def _decided(self, counts: np.ndarray) -> Decided:
@@ -109,8 +110,8 @@ class ChannelSpace:
         return Decided(PruningPlan(kept_filters(self.graph, keep)), keep)
 
     def counts(self, action: np.ndarray) -> np.ndarray:
-        """Channels to keep of each group `[G]`: the action scaled onto the budget."""
-        ratios = np.clip(numbers(action, self.size, "keep ratios"), SMALLEST_RATIO, 1.0)
+        """Return the channels to keep of each group `[G]`: the action scaled onto the budget."""
+        ratios = np.clip(self.numbers(action, "keep ratios"), SMALLEST_RATIO, 1.0)
         if self._prior is not None:
             ratios = np.maximum(self._prior * REACH ** (2.0 * ratios - 1.0), SMALLEST_RATIO)
         if self.costs.cost(self._sizes) <= self.limit:
@@ -130,7 +131,7 @@ class ChannelSpace:
         return counts
 
     def step(self, keep: np.ndarray | None, action: np.ndarray) -> np.ndarray:
-        """Keep ratios after one more cut `[G]`."""
+        """Return the keep ratios `[G]` after one more step."""
         before = np.ones(self.size) if keep is None else keep
         return np.maximum(before * np.clip(action, 0.0, 1.0), self.floor / self._sizes)
 
@@ -139,56 +140,44 @@ class ChannelSpace:
         return self.costs.cost(self._bounded(keep * self._sizes)) <= self.limit
 
     def uniform(self) -> PruningPlan:
-        """The same ratio everywhere: the baseline that every search has to beat."""
+        """Return the control that every search has to beat: the same ratio everywhere."""
         return self.plan(np.full(self.size, 0.5))
 
-    def random(self, generator: torch.Generator) -> np.ndarray:
-        """A random action: independent keep ratios."""
-        return torch.rand(self.size, generator=generator, dtype=torch.float64).numpy()
-
-    def sample(self, generator: torch.Generator) -> PruningPlan:
-        """A random plan on budget."""
-        return self.plan(self.random(generator))
-
     def probes(self, keep_ratio: float) -> list[PruningPlan]:
-        """The dense network, then each group cut alone to a keep ratio: over budget, to compare.
+        """Return the plan of the dense network, then of each group alone pruned to a keep ratio.
 
-        A group that cannot be cut so far is cut as far as it may be.
+        These are over budget.  A group that cannot be pruned so far is pruned as far as allowed.
         """
         alone = np.tile(self._sizes, (self.size, 1))
         np.fill_diagonal(alone, self._bounded(keep_ratio * self._sizes))
         return [self.plan_of(counts) for counts in (self._sizes, *alone)]
 
     def informed(self, keep_ratio: float, losses: Sequence[float]) -> np.ndarray:
-        """The action whose plan loses least, estimated from the losses of `probes(keep_ratio)`."""
+        """Return the action of least loss, estimated from the losses of `probes(keep_ratio)`."""
         left = self._bounded(keep_ratio * self._sizes)
         curves = sensitivity_curves(self.names, self._sizes, left, losses)
         return self.action_of(self.allocation(curves))
 
     def allocation(self, curves: Mapping[str, Tensor]) -> np.ndarray:
-        """Keep ratios `[G]` that meet the budget with the least residual, by `curves`."""
+        """Return keep ratios `[G]` that meet the budget with the least residual, by `curves`."""
         sizes = dict(zip(self.names, self._sizes.tolist(), strict=True))
         return allocate(curves, sizes, self.floor, self.costs.cost, self.limit)
 
     def action_of(self, ratios: np.ndarray) -> np.ndarray:
-        """The action that stands for keep ratios `[G]`, as far as the prior lets it reach."""
+        """Return the action of keep ratios `[G]`, as far as the prior lets it reach."""
         if self._prior is None:
             return np.clip(ratios, 0.0, 1.0)
         departure = np.log(np.maximum(ratios, SMALLEST_RATIO) / self._prior) / np.log(REACH)
         return np.clip((departure + 1.0) / 2.0, 0.0, 1.0)
 
-    def cost(self, plan: PruningPlan) -> Cost:
-        """Cost of a plan, counted on the graph."""
-        return cost(self.graph, plan)
-
     def used(self, plan: PruningPlan) -> float:
-        """Fraction of the dense cost that a plan takes, of the budget's resource."""
+        """Return the fraction of the dense cost that a plan takes, of the budget's resource."""
         keep = kept_units(self.graph, plan.kept)
         counts = np.add.reduceat(keep, np.cumsum(self._sizes) - self._sizes, dtype=np.int64)
         return self.costs.cost(counts) / self.costs.cost(self._sizes)
 
     def observation(self, keep: np.ndarray | None = None) -> Data:
-        """The network's graph after keeping these ratios `[G]` (None: all)."""
+        """Return the network's graph with these keep ratios `[G]` (None: all kept)."""
         counts = self._sizes if keep is None else self._bounded(keep * self._sizes)
         slack = 1.0 - self.limit / max(self.costs.cost(counts), 1e-12)
         return self._view.data(counts, self._order, slack)

@@ -1,9 +1,10 @@
-"""Space `filters`: which single filters stay, a fixed number of them over the whole network."""
+"""Space `filters`: which single filters are kept, a fixed number over the whole network."""
 
 # G: groups   U: units   O: operations   N: nodes (operations, groups, then units)   P: parts
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from gnnrl.errors import UserError
 from gnnrl.evaluation.base import Decided
 from gnnrl.graph.budget import Budget
-from gnnrl.graph.cost import Cost, cost
+from gnnrl.graph.cost import cost
 from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.graph.unit_mapping import kept_filters, kept_units
 from gnnrl.pruning.importance import Importance
@@ -20,19 +21,20 @@ from gnnrl.pruning.plan import PruningPlan
 from gnnrl.rl import subsets
 from gnnrl.rl.subsets import Choice
 from gnnrl.search.observations.filters import filter_observation, ranks
-from gnnrl.search.spaces.minimum_kept import choice_of
+from gnnrl.search.spaces.base import PlanSpace
+from gnnrl.search.spaces.channel_order import needed
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
 
 
-class FilterSpace:
-    """Which filters stay: exactly `round((1 - sparsity) * filters)`, however the layers share them.
+class FilterSpace(PlanSpace):
+    """Which filters are kept: exactly `round((1 - sparsity) * filters)`, from any layers.
 
-    Filters that must go together (the channels of a group) are one decision and count once; where
-    no layers are coupled, as in BasicCNN, decisions are filters.  No layer is ever emptied.
+    Filters that must be removed together (the channels of a group) are one decision and count
+    once; where no layers are coupled, as in BasicCNN, decisions are filters.  No layer is emptied.
 
-    importance: of the channels; what an agent sees of each filter, and what a criterion goes by.
+    importance: of the channels, for the observation and the agent `ranking`.
     min_channels, min_fraction: what every group keeps at least, as a number and as a fraction.
     """
 
@@ -54,14 +56,16 @@ class FilterSpace:
         self._observation = filter_observation(graph, importance, self.choice)
 
     def plan(self, action: np.ndarray) -> PruningPlan:
-        """The plan that keeps the filters chosen, bool `[U]`."""
+        """Return the plan that keeps the filters chosen, bool `[U]`."""
         return self.decide(action).plan
 
     def decide(self, action: np.ndarray) -> Decided:
-        """The plan that keeps the filters chosen, bool `[U]`, with its units."""
+        """Return the plan that keeps the filters chosen, bool `[U]`, with its units."""
         chosen = np.asarray(action)
         if chosen.shape != (self.size,) or not np.isin(chosen, (0, 1)).all():
-            wrong = f"shape {chosen.shape}, expected a yes or no for each of {self.size} filters"
+            wrong: str | None = (
+                f"shape {chosen.shape}, expected a yes or no for each of {self.size} filters"
+            )
         else:
             wrong = subsets.choice_fault(chosen.astype(bool), self.choice)
         if wrong:
@@ -70,41 +74,33 @@ class FilterSpace:
         return Decided(PruningPlan(kept_filters(self.graph, keep)), keep)
 
     def kept(self, plan: PruningPlan) -> np.ndarray:
-        """The action that a plan stands for, bool `[U]`."""
+        """Return the action of a plan, bool `[U]`."""
         return kept_units(self.graph, plan.kept)
 
     def random(self, generator: torch.Generator) -> np.ndarray:
-        """A random action: all filters alike."""
+        """Return a random action: all filters have the same chance."""
         order = subsets.draw(torch.zeros(self.size), self.choice, generator)
         return subsets.as_mask(order, self.size)
 
-    def sample(self, generator: torch.Generator) -> PruningPlan:
-        """A random plan of this sparsity."""
-        return self.plan(self.random(generator))
-
     def uniform(self) -> PruningPlan:
-        """The same fraction of every group, its most important filters."""
+        """Return the control: the same fraction of every group, its most important filters."""
         best = subsets.best(ranks(self._observation), self.choice)
         return self.plan(subsets.as_mask(best, self.size))
 
     def step(self, keep: np.ndarray | None, action: np.ndarray) -> np.ndarray:
-        """Filters are chosen in one go: what is chosen is what stays."""
+        """Return the action: all filters are chosen in one step."""
         return np.asarray(action)
 
     def met(self, keep: np.ndarray) -> bool:
         """Whether the filters chosen are as many as the sparsity asks for."""
         return int(np.sum(keep)) == self.keep
 
-    def cost(self, plan: PruningPlan) -> Cost:
-        """Cost of a plan, counted on the graph."""
-        return cost(self.graph, plan)
-
     def used(self, plan: PruningPlan) -> float:
-        """Fraction of the filters that stay."""
+        """Return the fraction of the filters that is kept."""
         return float(self.kept(plan).mean())
 
     def observation(self, keep: np.ndarray | None = None) -> Data:
-        """The network's graph, with a node for every filter and how many of them stay."""
+        """Return the network's graph, with a node for every filter and how many are kept."""
         return self._observation
 
 
@@ -115,21 +111,38 @@ def filter_choice(
     min_channels: int = 1,
     min_fraction: float = 0.0,
 ) -> Choice:
-    """What every layer keeps at least, and how many stay in all; refuses what empties a layer."""
+    """Return how many filters are kept, in all and at least of each group.
+
+    Where an operation reads some of a group only (after a split), its most important unit is a
+    part of its own that is always kept, so that no operation is left without input.
+    Raises `UserError` for a budget of another resource, or one that would empty a layer.
+    """
     if budget.resource != "sparsity":
         raise UserError(
             f"space filters keeps a number of filters, it cannot meet a budget of "
             f"{budget.resource}; give budget.sparsity and set the others to null"
         )
     if not graph.groups:
-        raise UserError("the network has no filters that can be cut (is all of it protected?)")
+        raise UserError("the network has no filter that can be pruned (is all protected?)")
     keep = round(budget.fraction * graph.num_units)
-    choice = choice_of(graph, importance, keep, max(1, min_channels), min_fraction)
-    least = int(choice.least.sum())
+    sizes = [group.size for group in graph.groups]
+    part = np.repeat(np.arange(len(sizes)), sizes)
+    floors = [
+        min(size, max(1, min_channels, math.ceil(min_fraction * size - 1e-9))) for size in sizes
+    ]
+    score = np.zeros(graph.num_units)
+    if importance is not None:
+        score = np.concatenate([importance[group.name].double().numpy() for group in graph.groups])
+    rank = np.argsort(np.argsort(-score, kind="stable"))  # ties are broken by index
+    for unit in needed(graph, rank):
+        floors[part[unit]] = max(floors[part[unit]] - 1, 0)
+        part[unit] = len(floors)
+        floors.append(1)
+    least = sum(floors)
     if keep < least:
         raise UserError(
             f"budget.sparsity {budget.value} leaves {keep} of {graph.num_units} filters, but "
             f"its {len(graph.groups)} layers or groups of layers need {least} so that none is "
             "emptied; lower the sparsity, min_channels or min_fraction"
         )
-    return choice
+    return Choice(keep, torch.from_numpy(part), torch.tensor(floors))

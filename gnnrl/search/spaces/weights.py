@@ -1,4 +1,4 @@
-"""Space `weights`: the fraction of single weights that stay, for each layer."""
+"""Space `weights`: the fraction of single weights that each layer keeps."""
 
 # L: layers
 
@@ -8,16 +8,15 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from gnnrl.errors import UserError
 from gnnrl.graph.budget import Budget, largest
-from gnnrl.graph.cost import Cost, cost
+from gnnrl.graph.cost import cost
 from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.pruning.importance import Importance
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.search.observations.channels import View
-from gnnrl.search.spaces.action import numbers
+from gnnrl.search.spaces.base import PlanSpace
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
@@ -26,11 +25,12 @@ LEAST_DENSITY = 0.001
 """No layer loses more than 99.9 % of its weights."""
 
 
-class WeightSpace:
+class WeightSpace(PlanSpace):
     """Which share of its weights each layer keeps, within a budget of parameters.
 
     An action holds a density in [0, 1] for each layer; it is scaled by the one factor that uses
-    up the budget.  The largest weights stay.
+    up the budget.  The largest weights are kept.
+    Raises `UserError` for a budget of another resource, and where it cannot be met.
     """
 
     action_kind = "continuous"
@@ -60,7 +60,7 @@ class WeightSpace:
         self._view = View(graph, importance, decide=self.names)
 
     def plan(self, action: np.ndarray) -> PruningPlan:
-        """The plan of densities `[L]`, on budget."""
+        """Return the plan of densities `[L]`, on budget."""
         density = self.density(action)
         kept = np.maximum(np.floor(density * self._weights), 1.0)
         spare = int(self._limit - kept.sum())
@@ -71,8 +71,8 @@ class WeightSpace:
         return PruningPlan({}, weight_sparsity={k: v for k, v in named.items() if v > 0})
 
     def density(self, action: np.ndarray) -> np.ndarray:
-        """Densities `[L]`: the action scaled onto the budget."""
-        wanted = np.clip(numbers(action, self.size, "densities"), LEAST_DENSITY, 1.0)
+        """Return densities `[L]`: the action scaled onto the budget."""
+        wanted = np.clip(self.numbers(action, "densities"), LEAST_DENSITY, 1.0)
 
         def scaled(factor: float) -> np.ndarray:
             return np.clip(factor * wanted, LEAST_DENSITY, 1.0)
@@ -86,7 +86,7 @@ class WeightSpace:
         return scaled(factor)
 
     def step(self, keep: np.ndarray | None, action: np.ndarray) -> np.ndarray:
-        """Densities after one more cut `[L]`."""
+        """Return the densities `[L]` after one more step."""
         before = np.ones(self.size) if keep is None else keep
         return np.maximum(before * np.clip(action, 0.0, 1.0), LEAST_DENSITY)
 
@@ -95,27 +95,15 @@ class WeightSpace:
         return float(keep @ self._weights) <= self._limit
 
     def uniform(self) -> PruningPlan:
-        """The same density everywhere."""
+        """Return the control: the same density everywhere."""
         return self.plan(np.full(self.size, 0.5))
 
-    def random(self, generator: torch.Generator) -> np.ndarray:
-        """A random action: independent densities."""
-        return torch.rand(self.size, generator=generator, dtype=torch.float64).numpy()
-
-    def sample(self, generator: torch.Generator) -> PruningPlan:
-        """A random plan on budget."""
-        return self.plan(self.random(generator))
-
-    def cost(self, plan: PruningPlan) -> Cost:
-        """Cost of a plan, counted on the graph."""
-        return cost(self.graph, plan)
-
     def used(self, plan: PruningPlan) -> float:
-        """Fraction of the dense parameters that are left."""
+        """Return the fraction of the dense parameters that are left."""
         return self.cost(plan).parameters / self.dense.parameters
 
     def observation(self, keep: np.ndarray | None = None) -> Data:
-        """The network's graph when the layers keep these shares of their weights `[L]`."""
+        """Return the network's graph with these densities of the layers `[L]` (None: 1)."""
         density = np.ones(self.size) if keep is None else keep
         slack = 1.0 - self._limit / max(float(density @ self._weights), 1e-12)
         return self._view.with_density(density, slack)

@@ -113,7 +113,7 @@ def _residual(moments: Moments, stay: list[int]) -> float:
     return -float((best * target[stay]).sum())
 
 
-def test_the_price_of_a_channel_is_the_residual_it_leaves():
+def test_the_cost_of_a_channel_is_the_residual_it_leaves():
     generator = torch.Generator().manual_seed(3)
     inputs = torch.randn(200, 13, generator=generator) @ torch.randn(13, 13, generator=generator)
     inputs[:, -1] = 1.0
@@ -130,7 +130,7 @@ def test_the_price_of_a_channel_is_the_residual_it_leaves():
             _residual(moments, [j for j in stay if j // 3 != i or j == 12]) - whole for i in alive
         ]
         torch.testing.assert_close(
-            state.prices(alive), torch.tensor(expected, dtype=torch.float64), rtol=1e-6, atol=1e-9
+            state.costs(alive), torch.tensor(expected, dtype=torch.float64), rtol=1e-6, atol=1e-9
         )
         state.drop(gone)
         stay = [j for j in stay if j // 3 != gone or j == 12]
@@ -215,9 +215,9 @@ def test_the_norms_of_a_compensated_subnet_have_the_statistics_they_would_measur
 
 def test_elimination_ends_with_every_channel():
     moments = Moments(torch.eye(7) + 0.1, torch.randn(7, 2))
-    order, prices = eliminate([Elimination(moments, [torch.tensor([i]) for i in range(6)], 1)], 6)
+    order, costs = eliminate([Elimination(moments, [torch.tensor([i]) for i in range(6)], 1)], 6)
     assert sorted(order) == list(range(6))
-    assert len(prices) == 6
+    assert len(costs) == 6
 
 
 def test_the_allocation_cuts_where_it_costs_nothing():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import operator
+from typing import Any
 
 from torch import fx
 
@@ -17,14 +18,15 @@ _OUT_OF_PLACE = {
 
 
 def stop_writing(traced: fx.GraphModule) -> None:
-    """Make every operation leave what it reads as it was, in place.
+    """Make every operation leave its inputs unchanged; the network is changed in place.
 
     Where a network writes in place, it does so on a tensor that nothing else reads; once parts
-    are gone, another tensor stands there.
+    are removed, that may be another tensor.
     """
     for module in traced.modules():
-        if getattr(module, "inplace", False):
-            module.inplace = False
+        writing: Any = module
+        if getattr(writing, "inplace", False):
+            writing.inplace = False
     for node in traced.graph.nodes:
         if node.op == "call_function":
             node.target = _OUT_OF_PLACE.get(node.target, node.target)
@@ -39,7 +41,8 @@ def stop_writing(traced: fx.GraphModule) -> None:
 def _clear_argument(node: fx.Node) -> None:
     """Clear `inplace` where it was passed by its position, as in `relu(x, True)`."""
     try:
-        names = list(inspect.signature(node.target).parameters)
+        function: Any = node.target
+        names = list(inspect.signature(function).parameters)
     except (TypeError, ValueError):  # a built-in function without a signature
         return
     if "inplace" in names and len(node.args) > names.index("inplace"):

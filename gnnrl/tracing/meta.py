@@ -30,7 +30,19 @@ def skeleton_of(network: nn.Module) -> nn.Module:
     for module in network.modules():
         for held in (module._parameters, module._buffers, vars(module)):
             memo.update((id(t), _hollow(t)) for t in held.values() if isinstance(t, Tensor))
-    return copy.deepcopy(network, memo).eval()
+    return evaluating(copy.deepcopy(network, memo))
+
+
+def copy_of(network: nn.Module) -> nn.Module:
+    """A copy; tensors that a forward pass has left on its modules are copied as they are."""
+    held = [t for m in network.modules() for t in vars(m).values() if isinstance(t, Tensor)]
+    return copy.deepcopy(network, {id(t): t.detach().clone() for t in held if not t.is_leaf})
+
+
+def evaluating(network: nn.Module) -> nn.Module:
+    """The network itself in evaluation mode, whatever its own `train` gives."""
+    network.train(False)
+    return network
 
 
 def _hollow(tensor: Tensor) -> Tensor:
@@ -58,4 +70,4 @@ def run_part(
 
     args, kwargs = fx.node.map_aggregate((args, kwargs), zeros)
     with torch.device(like.device):
-        return copy.deepcopy(part).eval().forward(*args, **kwargs)
+        return evaluating(copy_of(part)).forward(*args, **kwargs)

@@ -1,0 +1,283 @@
+"""A network as a flat list of operations: a symbolic trace that can look at concrete shapes.
+
+`torch.fx` records the operations.  Where a network's Python asks for a number that follows from the
+shapes alone (`if x.shape[-1] > 7`, `len(features)`), the recorded prefix is run on the example
+input and the answer given; where it asks for a number that depends on the data, the network is
+refused.  A flag that follows `network.training` stays a flag of the traced network.
+"""
+
+from __future__ import annotations
+
+import inspect
+import operator
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from gnnrl.errors import UserError
+from gnnrl.tracing.fx_utils import attribute, followed, scope_of
+from gnnrl.tracing.meta import (
+    NEEDS_DATA,
+    copy_of,
+    is_about_data,
+    run_part,
+    skeleton_of,
+    without_data,
+)
+from gnnrl.tracing.recorder import Recorder, Unreadable, depends_on_data, first_line
+
+
+def trace(network: nn.Module, example: Any, opaque: frozenset[str] = frozenset()) -> fx.GraphModule:
+    """The operations of `network` on `example` `[N, ...]`, a copy that shares no weights.
+
+    example: one tensor, or several as a tuple or, by the names of the inputs, a dictionary; only
+    shapes and types count.  Each node holds in `meta["example"]` what it gives: tensors without
+    storage, other values as they are.  `opaque`: modules that are not looked into.  In
+    `meta["whole"]` stand the modules that could not be looked into, and why.
+    """
+    inputs = without_data(named_inputs(network, example))
+    mode = {name: module.training for name, module in network.named_modules()}
+    skeleton, network = skeleton_of(network), copy_of(network)
+    whole: dict[str, str] = {}
+    while True:
+        graph = _recorded_for_both_modes(network, skeleton, inputs, opaque, whole)
+        for node in reversed(graph.nodes):
+            _write_sizes_here(network, node)
+            part = network.get_submodule(scope_of(node))
+            if isinstance(part, nn.MultiheadAttention) and not node.users:
+                graph.erase_node(node)  # weights of attention that nobody asked for
+        graph._tracer_cls = None  # a copy by pickle would want to make a Recorder from nothing
+        traced = fx.GraphModule(network, graph, class_name=type(network).__name__)
+        try:
+            _Examples(skeleton, traced, opaque | whole.keys()).run_once(inputs)
+            break
+        except Unreadable as error:
+            if not error.part or error.part in whole:
+                raise
+            whole[error.part] = error.why
+    _write_sizes_one_by_one(traced.graph)
+    traced.meta["whole"] = whole
+    for name, module in traced.named_modules():
+        module.training = mode.get(name, mode[""])
+    return traced
+
+
+def named_inputs(network: nn.Module, example: Any) -> dict[str, Any]:
+    """What a network is called with, by the names of its inputs.
+
+    Raises `UserError` where the network does not take these.
+    """
+    kind = type(network).__name__
+    takes = inspect.signature(network.forward)
+    try:
+        if isinstance(example, Mapping):
+            given = takes.bind(**example)
+        else:
+            given = takes.bind(*(example if isinstance(example, tuple | list) else (example,)))
+    except TypeError as error:
+        names = ", ".join(takes.parameters)
+        raise UserError(
+            f"{kind} takes {len(takes.parameters)} inputs ({names}), which the example does not "
+            f"give ({error}); give one tensor, a tuple of tensors or a dictionary by these names"
+        ) from None
+    found = {**given.arguments, **given.arguments.get("kwargs", {})}
+    return {k: v for k, v in found.items() if v is not None and k != "kwargs"}
+
+
+def _recorded_for_both_modes(
+    network: nn.Module,
+    skeleton: nn.Module,
+    inputs: Mapping[str, Any],
+    opaque: frozenset[str],
+    whole: dict[str, str],
+) -> fx.Graph:
+    """The operations in evaluation mode, able to be trained as the network's own code was.
+
+    whole: modules that cannot be looked into, and why; more are added.
+    """
+
+    def record(training: bool, leaves: frozenset[str] = frozenset()) -> fx.Graph:
+        while True:
+            recorder = Recorder(skeleton, inputs, opaque | leaves | whole.keys())
+            graph = _recorded(network, training, recorder)
+            if not recorder.unread:
+                return graph
+            whole.update(recorder.unread)  # other calls of the same modules were looked into
+
+    graph, before = record(False), len(whole)
+    try:
+        twin = record(True)
+    except UserError:  # it cannot be recorded in training mode; nothing to restore
+        return graph
+    graph = graph if len(whole) == before else record(False)
+    switched = _switched_off(network, graph, twin)
+    if switched:  # stochastic depth and the like: kept whole, to go on deciding by itself
+        graph, twin = record(False, switched), record(True, switched)
+        for node in graph.nodes:
+            if node.op == "call_module" and node.target in switched:
+                node.meta["identity"] = True
+    _restore_training_flags(graph, twin)
+    return graph
+
+
+def _switched_off(network: nn.Module, graph: fx.Graph, training: fx.Graph) -> frozenset[str]:
+    """Modules without parts or weights that do something in training and nothing otherwise."""
+    busy = {scope_of(node) for node in training.nodes if node.op != "call_module"}
+    names = busy - {scope_of(node) for node in graph.nodes} - {""}
+    modules = {name: network.get_submodule(name) for name in names}
+    return frozenset(
+        name
+        for name, module in modules.items()
+        if not any(True for _ in module.children()) and not any(True for _ in module.parameters())
+    )
+
+
+def _recorded(network: nn.Module, training: bool, tracer: Recorder) -> fx.Graph:
+    try:
+        network.train(training)
+        return tracer.trace(network)
+    except UserError:
+        raise
+    except Exception as error:  # whatever the network's own Python raises under the tracer
+        raise UserError(
+            f"{type(network).__name__} cannot be read as a graph: {first_line(error)}; move the "
+            "code that does this into a module of its own, which is then left whole, or rewrite it"
+        ) from error
+
+
+def _write_sizes_here(network: nn.Module, node: fx.Node) -> None:
+    """Forms that a cut network can have too: sizes of `nn.Unflatten` stand in the call, and no
+    view demands a memory layout."""
+    module = network.get_submodule(str(node.target)) if node.op == "call_module" else None
+    node.meta.pop("is_wrapped", None)  # else the code of the traced network asks for the same
+    if isinstance(module, nn.Unflatten) and isinstance(module.dim, int):
+        node.op, node.target = "call_method", "unflatten"
+        node.args = (node.args[0], module.dim, tuple(module.unflattened_size))
+    elif node.op == "call_method" and node.target == "view":
+        if not isinstance(node.args[1], torch.dtype):
+            node.target = "reshape"
+
+
+def _write_sizes_one_by_one(graph: fx.Graph) -> None:
+    """Sizes that were put together beforehand (`x.view(x.shape[:-1] + (heads, width))`), so that
+    each can be rewritten."""
+    for node in graph.nodes:
+        size = node.args[1] if node.target in ("reshape", "expand") and len(node.args) > 1 else None
+        if isinstance(size, fx.Node) and isinstance(size.meta["example"], tuple):
+            with graph.inserting_before(node):
+                parts = [graph.call_function(operator.getitem, (size, k))
+                         for k in range(len(size.meta["example"]))]  # fmt: skip
+            for part, value in zip(parts, size.meta["example"], strict=True):
+                part.meta |= {"example": value, "follows": size.meta["follows"]}
+            node.update_arg(1, tuple(parts))
+
+
+class _Examples(fx.Interpreter):
+    """Writes `meta["example"]` into every node of a traced network."""
+
+    def __init__(self, skeleton: nn.Module, traced: fx.GraphModule, opaque: Any) -> None:
+        super().__init__(skeleton, graph=traced.graph)
+        self.extra_traceback = False  # messages are for the user
+        self._traced, self._opaque = traced, opaque
+
+    def fetch_attr(self, target: str) -> Any:
+        try:
+            return super().fetch_attr(target)
+        except RuntimeError:  # a constant that tracing has made
+            return without_data(attribute(self._traced, target))
+
+    def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if target in self._opaque:
+            return run_part(self.fetch_attr(target), attribute(self._traced, target), args, kwargs)
+        return super().call_module(target, args, kwargs)
+
+    def run_node(self, n: fx.Node) -> Any:
+        try:
+            value = without_data(super().run_node(n))
+        except NEEDS_DATA as error:
+            if is_about_data(error):
+                raise depends_on_data(n, scope_of(n), type(self._traced).__name__) from error
+            raise
+        n.meta["example"] = value
+        n.meta["follows"] = followed(n)
+        return value
+
+    def run_once(self, inputs: Mapping[str, Any]) -> None:
+        try:
+            with torch.no_grad(), torch.device("meta"):
+                self.run(*inputs.values())
+        except UserError:
+            raise
+        except (RuntimeError, ValueError) as error:
+            shapes = ", ".join(str(tuple(getattr(v, "shape", ()))) for v in inputs.values())
+            raise UserError(
+                f"the network does not run on an input of shape {shapes}: "
+                f"{first_line(error)}; give an input it accepts"
+            ) from error
+
+
+class _Counting(_Examples):
+    """Counts what some of the operations take."""
+
+    def __init__(self, traced: fx.GraphModule, nodes: Collection[fx.Node]) -> None:
+        opaque = {str(n.target) for n in nodes if n.op == "call_module"}
+        super().__init__(skeleton_of(traced), traced, opaque)
+        self.flops = dict.fromkeys(nodes, 0)
+
+    def run_node(self, n: fx.Node) -> Any:
+        with FlopCounterMode(display=False) as counter:
+            value = without_data(fx.Interpreter.run_node(self, n))
+        if n in self.flops:
+            self.flops[n] = counter.get_total_flops() // 2
+        return value
+
+
+def flops_of(
+    traced: fx.GraphModule, inputs: Mapping[str, Any], nodes: Collection[fx.Node]
+) -> dict[fx.Node, int]:
+    """Multiply-accumulates of operations for these inputs, counted by PyTorch."""
+    if not nodes:
+        return {}
+    counting = _Counting(traced, nodes)
+    counting.run_once(inputs)
+    return counting.flops
+
+
+def _restore_training_flags(graph: fx.Graph, training: fx.Graph) -> None:
+    """Where the two traces differ by `False` and `True` alone, that is `self.training` again;
+    where by 0.0 and another number, that number in training (a rate of dropout)."""
+    pairs = list(zip(graph.nodes, training.nodes, strict=False))
+    if len(graph.nodes) != len(training.nodes) or any(
+        (a.op, a.target) != (b.op, b.target) for a, b in pairs
+    ):
+        return
+    flag = None
+    for node, twin in pairs:
+        for place, (old, new) in _differences(node, twin):
+            if flag is None:
+                with graph.inserting_before(next(iter(graph.nodes))):
+                    flag = graph.create_node("get_attr", "training")
+                last = [n for n in graph.nodes if n.op == "placeholder"][-1]
+                last.append(flag)
+            value: Any = flag
+            if old is not False:
+                with graph.inserting_before(node):
+                    value = graph.call_function(operator.mul, (flag, new))
+            if isinstance(place, int):
+                node.update_arg(place, value)
+            else:
+                node.update_kwarg(place, value)
+
+
+def _differences(node: fx.Node, twin: fx.Node) -> Iterator[tuple[int | str, tuple[Any, Any]]]:
+    places: list[tuple[int | str, Any, Any]] = [
+        (i, a, b) for i, (a, b) in enumerate(zip(node.args, twin.args, strict=False))
+    ]
+    places += [(key, a, twin.kwargs.get(key)) for key, a in node.kwargs.items()]
+    for place, a, b in places:
+        rate = type(a) in (int, float) and a == 0 and type(b) is float and b != 0
+        if (a is False and b is True) or rate:
+            yield place, (a, b)

@@ -1,0 +1,126 @@
+"""Attention is cut exactly, in whatever code it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+from torchvision.models.maxvit import MaxVit
+from torchvision.models.swin_transformer import (
+    PatchMergingV2,
+    SwinTransformer,
+    SwinTransformerBlockV2,
+)
+from torchvision.models.vision_transformer import VisionTransformer
+
+from gnnrl.graph.cost import cost
+from gnnrl.graph.extract import extract
+from gnnrl.pruning.plan import PruningPlan
+from gnnrl.pruning.surgery import prune
+from tests.cutting import (
+    assert_costs_are_counted,
+    assert_cut_is_exact,
+    assert_survives_saving,
+    assert_trains,
+    flops_counted,
+    random_plan,
+    randomise,
+)
+from tests.graph.transformers import GROUPS, HEADS, WIDTH, Tokens, Transformer
+
+
+@pytest.mark.parametrize("how", GROUPS)
+def test_heads_are_cut_exactly(how: str) -> None:
+    network, image = randomise(Transformer(how)), torch.randn(2, 3, 8, 8)
+    graph = extract(network, image)
+    assert not graph.whole
+    assert sorted(g.size for g in graph.groups) == sorted((*GROUPS[how], 24))
+    cut = assert_cut_is_exact(network, image, 0.5, seed=1)
+    assert_trains(cut.subnet, image)
+    assert_survives_saving(cut, image)
+
+
+@pytest.mark.parametrize("how", ["module", "separate", "index", "grouped", "bias", "chunk"])
+def test_the_width_of_heads_is_cut_exactly(how: str) -> None:
+    network, image = randomise(Transformer(how)), torch.randn(2, 3, 8, 8)
+    sizes = [g.size for g in extract(network, image, attention="width").groups]
+    assert sizes in ([6, 24], [6, 6, 24])  # one weight for all three; queries and keys, values
+    assert_cut_is_exact(network, image, 0.5, seed=2, attention="width")
+
+
+@pytest.mark.parametrize("how", ["module", "separate", "raw", "bias_added"])
+def test_the_width_of_a_transformer_is_cut_where_that_is_asked_for(how: str) -> None:
+    network, image = randomise(Transformer(how)), torch.randn(2, 3, 8, 8)
+    usual = extract(network, image)
+    wider = extract(network, image, embedding=True)
+    assert sorted(g.size for g in wider.groups) == sorted([*(g.size for g in usual.groups), 24])
+    assert_cut_is_exact(network, image, 0.5, seed=3, embedding=True)  # norms of what is left
+
+
+def test_a_class_token_is_cut_with_the_width() -> None:
+    network, image = randomise(Transformer("index", token=True)), torch.randn(2, 3, 8, 8)
+    assert_cut_is_exact(network, image, 0.5, seed=1)
+    graph = extract(network, image, embedding=True)
+    plan = random_plan(graph, 0.5, seed=0)
+    subnet = prune(network, graph, plan)
+    assert subnet.token.shape[-1] == subnet.positions.shape[-1] == len(plan.kept["patches"])
+    assert_costs_are_counted(graph, plan, subnet, image)
+    assert_trains(subnet, image)
+
+
+def test_keeping_all_heads_changes_nothing() -> None:
+    network, image = randomise(Transformer("module")), torch.randn(2, 3, 8, 8)
+    subnet = prune(network, extract(network, image), PruningPlan({}))
+    with torch.no_grad():
+        torch.testing.assert_close(subnet(image), network(image))
+    dense = network.state_dict()
+    assert all(torch.equal(value, dense[name]) for name, value in subnet.state_dict().items())
+
+
+def test_costs_of_attention_are_those_that_pytorch_counts() -> None:
+    network, image = Transformer("sdpa"), torch.zeros(1, 3, 8, 8)
+    products = 2 * 16 * 16 * WIDTH
+    graph = extract(network, image)
+    assert sum(each * HEADS for n in graph.nodes for each, _ in n.products) == products
+    assert cost(graph).flops == flops_counted(network, image)
+
+
+def test_dropout_of_attention_acts_in_training_only() -> None:
+    network, image = randomise(Transformer("module")), torch.randn(4, 3, 8, 8)
+    network.attention.inner.dropout = 0.5
+    subnet = prune(network, extract(network, image), PruningPlan({}))
+    with torch.no_grad():
+        assert torch.equal(subnet(image), subnet(image))
+        subnet.train()
+        assert not torch.equal(subnet(image), subnet(image))
+
+
+VISION: dict[str, Callable[[], nn.Module]] = {
+    "vit": lambda: VisionTransformer(32, 8, 2, 4, 32, 64, num_classes=5),
+    "swin": lambda: SwinTransformer([4, 4], 16, [2, 2], [2, 4], [4, 4], num_classes=5),
+    "swin_v2": lambda: SwinTransformer(
+        [4, 4], 16, [2, 2], [2, 4], [4, 4], num_classes=5, block=SwinTransformerBlockV2,
+        downsample_layer=PatchMergingV2,
+    ),
+    "maxvit": lambda: MaxVit((64, 64), 16, 4, [16, 32], [1, 1], 8, 0.1, num_classes=5),
+    "encoder": lambda: Tokens(),
+}  # fmt: skip
+FAST = ("vit", "encoder")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[] if n in FAST else pytest.mark.slow) for n in VISION]
+)
+def test_known_transformers_are_cut_exactly(name: str) -> None:
+    torch.manual_seed(0)
+    network, side = randomise(VISION[name]()), 32 if name == "vit" else 64
+    image = torch.randn(2, 3, side, side)
+    if name == "encoder":
+        image = torch.randint(0, 40, (2, 7))
+    cut = assert_cut_is_exact(network, image, 0.5, seed=1)
+    whole = {"features.1.0.attn", "features.1.1.attn", "features.3.0.attn", "features.3.1.attn"}
+    assert set(cut.surgeon.analysis.graph.whole) == (whole if name == "swin_v2" else set())
+    assert_trains(cut.subnet, image)
+    assert_survives_saving(cut, image)
