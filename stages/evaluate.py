@@ -10,6 +10,7 @@ app = _cli.app(__doc__)
 
 
 @app.command()
+@_cli.described
 def evaluate(
     dense: _cli.Dense = Path("artifacts/pretrain/final.safetensors"),
     subnet: _cli.Subnet = Path("artifacts/train/subnet.safetensors"),
@@ -17,17 +18,13 @@ def evaluate(
     params: _cli.ParamsFile = _cli.PARAMS,
     overrides: _cli.Overrides = None,
 ) -> None:
-    """Measure accuracy, costs and latency of both, and export the subnet.
-
-    Reads the sections data, network and evaluate. Writes metrics.json, latency.json, subnet.onnx,
-    subnet.pt2 and settings.yaml.
-    """
+    """Measure accuracy, costs and latency of both, and export the subnet."""
     with _cli.stage("evaluate", params, overrides, out) as sections:
         from gnnrl.checkpoint import Checkpoint
         from gnnrl.data.load import load_data
         from gnnrl.files import atomic_write, write_json
         from gnnrl.measurement import comparison
-        from gnnrl.measurement.export import LOADING, onnx_bytes, program_bytes
+        from gnnrl.measurement.export import LOADING, files_of
         from gnnrl.runtime import device
 
         options = sections.evaluate
@@ -50,23 +47,8 @@ def evaluate(
         with _cli.results(out, "subnet.onnx", "subnet.pt2", settings=sections) as folder:
             write_json(folder / "metrics.json", {"evaluate": figures})
             write_json(folder / "latency.json", latency)
-        speed = [
-            f"{both['dense'] / both['subnet']:.2f}x as fast at batch {size}"
-            for size, both in latency["milliseconds"].items()
-        ]
-        _cli.closing(
-            "evaluate",
-            f"accuracy {100 * figures['accuracy']:.2f} % (dense "
-            f"{100 * figures['dense_accuracy']:.2f} %) on {len(splits.test)} test images, "
-            f"{figures['flops_kept']:.3f} of the flops, {', '.join(speed)}",
-            out / "metrics.json",
-        )
-        transform = splits.test.transform
-        about = {"mean": transform.mean, "std": transform.std, "classes": splits.classes}
-        exported = {  # may fail, after the figures are written
-            "subnet.pt2": program_bytes(networks["subnet"], shape, about),
-            "subnet.onnx": onnx_bytes(networks["subnet"], shape, about),
-        }
+        _cli.closing("evaluate", comparison.sentence(figures, latency), out / "metrics.json")
+        exported = files_of(networks["subnet"], shape, splits)  # after the figures: it may fail
         with _cli.results(out) as folder:
             for name, data in exported.items():
                 atomic_write(folder / name, data)

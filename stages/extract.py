@@ -10,17 +10,14 @@ app = _cli.app(__doc__)
 
 
 @app.command()
+@_cli.described
 def extract(
     network: _cli.Dense = Path("artifacts/pretrain/final.safetensors"),
     out: _cli.Out = Path("artifacts/extract"),
     params: _cli.ParamsFile = _cli.PARAMS,
     overrides: _cli.Overrides = None,
 ) -> None:
-    """Read the network as operations, channel groups and costs, and say what can be pruned.
-
-    Reads the sections network and extract. Writes graph.json, coverage.json, graph.png and
-    settings.yaml.
-    """
+    """Read the network as operations, channel groups and costs, and say what can be pruned."""
     with _cli.stage("extract", params, overrides, out) as sections:
         import torch
 

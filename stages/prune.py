@@ -13,6 +13,7 @@ app = _cli.app(__doc__)
 
 
 @app.command()
+@_cli.described
 def prune(
     pretrain: _cli.Pretrain = Path("artifacts/pretrain"),
     graph: _cli.Graph = Path("artifacts/extract/graph.json"),
@@ -21,11 +22,7 @@ def prune(
     params: _cli.ParamsFile = _cli.PARAMS,
     overrides: _cli.Overrides = None,
 ) -> None:
-    """Prune the network to the plan; compensate for what it lost; measure batch norm anew.
-
-    Reads the sections data, network and prune. Writes subnet.safetensors, metrics.json and
-    settings.yaml.
-    """
+    """Prune the network to the plan; compensate for what it lost; measure batch norm anew."""
     with _cli.stage("prune", params, overrides, out) as sections:
         from gnnrl.checkpoint import Checkpoint
         from gnnrl.data.load import load_data
@@ -54,13 +51,7 @@ def prune(
             cut = checkpoint.following(subnet, chosen, read.protected)
             cut.save(folder / "subnet.safetensors")
             write_json(folder / "metrics.json", {"prune": figures})
-        _cli.closing(
-            "prune",
-            f"{sum(p.numel() for p in subnet.parameters()) / 1e3:,.1f} k parameters left, right on "
-            f"{100 * figures['reward_accuracy']:.2f} % of {len(splits.reward)} reward images "
-            "before training",
-            out / "subnet.safetensors",
-        )
+        _cli.right("prune", figures, splits.reward, out / "subnet.safetensors")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ app = _cli.app(__doc__)
 
 
 @app.command()
+@_cli.described
 def report(
     artifacts: Annotated[Path, typer.Option(help="Folder of the results of all stages.")] = Path(
         "artifacts"
@@ -21,10 +22,7 @@ def report(
     params: _cli.ParamsFile = _cli.PARAMS,
     overrides: _cli.Overrides = None,
 ) -> None:
-    """Write one self-contained page, and its pictures as files.
-
-    Reads the section report. Writes report.html, the pictures and settings.yaml.
-    """
+    """Write one self-contained page, and its pictures as files."""
     with _cli.stage("report", params, overrides, out) as sections:
         from gnnrl.files import atomic_write
         from gnnrl.report import contents, drawing

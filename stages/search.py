@@ -11,6 +11,7 @@ app = _cli.app(__doc__)
 
 
 @app.command()
+@_cli.described
 def search(
     pretrain: _cli.Pretrain = Path("artifacts/pretrain"),
     graph: _cli.Graph = Path("artifacts/extract/graph.json"),
@@ -18,11 +19,7 @@ def search(
     params: _cli.ParamsFile = _cli.PARAMS,
     overrides: _cli.Overrides = None,
 ) -> None:
-    """Search the graph for the best plan within the budget; a killed search continues.
-
-    Reads the sections data, network and search. Writes plan.json, evaluations.csv, history.csv,
-    agent.pt, metrics.json and settings.yaml.
-    """
+    """Search the graph for the best plan within the budget; a killed search continues."""
     with _cli.stage("search", params, overrides, out) as sections:
         from gnnrl.checkpoint import Checkpoint
         from gnnrl.data.load import load_data

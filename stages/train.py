@@ -11,6 +11,7 @@ app = _cli.app(__doc__)
 
 
 @app.command()
+@_cli.described
 def train(
     subnet: _cli.Subnet = Path("artifacts/prune/subnet.safetensors"),
     teacher: _cli.Dense = Path("artifacts/pretrain/final.safetensors"),
@@ -18,11 +19,7 @@ def train(
     params: _cli.ParamsFile = _cli.PARAMS,
     overrides: _cli.Overrides = None,
 ) -> None:
-    """Train the subnet, with the dense network as teacher if asked for.
-
-    Reads the sections data, network and train. Writes subnet.safetensors, history.csv,
-    metrics.json and settings.yaml.
-    """
+    """Train the subnet, with the dense network as teacher if asked for."""
     with _cli.stage("train", params, overrides, out) as sections:
         from gnnrl.checkpoint import Checkpoint
         from gnnrl.data.load import load_data
@@ -32,16 +29,14 @@ def train(
         from gnnrl.training.evaluate import accuracy, reward_accuracy
         from gnnrl.training.loop import train as fit
 
-        options = sections.train
-        trust = sections.network.name
+        options, trust = sections.train, sections.network.name
         checkpoint, dense = (Checkpoint.load(path, trust) for path in (subnet, teacher))
         checkpoint.refuse_other(dense)
         splits = load_data(sections.data, checkpoint.input_shape)
         taught = Distillation(dense.restore(), settings=options.distillation)
         parts = (checkpoint.digest, dense.digest, splits.train.fingerprint(), checkpoint.name)
         with _cli.claimed("train", *parts, options.model_dump(mode="json")) as scratch:
-            network = checkpoint.restore()
-            zeros = zero_masks(network, checkpoint.input_shape, checkpoint.plans, checkpoint.opaque)
+            network, own = checkpoint.restore(), checkpoint
             training = fit(
                 network,
                 splits.train,
@@ -49,7 +44,7 @@ def train(
                 seed=options.seed,
                 distillation=taught if taught.active else None,
                 each_epoch=partial(reward_accuracy, splits.reward),
-                zeros=zeros,
+                zeros=zero_masks(network, own.input_shape, own.plans, own.opaque),
                 scratch=scratch,
                 visible=True,
             )
@@ -58,12 +53,7 @@ def train(
                 checkpoint.following(network).save(folder / "subnet.safetensors")
                 write_csv(folder / "history.csv", training.history)
                 write_json(folder / "metrics.json", {"train": figures})
-        _cli.closing(
-            "train",
-            f"{len(training.history)} epochs, right on {100 * figures['reward_accuracy']:.2f} % of "
-            f"{len(splits.reward)} reward images",
-            out / "subnet.safetensors",
-        )
+        _cli.right("train", figures, splits.reward, out / "subnet.safetensors", training)
 
 
 if __name__ == "__main__":

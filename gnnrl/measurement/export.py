@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from gnnrl.data.splits import Splits
 from gnnrl.errors import UserError
 from gnnrl.shapes import Shape
 
@@ -78,6 +79,16 @@ def program_bytes(
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise UserError(f"the network cannot be exported by torch.export ({reason})") from error
     return buffer.getvalue()
+
+
+def files_of(network: nn.Module, input_shape: Shape, splits: Splits) -> dict[str, bytes]:
+    """Return the content of the exported files by name; they say what images they want."""
+    transform = splits.test.transform
+    about = {"mean": transform.mean, "std": transform.std, "classes": splits.classes}
+    return {
+        "subnet.pt2": program_bytes(network, input_shape, about),
+        "subnet.onnx": onnx_bytes(network, input_shape, about),
+    }
 
 
 @torch.inference_mode()
