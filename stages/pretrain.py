@@ -21,7 +21,7 @@ def pretrain(
     with _cli.stage("pretrain", params, overrides, out) as sections:
         from gnnrl.data.load import load_data
         from gnnrl.files import write_csv, write_json
-        from gnnrl.pretraining import keep, starting_point
+        from gnnrl.pretrained import keep, starting_point
         from gnnrl.training.evaluate import accuracy, reward_accuracy
         from gnnrl.training.loop import train
 

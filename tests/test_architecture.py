@@ -23,7 +23,7 @@ HEIGHTS = {
     "scheduling": 70,
     "search": 70,
     "evaluation": 60,
-    "pretraining": 55,
+    "pretrained": 55,
     "checkpoint": 50,  # rebuilds a network and applies its plans
     "agents": 40,
     "rl": 35,  # knows no network and no plan

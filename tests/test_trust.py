@@ -282,6 +282,22 @@ def test_a_network_that_is_not_finite_gets_no_figures(stage, value, dense):
     assert not (dense / "out").exists()
 
 
+def test_figures_are_written_although_the_export_fails(dense, monkeypatch):
+    def fails(network, shape):
+        raise UserError("the exported network differs")
+
+    monkeypatch.setattr("gnnrl.measurement.export.onnx_bytes", fails)
+    final, out = dense / "final.safetensors", dense / "out"
+    words = ("--subnet", final, "--dense", final, "--out", out)
+    (out / "subnet.onnx").parent.mkdir()
+    (out / "subnet.onnx").write_text("of an earlier run")
+    settings = (*SETTINGS, "evaluate.latency_rounds=1", "evaluate.latency_batches=[1]")
+    code, said = stage_runs.outcome("evaluate", PARAMS, settings, *words)
+    assert code == 1 and said == "evaluate: the exported network differs\n"
+    assert json.loads((out / "metrics.json").read_text())["evaluate"]["accuracy"] > 0
+    assert not (out / "subnet.onnx").exists()
+
+
 def test_an_agent_that_is_not_finite_is_refused(tmp_path):
     class Agent:
         policy = torch.nn.Linear(1, 1)

@@ -15,7 +15,7 @@ from gnnrl.errors import UserError
 from gnnrl.networks.build import build_network
 from gnnrl.networks.settings import NetworkSettings
 from gnnrl.networks.weights import WRAPPERS, load_weights
-from gnnrl.pretraining import starting_point
+from gnnrl.pretrained import starting_point
 from gnnrl.training.settings import PretrainSettings
 
 
