@@ -64,7 +64,7 @@ def checked(settings: list[str]) -> list[str]:
     from gnnrl.data.load import load_data, transform_of
     from gnnrl.errors import UserError
     from gnnrl.params import check, presets
-    from gnnrl.pretraining import starting_point
+    from gnnrl.pretrained import starting_point
 
     found = check(presets.preset("own", [*settings, "data.reward_images=1"]), "compress")
     data, shape = found.data, found.network.input_shape
