@@ -20,7 +20,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from gnnrl.errors import UserError
-from gnnrl.registry import is_own
+from gnnrl.registry import hint, is_own
 
 
 def _number(value: Any) -> Any:
@@ -60,7 +60,10 @@ def name_in(table: str) -> BeforeValidator:
         known = () if isinstance(name, str) and is_own(name) else _imported(table)
         if known and (not isinstance(name, str) or name not in known):
             names = ", ".join(known)
-            raise ValueError(f"must be one of {names} or package.module:name, got {name!r}")
+            near = f"; {hint(name, known, ' ')}" if isinstance(name, str) else ""
+            raise ValueError(
+                f"must be one of {names} or package.module:name, got {name!r}{near.rstrip('; ')}"
+            )
         return name
 
     return BeforeValidator(check)

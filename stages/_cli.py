@@ -8,11 +8,11 @@ import shutil
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sized
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -35,6 +35,34 @@ Subnet = Annotated[Path, typer.Option(help="Checkpoint of the subnet.")]
 Graph = Annotated[Path, typer.Option(help="The network's graph.")]
 PARAMS = Path("params.yaml")
 GOES_ON = "run the same command again to go on where it was"
+
+
+READS_AND_WRITES = {
+    "pretrain": ("data, network, pretrain", "initial.safetensors, final.safetensors, snapshots"),
+    "extract": ("network, extract", "graph.json, coverage.json, graph.png"),
+    "search": ("data, network, search", "plan.json, agent.pt, evaluations.csv, history.csv"),
+    "prune": ("data, network, prune", "subnet.safetensors"),
+    "train": ("data, network, train", "subnet.safetensors, history.csv"),
+    "evaluate": ("data, network, evaluate", "latency.json, subnet.onnx, subnet.pt2"),
+    "report": ("report", "report.html, pictures"),
+}
+"""Sections of params.yaml and files of each stage, for its help."""
+
+AT_CHANCE = (
+    "WARNING: the dense network is right on {:.1f} % of {} reward images, no better than guessing: "
+    "check data.mean and data.std, network.input_shape, the order of the class folders and the "
+    "weights before you go on"
+)
+
+
+def described(stage: Callable[..., None]) -> Callable[..., None]:
+    """Add to the help of a stage which sections it reads and which files it writes."""
+    sections, files = READS_AND_WRITES[stage.__name__]
+    stage.__doc__ = (
+        f"{stage.__doc__}\n\nReads these sections of params.yaml: {sections}. Writes {files}, its "
+        "metrics and settings."
+    )
+    return stage
 
 
 def app(help: str | None) -> typer.Typer:
@@ -147,6 +175,30 @@ def results(out: Path, *own: str, settings: SimpleNamespace | None = None) -> It
                     old.unlink()
         finally:
             shutil.rmtree(fresh if there else out, ignore_errors=True)
+
+
+def closing(name: str, text: str, *files: Path) -> None:
+    """Print what a stage did, with its figures, and where the results are."""
+    where = ", ".join(str(file) for file in files)
+    print(f"{name}: {text} -> {where}", flush=True)
+
+
+def right(
+    name: str, figures: Mapping[str, Any], images: Sized, file: Path, training: Any = None
+) -> None:
+    """Print the closing line of a stage that leaves a network."""
+    done = "" if training is None else f"{len(training.history)} epochs, "
+    reached = 100 * figures["reward_accuracy"]
+    closing(name, f"{done}right on {reached:.2f} % of {len(images)} reward images", file)
+
+
+def warn_at_chance(figures: Mapping[str, Any], num_classes: int) -> None:
+    """Warn loudly where the dense network guesses."""
+    from gnnrl.training.evaluate import at_chance
+
+    reached, images = figures["reward_accuracy"], figures["reward_images"]
+    if at_chance(reached, images, num_classes):
+        print(AT_CHANCE.format(100 * reached, images), file=sys.stderr)
 
 
 def weights_file(pretrain: Path, weights: str) -> Path:

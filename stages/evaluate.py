@@ -10,6 +10,7 @@ app = _cli.app(__doc__)
 
 
 @app.command()
+@_cli.described
 def evaluate(
     dense: _cli.Dense = Path("artifacts/pretrain/final.safetensors"),
     subnet: _cli.Subnet = Path("artifacts/train/subnet.safetensors"),
@@ -23,7 +24,7 @@ def evaluate(
         from gnnrl.data.load import load_data
         from gnnrl.files import atomic_write, write_json
         from gnnrl.measurement import comparison
-        from gnnrl.measurement.export import onnx_bytes
+        from gnnrl.measurement.export import LOADING, files_of
         from gnnrl.runtime import device
 
         options = sections.evaluate
@@ -43,12 +44,15 @@ def evaluate(
         latency = comparison.latency(
             networks, shape, options.latency_batches, options.latency_rounds
         )
-        with _cli.results(out, "subnet.onnx", settings=sections) as folder:
+        with _cli.results(out, "subnet.onnx", "subnet.pt2", settings=sections) as folder:
             write_json(folder / "metrics.json", {"evaluate": figures})
             write_json(folder / "latency.json", latency)
-        exported = onnx_bytes(networks["subnet"], shape)  # fails after the figures are written
+        _cli.closing("evaluate", comparison.sentence(figures, latency), out / "metrics.json")
+        exported = files_of(networks["subnet"], shape, splits)  # after the figures: it may fail
         with _cli.results(out) as folder:
-            atomic_write(folder / "subnet.onnx", exported)
+            for name, data in exported.items():
+                atomic_write(folder / name, data)
+        print(LOADING.format(folder=out, shape=tuple(shape)))
 
 
 if __name__ == "__main__":

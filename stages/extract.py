@@ -10,6 +10,7 @@ app = _cli.app(__doc__)
 
 
 @app.command()
+@_cli.described
 def extract(
     network: _cli.Dense = Path("artifacts/pretrain/final.safetensors"),
     out: _cli.Out = Path("artifacts/extract"),
@@ -34,7 +35,10 @@ def extract(
             graph.save(folder / "graph.json")
             write_json(folder / "coverage.json", covered)
             atomic_write(folder / "graph.png", picture)
-        print(summary(covered))
+        first, *whole = summary(covered).splitlines()
+        _cli.closing("extract", first, out / "graph.json")
+        for line in whole:
+            print(line)
 
 
 if __name__ == "__main__":

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from stages import _cli
+from stages import _cli, _own
 
 app = _cli.app(__doc__)
 
@@ -25,35 +24,13 @@ def preset(
 ) -> None:
     """Show what a preset changes and write it to params.yaml."""
     with _cli.refusals("preset"):
-        from gnnrl.errors import UserError
-        from gnnrl.files import atomic_write
         from gnnrl.params import presets
 
         if name is None:
             for known in presets.names():
                 print(f"{known:<32}{presets.title(known)}")
             return
-        values = presets.preset(name, overrides or ())
-        for line in presets.differences(params, values):
-            print(line)
-        if params.exists() and not force and not _saved(params):
-            raise UserError(
-                f"{params} has changes that are neither committed nor a preset's: commit or --force"
-            )
-        atomic_write(params, presets.text(name, values).encode())
-        print(f"wrote {params}: {presets.title(name)}")
-
-
-def _saved(params: Path) -> bool:
-    """Whether the file is as Git has it; where Git does not know, whether it is a preset."""
-    from gnnrl.params import presets
-
-    command = ["git", "-C", str(params.parent), "status", "--porcelain", "--", params.name]
-    try:
-        status = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError):
-        status = "no Git"
-    return not status or presets.is_one(params)
+        _own.write(name, overrides or (), params, force)
 
 
 if __name__ == "__main__":

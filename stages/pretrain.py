@@ -12,6 +12,7 @@ app = _cli.app(__doc__)
 
 
 @app.command()
+@_cli.described
 def pretrain(
     out: _cli.Out = Path("artifacts/pretrain"),
     params: _cli.ParamsFile = _cli.PARAMS,
@@ -28,9 +29,8 @@ def pretrain(
         options = sections.pretrain
         splits = load_data(sections.data, sections.network.input_shape)
         start = starting_point(sections.network, options, splits.num_classes, splits.reward_from)
-        settings = sections.network.name, options.model_dump(mode="json")
-        images = splits.train.fingerprint()
-        with _cli.claimed("pretrain", start.digest, images, *settings) as scratch:
+        parts = (start.digest, splits.train.fingerprint(), sections.network.name)
+        with _cli.claimed("pretrain", *parts, options.model_dump(mode="json")) as scratch:
             network = start.restore()
             training = train(
                 network,
@@ -54,6 +54,8 @@ def pretrain(
                 keep(folder, start, network, training)
                 write_csv(folder / "history.csv", training.history)
                 write_json(folder / "metrics.json", {"pretrain": figures})
+        _cli.right("pretrain", figures, splits.reward, out / "final.safetensors", training)
+        _cli.warn_at_chance(figures, splits.num_classes)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ app = _cli.app(__doc__)
 
 
 @app.command()
+@_cli.described
 def prune(
     pretrain: _cli.Pretrain = Path("artifacts/pretrain"),
     graph: _cli.Graph = Path("artifacts/extract/graph.json"),
@@ -40,12 +41,17 @@ def prune(
         chosen = PruningPlan.load(plan, read.digest)
         splits = load_data(sections.data, checkpoint.input_shape)
         surgeon = Surgeon(checkpoint.restore().to(device()), read)
+        figures = {}
+        if sections.prune.recalibration_images or sections.prune.compensation != "none":
+            plain = accuracy(surgeon.cut(chosen), splits.reward)
+            figures["reward_accuracy_before_repair"] = plain
         subnet = repaired(surgeon, chosen, sections.prune, splits.train, sections.data.seed)
-        figures = {"reward_accuracy": accuracy(subnet, splits.reward)}
+        figures["reward_accuracy"] = accuracy(subnet, splits.reward)
         with _cli.results(out, settings=sections) as folder:
             cut = checkpoint.following(subnet, chosen, read.protected)
             cut.save(folder / "subnet.safetensors")
             write_json(folder / "metrics.json", {"prune": figures})
+        _cli.right("prune", figures, splits.reward, out / "subnet.safetensors")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ app = _cli.app(__doc__)
 
 
 @app.command()
+@_cli.described
 def report(
     artifacts: Annotated[Path, typer.Option(help="Folder of the results of all stages.")] = Path(
         "artifacts"
@@ -24,15 +25,17 @@ def report(
     """Write one self-contained page, and its pictures as files."""
     with _cli.stage("report", params, overrides, out) as sections:
         from gnnrl.files import atomic_write
-        from gnnrl.report import run as pages
+        from gnnrl.report import contents, drawing
+        from gnnrl.report.run import read_run
 
-        run = pages.read_run(artifacts)
-        pictures = pages.pictures(run, sections.report.dpi)
-        text = pages.render(sections.report.title, run, pictures)
+        run = read_run(artifacts)
+        pictures = contents.pictures(run, sections.report.dpi)
+        text = contents.render(sections.report.title, run, pictures)
         with _cli.results(out, settings=sections) as folder:
             for picture in pictures:
-                atomic_write(folder / f"{picture.name}.png", picture.png)
+                atomic_write(folder / f"{picture.name}.png", drawing.png(picture.figure))
             atomic_write(folder / "report.html", text.encode())
+        _cli.closing("report", contents.headline(run), out / "report.html")
 
 
 if __name__ == "__main__":

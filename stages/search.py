@@ -11,6 +11,7 @@ app = _cli.app(__doc__)
 
 
 @app.command()
+@_cli.described
 def search(
     pretrain: _cli.Pretrain = Path("artifacts/pretrain"),
     graph: _cli.Graph = Path("artifacts/extract/graph.json"),
@@ -40,7 +41,15 @@ def search(
             task = replace(task, folder=journal / "students")
             found, spent = run(task, journal)
             with _cli.results(out, "students/*/*.safetensors", settings=sections) as folder:
-                results.save(folder, read, found, spent, task.store, options.reward.precision)
+                precision = options.reward.precision
+                figures = results.save(folder, read, found, spent, task.store, precision)
+            _cli.closing(
+                "search",
+                f"{figures['evaluations']:.4g} evaluations, best reward {figures['reward']:.4f}, "
+                f"accuracy {100 * figures['reward_accuracy']:.2f} % on the reward images, "
+                f"{figures['flops_kept']:.3f} of the flops",
+                out / "plan.json",
+            )
 
 
 if __name__ == "__main__":

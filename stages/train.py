@@ -11,6 +11,7 @@ app = _cli.app(__doc__)
 
 
 @app.command()
+@_cli.described
 def train(
     subnet: _cli.Subnet = Path("artifacts/prune/subnet.safetensors"),
     teacher: _cli.Dense = Path("artifacts/pretrain/final.safetensors"),
@@ -28,16 +29,14 @@ def train(
         from gnnrl.training.evaluate import accuracy, reward_accuracy
         from gnnrl.training.loop import train as fit
 
-        options = sections.train
-        trust = sections.network.name
+        options, trust = sections.train, sections.network.name
         checkpoint, dense = (Checkpoint.load(path, trust) for path in (subnet, teacher))
         checkpoint.refuse_other(dense)
         splits = load_data(sections.data, checkpoint.input_shape)
         taught = Distillation(dense.restore(), settings=options.distillation)
         parts = (checkpoint.digest, dense.digest, splits.train.fingerprint(), checkpoint.name)
         with _cli.claimed("train", *parts, options.model_dump(mode="json")) as scratch:
-            network = checkpoint.restore()
-            zeros = zero_masks(network, checkpoint.input_shape, checkpoint.plans, checkpoint.opaque)
+            network, own = checkpoint.restore(), checkpoint
             training = fit(
                 network,
                 splits.train,
@@ -45,7 +44,7 @@ def train(
                 seed=options.seed,
                 distillation=taught if taught.active else None,
                 each_epoch=partial(reward_accuracy, splits.reward),
-                zeros=zeros,
+                zeros=zero_masks(network, own.input_shape, own.plans, own.opaque),
                 scratch=scratch,
                 visible=True,
             )
@@ -54,6 +53,7 @@ def train(
                 checkpoint.following(network).save(folder / "subnet.safetensors")
                 write_csv(folder / "history.csv", training.history)
                 write_json(folder / "metrics.json", {"train": figures})
+        _cli.right("train", figures, splits.reward, out / "subnet.safetensors", training)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ FILES = sorted([*(ROOT / "gnnrl").rglob("*.py"), *(ROOT / "stages").rglob("*.py"
 # the higher may import the lower, never the other way round; the same height: not each other
 HEIGHTS = {
     "stages": 100,
+    "compressing": 90,
     "report": 90,
     "params": 95,
     "measurement": 80,
@@ -215,7 +216,10 @@ def test_a_stage_imports_nothing_heavy_before_it_runs(path):
 def test_packages_hold_no_logic(path):
     for statement in tree(path).body:
         plain = ast.Expr | ast.Assign | ast.ImportFrom
-        assert isinstance(statement, plain), f"{path}: line {statement.lineno}"
+        lazy = isinstance(statement, ast.FunctionDef) and statement.name == "__getattr__"
+        assert isinstance(statement, plain) or (lazy and path.parent.name == "gnnrl"), (
+            f"{path}: line {statement.lineno}"
+        )
 
 
 def test_nothing_is_left_undone():

@@ -283,7 +283,7 @@ def test_a_network_that_is_not_finite_gets_no_figures(stage, value, dense):
 
 
 def test_figures_are_written_although_the_export_fails(dense, monkeypatch):
-    def fails(network, shape):
+    def fails(network, shape, about):
         raise UserError("the exported network differs")
 
     monkeypatch.setattr("gnnrl.measurement.export.onnx_bytes", fails)

@@ -58,6 +58,11 @@ def load_data(recipe: DataRecipe, input_shape: Shape = (3, 32, 32)) -> Splits:
         raise UserError(f"the data set {recipe.name} needs a root: the folder its images are in")
     root = user_path(recipe.root or ".")
     source = kind.open(root, as_shape(input_shape), _transform(kind, recipe, input_shape[0]))
+    if len(source.classes) < 2:
+        raise UserError(
+            f"{root} has one class, {source.classes[0]!r}: expected a folder for each of at least "
+            "two classes"
+        )
     return Splits(
         replace(source, name=recipe.name),
         reward_images=recipe.reward_images,
@@ -76,6 +81,11 @@ def _kind(recipe: DataRecipe) -> Kind:
             "data.std, one number per channel"
         )
     return Kind(found, recipe.mean, recipe.std, "none", needs_root=False)
+
+
+def transform_of(recipe: DataRecipe, input_shape: Shape) -> Transform:
+    """Return how pixels become a network's input."""
+    return _transform(_kind(recipe), recipe, input_shape[0])
 
 
 def _transform(kind: Kind, recipe: DataRecipe, channels: int) -> Transform:

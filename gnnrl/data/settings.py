@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from gnnrl.settings import Count, Float, Positive, Seed, Settings
+from gnnrl.settings import Count, Float, Positive, Seed, Settings, name_in
 
 
 class DataRecipe(Settings):
     """Which images, and which of them score the search."""
 
-    name: str = "digits"
+    name: Annotated[str, name_in("gnnrl.data.load:KINDS")] = "digits"
     """digits, image_folder, cifar10, cifar100, fashion_mnist, imagenet."""
     root: str | None = None
     """Folder of the images (not for digits); ~ and $VARIABLES are expanded."""
@@ -20,7 +20,7 @@ class DataRecipe(Settings):
     """train; test where pretrain.weights have seen the training images."""
     seed: Seed = 0
     """Of the choice of reward images."""
-    augmentation: str | None = None
+    augmentation: Annotated[str, name_in("gnnrl.data.transform:AUGMENTATIONS")] | None = None
     """none, crop, crop_flip, resized_crop_flip; null: as is customary for the data set."""
     mean: tuple[Float, ...] | None = None
     """Per channel, of pixels in [0, 1]; null: as is customary for the data set."""

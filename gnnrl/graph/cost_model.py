@@ -9,7 +9,7 @@ where flops and parameters are defined; lengths are counted, interpolated or exp
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -118,15 +118,18 @@ class AxisCosts:
 
 def flops(graph: ComputationalGraph) -> AxisCosts:
     """Multiply-accumulates of convolutions, linear layers and attention for one image."""
-    terms = []
-    for node in graph.nodes:
-        if node.flops:
-            terms.append(Term(node.flops, operations=frozenset([node.name])))
-        if node.positions:
-            weight = graph.parameters[node.parameters[0]]
-            terms.append(Term.of(weight, node.positions, [node.name]))
-        terms += [Term(each, (axis,), frozenset([node.name])) for each, axis in node.products]
-    return AxisCosts(terms)
+    return AxisCosts(term for node in graph.nodes for term in flops_of(graph, node))
+
+
+def flops_of(graph: ComputationalGraph, node: Node) -> Iterator[Term]:
+    """Yield what one operation costs."""
+    if node.flops:
+        yield Term(node.flops, operations=frozenset([node.name]))
+    if node.positions:
+        weight = graph.parameters[node.parameters[0]]
+        yield Term.of(weight, node.positions, [node.name])
+    for each, axis in node.products:
+        yield Term(each, (axis,), frozenset([node.name]))
 
 
 def parameters(graph: ComputationalGraph) -> AxisCosts:

@@ -86,3 +86,16 @@ def latency(
         "threads": torch.get_num_threads(),
         "torch": str(torch.__version__),
     }
+
+
+def sentence(figures: Mapping[str, Any], latency: Mapping[str, Any]) -> str:
+    """Return accuracy, cost and speed of the subnet in one line."""
+    speed = [
+        f"{both['dense'] / both['subnet']:.2f}x as fast at batch {size}"
+        for size, both in latency["milliseconds"].items()
+    ]
+    return (
+        f"accuracy {100 * figures['accuracy']:.2f} % (dense {100 * figures['dense_accuracy']:.2f} "
+        f"%) on {figures['test_images']} test images, {figures['flops_kept']:.3f} of the flops, "
+        f"{', '.join(speed)}"
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from gnnrl.data.splits import Splits
 from gnnrl.errors import UserError
 from gnnrl.shapes import Shape
 
@@ -19,10 +21,19 @@ TOLERANCE = 1e-4
 """Largest difference between PyTorch and onnxruntime, as a fraction of the largest logit (of 1
 where all are smaller)."""
 
+LOADING = """\
+without this library (images: float32 [n, *{shape}], pixels in [0, 1], then minus mean, over std):
+  torch.export.load("{folder}/subnet.pt2").module()(images)
+  onnxruntime.InferenceSession("{folder}/subnet.onnx").run(None, {{"images": images.numpy()}})"""
+"""How the exported files are used."""
 
-def onnx_bytes(network: nn.Module, input_shape: Shape) -> bytes:
+
+def onnx_bytes(
+    network: nn.Module, input_shape: Shape, about: Mapping[str, Any] | None = None
+) -> bytes:
     """Return the network as ONNX with a free batch size, the same bytes for the same network.
 
+    about: what the file says of itself in its metadata, as JSON: mean, std, classes.
     Raises `UserError` where it cannot be exported, and where onnxruntime does not compute what
     PyTorch does.
     """
@@ -36,6 +47,8 @@ def onnx_bytes(network: nn.Module, input_shape: Shape) -> bytes:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise UserError(f"the network cannot be exported to ONNX ({reason})") from error
     _strip(model)
+    for key, value in (about or {}).items():
+        model.metadata_props.add(key=key, value=json.dumps(value))
     data = model.SerializeToString(deterministic=True)
     difference = onnx_difference(network, data, images)
     if not difference <= TOLERANCE:  # so that NaN is refused
@@ -45,6 +58,37 @@ def onnx_bytes(network: nn.Module, input_shape: Shape) -> bytes:
             "is not"
         )
     return data
+
+
+def program_bytes(
+    network: nn.Module, input_shape: Shape, about: Mapping[str, Any] | None = None
+) -> bytes:
+    """Return the network as a file of `torch.export` with a free batch size.
+
+    about: as in `onnx_bytes`, a file `about.json` inside. Raises `UserError` where PyTorch cannot
+    export the network.
+    """
+    network, images, buffer = network.cpu().eval(), torch.zeros(2, *input_shape), io.BytesIO()
+    try:
+        with _quiet(), torch.no_grad():
+            batch = torch.export.Dim("batch")
+            program = torch.export.export(network, (images,), dynamic_shapes=({0: batch},))
+            extra = {"about.json": json.dumps(about or {})}
+            torch.export.save(program, buffer, extra_files=extra)
+    except Exception as error:  # the exporter has dozens of kinds
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise UserError(f"the network cannot be exported by torch.export ({reason})") from error
+    return buffer.getvalue()
+
+
+def files_of(network: nn.Module, input_shape: Shape, splits: Splits) -> dict[str, bytes]:
+    """Return the content of the exported files by name; they say what images they want."""
+    transform = splits.test.transform
+    about = {"mean": transform.mean, "std": transform.std, "classes": splits.classes}
+    return {
+        "subnet.pt2": program_bytes(network, input_shape, about),
+        "subnet.onnx": onnx_bytes(network, input_shape, about),
+    }
 
 
 @torch.inference_mode()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
+
+from gnnrl.errors import UserError
+from gnnrl.files import user_path
 
 
 def refuse_weights(params: Any) -> None:
@@ -53,3 +57,31 @@ def reward_unlike_prune(params: Any) -> str:
         "'prune.compensation' is sequential, but the reward scores subnets that are not repaired: "
         "set 'search.reward' to {kind: jensen_shannon, compensation: gram}"
     )
+
+
+def refuse_no_table(params: Any) -> None:
+    """Raise `ValueError` for a budget of latency without a table."""
+    search = params.search
+    if search is not None and search.budget.latency is not None and search.latency_table is None:
+        raise ValueError(
+            "'search.budget.latency' needs a table of this machine's latencies: after `extract` "
+            "run `python -m stages.latency` and set 'search.latency_table' to its file"
+        )
+
+
+def refuse_missing_files(params: Any, stage: str) -> None:
+    """Raise `UserError` where a file that this stage or a later one reads is not there.
+
+    The latency table is measured between `extract` and `search`, so that it is asked for then.
+    """
+    named = {}
+    weights = params.pretrain.weights
+    if stage == "pretrain" and weights and not re.match(r"https?://|[A-Z][A-Z0-9_]*$", weights):
+        named["pretrain.weights"] = weights
+    if params.search is not None:
+        named["search.agent_from"] = params.search.agent_from
+    if stage == "search":
+        named["search.latency_table"] = params.search.latency_table
+    for key, name in named.items():
+        if name and not user_path(name).is_file():
+            raise UserError(f"'{key}': there is no file {name}; name one that is there")

@@ -64,6 +64,7 @@ class Params(Settings):
         compatibility.refuse_weights(self)
         compatibility.refuse_seen_images(self)
         compatibility.refuse_too_few_images(self)
+        compatibility.refuse_no_table(self)
         return self
 
 
@@ -87,6 +88,7 @@ def load_params(stage: str, path: Path, overrides: Sequence[str] = ()) -> Simple
     params = check(values, path.name)
     if stage == "search" and (remark := compatibility.reward_unlike_prune(params)):
         print(f"{stage}: {remark}", file=sys.stderr)
+    compatibility.refuse_missing_files(params, stage)
     return SimpleNamespace(**{name: getattr(params, name) for name in STAGE_SECTIONS[stage]})
 
 

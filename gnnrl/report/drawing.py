@@ -1,4 +1,4 @@
-"""The pictures of the report, as PNG bytes; the same values give the same bytes."""
+"""The pictures of the report, as figures; the same values give the same PNG and SVG."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class LayerWidth:
     kept: int
 
 
-def draw_widths(widths: Sequence[LayerWidth], dpi: int) -> bytes:
+def draw_widths(widths: Sequence[LayerWidth], dpi: int) -> Figure:
     """Draw the kept channels in front of all channels, layer after layer."""
     figure, axes = _figure(min(22.0, max(9.0, 0.24 * len(widths))), 4.2, dpi)
     places = range(len(widths))
@@ -48,37 +48,51 @@ def draw_widths(widths: Sequence[LayerWidth], dpi: int) -> bytes:
     axes.set_ylabel("channels")
     axes.grid(visible=False, axis="x")
     _legend(axes)
-    return _png(figure)
+    return figure
 
 
-def draw_search(rewards: Sequence[float], dpi: int) -> bytes:
-    """Draw the reward of every evaluated plan and the best one so far."""
-    figure, axes = _figure(9.0, 3.8, dpi)
+def draw_search(rewards: Sequence[float], dpi: int, kind: str = "") -> Figure:
+    """Draw the reward of every evaluated plan and the best one so far; the worst tenth may lie
+    below the picture.
+
+    kind: what the reward is, for the axis.
+    """
+    figure, axes = _figure(5.4, 3.1, dpi)
     counts = range(1, len(rewards) + 1)
     best = [max(rewards[:count]) for count in counts]
     axes.scatter(counts, rewards, s=14, color=MUTED, alpha=0.55, linewidths=0, label="one plan")
     axes.plot(counts, best, color=SUBNET, linewidth=2, drawstyle="steps-post", label="best so far")
     axes.set_xlabel("evaluated plans")
-    axes.set_ylabel("reward")
+    axes.set_ylabel(f"reward ({kind})" if kind else "reward")
+    low = sorted(rewards)[len(rewards) // 10] if rewards else 0.0
+    if rewards and max(rewards) > low:  # the worst tenth would squeeze the others
+        span = max(rewards) - low
+        axes.set_ylim(low - 0.1 * span, max(rewards) + 0.1 * span)
     axes.set_xlim(0.5, len(rewards) + 0.5)
     _legend(axes)
-    return _png(figure)
+    return figure
 
 
-def draw_training(accuracies: Mapping[str, Sequence[float]], dpi: int) -> bytes:
+def draw_training(accuracies: Mapping[str, Sequence[float]], dpi: int) -> Figure:
     """Draw the accuracy after each epoch, a line for each network."""
-    figure, axes = _figure(9.0, 3.8, dpi)
-    for (name, values), color in zip(accuracies.items(), (DENSE, SUBNET), strict=False):
+    figure, axes = _figure(5.4, 3.1, dpi)
+    colors = {"dense": DENSE, "subnet": SUBNET}
+    for name, values in accuracies.items():
         epochs = range(1, len(values) + 1)
         axes.plot(
-            epochs, [100 * v for v in values], color=color, linewidth=2, marker=".", label=name
+            epochs,
+            [100 * v for v in values],
+            color=colors[name],
+            linewidth=2,
+            marker=".",
+            label=name,
         )
     axes.set_xlabel("epoch")
     axes.set_ylabel("accuracy, %")
     axes.locator_params(axis="x", integer=True)
     if accuracies:
         _legend(axes)
-    return _png(figure)
+    return figure
 
 
 def _figure(width: float, height: float, dpi: int) -> tuple[Figure, Axes]:
@@ -100,10 +114,28 @@ def _figure(width: float, height: float, dpi: int) -> tuple[Figure, Axes]:
 
 def _legend(axes: Axes) -> None:
     """Put the legend above the picture, where it covers nothing."""
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.01), ncols=3, frameon=False, fontsize=9)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.01), ncols=3, frameon=False, labelcolor=INK)
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+    """Return a picture for a file."""
     data = io.BytesIO()
     figure.savefig(data, format="png", metadata={"Software": None})
     return data.getvalue()
+
+
+VARIABLES = {INK: "ink", MUTED: "muted", GRID: "line", DENSE: "dense", SUBNET: "subnet"}
+
+
+def svg(figure: Figure) -> str:
+    """Return a picture to stand in a page, in the page's colours (`VARIABLES`) and font."""
+    import matplotlib
+
+    data = io.StringIO()
+    figure.set_facecolor("none")
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "gnnrl"}):
+        figure.savefig(data, format="svg", transparent=True, metadata={"Date": None})
+    text = data.getvalue()
+    for color, name in VARIABLES.items():
+        text = text.replace(color, f"var(--{name})")
+    return text[text.index("<svg") :]

@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jinja2
+
+from gnnrl.report.drawing import svg
+from gnnrl.report.layers import LayerCost
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MINUS = "\N{MINUS SIGN}"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the comparison; `unit` is shown behind both figures."""
+    """One line of the comparison; `unit` is shown behind both figures.
+
+    errors: standard errors of both figures, shown behind them; None: none are known.
+    """
 
     what: str
     dense: float
     subnet: float
     unit: str = ""
     digits: int = 0
+    errors: tuple[float, float] | None = None
 
     def shown(self, value: float) -> str:
         """Return one of the figures as text."""
-        return f"{value:,.{self.digits}f}{self.unit}"
+        error = ""
+        if self.errors is not None:
+            error = f" ± {self.errors[value is self.subnet]:.{self.digits}f}"
+        return f"{value:,.{self.digits}f}{error}{self.unit}"
 
     @property
     def share(self) -> float:
@@ -30,52 +45,68 @@ class Row:
         return self.subnet / self.dense if self.dense else 1.0
 
     @property
+    def is_speed(self) -> bool:
+        """Whether the figures are times, of which the change is a factor of speed."""
+        return self.unit == " ms"
+
+    @property
+    def bars(self) -> tuple[float, float] | None:
+        """Percent of the bars of dense and subnet: speeds for times; none for accuracies."""
+        if self.unit == " %" or not (self.dense and self.subnet):
+            return None
+        share = 1 / self.share if self.is_speed else self.share
+        return 100 / max(share, 1.0), 100 * share / max(share, 1.0)
+
+    @property
     def change(self) -> str:
         """What became of the figure: points, a factor of speed, or the share that is kept."""
         if self.unit == " %":
-            return f"{self.subnet - self.dense:+.2f} points"
-        if self.unit == " ms":
+            return f"{self.subnet - self.dense:+.2f} points".replace("-", MINUS)
+        if self.is_speed:
             return f"{1 / self.share:.2f} × as fast" if self.share else ""
         return f"{100 * self.share:.1f} % kept"
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG with its file name, its heading and one sentence that says how to read it."""
+    """A figure with its file name, its heading and one sentence that says how to read it.
+
+    on_page: whether the page shows it, too; otherwise it is a file only.
+    """
 
     name: str
     heading: str
     sentence: str
-    png: bytes
+    figure: Figure
+    on_page: bool = True
 
     @property
-    def encoded(self) -> str:
-        """The PNG as text, to stand within the page."""
-        return base64.b64encode(self.png).decode("ascii")
+    def svg(self) -> str:
+        """The figure as text, to stand within the page."""
+        return svg(self.figure)
 
 
 @dataclass(frozen=True)
-class Gain:
-    """The plan that was found against a control, a plan that needs no search.
+class Page:
+    """What the page says, from top to bottom.
 
-    reward, accuracy (in %): of the control, on the reward images.  gain: of the search over its
-    reward.  after: evaluations spent when the search was first better; None: it never was.
+    facts: short values by name.  steps: what, and its accuracy.  controls: lines of name, reward,
+    accuracy, gain.  commands: what it does, and the command.
     """
 
-    control: str
-    reward: float
-    accuracy: float
-    gain: float
-    after: float | None
+    title: str
+    headline: str
+    rows: Sequence[Row]
+    notes: Sequence[str] = ()
+    facts: Mapping[str, str] = field(default_factory=dict)
+    steps: Sequence[tuple[str, str]] = ()
+    controls: Sequence[Sequence[str]] = ()
+    layers: Sequence[LayerCost] = ()
+    pictures: Sequence[Picture] = ()
+    commands: Sequence[tuple[str, str]] = ()
 
 
-def page(
-    title: str,
-    notes: Sequence[str],
-    rows: Sequence[Row],
-    pictures: Sequence[Picture],
-    gains: Sequence[Gain] = (),
-) -> str:
+def html(page: Page) -> str:
     """Return the page; nothing is loaded from anywhere."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -85,6 +116,4 @@ def page(
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    template = environment.get_template("page.html.j2")
-    given = {"notes": notes, "rows": rows, "pictures": pictures, "gains": gains}
-    return template.render(title=title, **given)
+    return environment.get_template("page.html.j2").render(page=page)

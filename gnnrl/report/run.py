@@ -1,25 +1,25 @@
-"""One page about a run: dense against subnet, what was kept, how search and training went."""
+"""What the stages left of a run: read and checked."""
 
 from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from gnnrl.errors import UserError
-from gnnrl.files import read_json
+from gnnrl.files import read_json, read_yaml
 from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.pruning.plan import PruningPlan
-from gnnrl.report.drawing import LayerWidth, draw_search, draw_training, draw_widths
-from gnnrl.report.page import Gain, Picture, Row, page
 
 COMPARED = ("accuracy", "flops", "parameters", "bytes")
 NETWORKS = ("dense", "subnet")
+OTHERS = ("pretrain", "search", "prune", "train")
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,8 @@ class Run:
 
     figures: of `evaluate`.  latency: as `evaluate` measured it; None where it was not measured on
     this machine.  evaluations: of the search.  histories: of training, "dense" and "subnet".
-    gains: over the controls of the search.
+    metrics: of the other stages, as far as they are there.  search: its resolved settings.
+    commit: of the checkout; empty where there is none.
     """
 
     figures: Mapping[str, Any]
@@ -37,7 +38,10 @@ class Run:
     plan: PruningPlan
     evaluations: pd.DataFrame
     histories: Mapping[str, pd.DataFrame]
-    gains: Sequence[Gain] = ()
+    folder: Path = Path("artifacts")
+    metrics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    search: Mapping[str, Any] = field(default_factory=dict)
+    commit: str = ""
 
 
 def read_run(artifacts: Path) -> Run:
@@ -53,8 +57,34 @@ def read_run(artifacts: Path) -> Run:
             "dense": _csv(artifacts / "pretrain" / "history.csv", "reward_accuracy"),
             "subnet": _csv(artifacts / "train" / "history.csv", "reward_accuracy"),
         },
-        gains=_gains(artifacts / "search" / "metrics.json"),
+        folder=artifacts,
+        metrics={stage: _metrics(artifacts / stage, stage) for stage in OTHERS},
+        search=_search(artifacts / "search" / "settings.yaml"),
+        commit=_commit(),
     )
+
+
+def _metrics(folder: Path, stage: str) -> Mapping[str, Any]:
+    """Return the figures of a stage; none where it left none."""
+    path = folder / "metrics.json"
+    content = _read(path, read_json) if path.exists() else {}
+    figures = content.get(stage, {}) if isinstance(content, dict) else {}
+    return figures if isinstance(figures, dict) else {}
+
+
+def _search(path: Path) -> Mapping[str, Any]:
+    found = _read(path, read_yaml).get("search") if path.exists() else {}
+    return found if isinstance(found, dict) else {}
+
+
+def _commit() -> str:
+    """Return the commit of the folder that this runs in; empty where Git knows none."""
+    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return found.stdout.strip().replace("-dirty", ", with changes")
 
 
 def _figures(path: Path) -> Mapping[str, Any]:
@@ -67,25 +97,6 @@ def _figures(path: Path) -> Mapping[str, Any]:
         if type(figures.get(name)) not in (int, float) or not math.isfinite(figures[name]):
             raise _unusable(path, f"evaluate.{name} is {figures.get(name)!r}, expected a number")
     return {"reward_images_from": "train", **figures}
-
-
-def _gains(path: Path) -> list[Gain]:
-    """Read how the plan that was found compares with plans that need no search."""
-    content = _read(path, read_json)
-    try:
-        figures = content["search"]
-        return [
-            Gain(
-                name,
-                float(control["reward"]),
-                100 * float(control["accuracy"]),
-                float(figures[f"gain_over_{name}"]),
-                control.get("beaten_after"),
-            )
-            for name, control in figures.get("controls", {}).items()
-        ]
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise _unusable(path, f"{type(error).__name__}: {error}") from None
 
 
 def _latency(path: Path) -> Mapping[str, Any] | None:
@@ -131,96 +142,3 @@ def _read(path: Path, read: Callable[[Path], Any]) -> Any:
 
 def _unusable(path: Path, reason: str) -> UserError:
     return UserError(f"{path}: {reason}; run `python -m stages.{path.parent.name}` again")
-
-
-def layer_widths(graph: ComputationalGraph, plan: PruningPlan) -> list[LayerWidth]:
-    """Return the widths of every layer with channels that can be pruned, in the network's order."""
-    widths = []
-    for layer, node in graph.layers.items():
-        units = () if node.filters is None else node.filters.units
-        if any(unit >= 0 for unit in units):
-            kept = 0 if _removed(layer, plan) else len(plan.kept.get(layer, units))
-            widths.append(LayerWidth(layer, len(units), kept))
-    return widths
-
-
-def _removed(layer: str, plan: PruningPlan) -> bool:
-    """Whether a layer, or a block that it is in, was taken out."""
-    names = layer.split(".")
-    return any(".".join(names[:depth]) in plan.removed_layers for depth in range(1, len(names) + 1))
-
-
-def pictures(run: Run, dpi: int) -> list[Picture]:
-    """Draw the widths, the search and the training."""
-    played = run.evaluations[run.evaluations["episode"] >= 0].sort_values("episode", kind="stable")
-    rewards = played.loc[played["status"] == "ok", "reward"].tolist()
-    accuracies = {
-        name: history["reward_accuracy"].tolist()
-        for name, history in run.histories.items()
-        if len(history)
-    }
-    return [
-        Picture(
-            "channels",
-            "Kept channels",
-            "Each bar is a layer, in the order of the network; blue is what is kept of it.",
-            draw_widths(layer_widths(run.graph, run.plan), dpi),
-        ),
-        Picture(
-            "search",
-            "The search",
-            "Each dot is a plan within the budget, scored on the reward images; higher is better.",
-            draw_search(rewards, dpi),
-        ),
-        Picture(
-            "training",
-            "Training",
-            "Accuracy on the reward images after each epoch, before and after the cut."
-            if accuracies
-            else "Nothing was trained in this run.",
-            draw_training(accuracies, dpi),
-        ),
-    ]
-
-
-def comparison(run: Run) -> list[Row]:
-    """Return the lines of dense against subnet."""
-    figures = run.figures
-
-    def pair(name: str, scale: float) -> tuple[float, float]:
-        return scale * figures[f"dense_{name}"], scale * figures[name]
-
-    rows = [
-        Row("accuracy on test images", *pair("accuracy", 100), unit=" %", digits=2),
-        Row("flops of one image", *pair("flops", 1e-6), unit=" M", digits=2),
-        Row("parameters", *pair("parameters", 1e-3), unit=" k", digits=1),
-        Row("checkpoint", *pair("bytes", 1e-3), unit=" kB", digits=1),
-    ]
-    for batch, both in (run.latency or {"milliseconds": {}})["milliseconds"].items():
-        what = "latency of one image" if batch == "1" else f"latency of {batch} images"
-        rows.append(Row(what, both["dense"], both["subnet"], unit=" ms", digits=2))
-    return rows
-
-
-def notes(run: Run) -> list[str]:
-    """Say what the figures were taken on."""
-    said = [
-        f"Accuracy on {run.figures['test_images']} test images that nothing else has used. "
-        "Flops are multiply-accumulates of convolution and linear layers for one image.",
-    ]
-    if run.figures["reward_images_from"] == "test":
-        said.append(
-            "The dense network came trained, so the reward images are taken from the test images; "
-            "the test images here are the others."
-        )
-    if run.latency is not None:
-        said.append(
-            "Latency: median of {rounds} rounds in turn on {device}, threads: {threads}, "
-            "PyTorch {torch}.".format_map(run.latency)
-        )
-    return said
-
-
-def render(title: str, run: Run, drawn: list[Picture]) -> str:
-    """Return the page as HTML, with all pictures inside."""
-    return page(title, notes(run), comparison(run), drawn, run.gains)

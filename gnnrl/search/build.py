@@ -29,22 +29,21 @@ from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.graph.latency import LatencyTable
 from gnnrl.pruning.bottleneck import Bottleneck, bottleneck
 from gnnrl.pruning.compensation.gram import GramSolve
-from gnnrl.pruning.compensation.moments import Calibration, collect, reconstruction
 from gnnrl.pruning.importance import Importance, importance
 from gnnrl.pruning.saliency import CRITERIA, Scored, score
 from gnnrl.pruning.surgery import Surgeon
 from gnnrl.rl.agent import Agent
 from gnnrl.runtime import device, generator, seed_everything
+from gnnrl.scratch import scratch_root
+from gnnrl.search.calibration import Reconstruction, reconstruct
 from gnnrl.search.env import HasControls, PruningEnv, Space
 from gnnrl.search.loop import SearchResult, search
 from gnnrl.search.parallel.ray import ray_workers
 from gnnrl.search.parallel.workers import Shared
 from gnnrl.search.rescoring import Rescoring
-from gnnrl.search.settings import SearchSettings, SpaceSettings
+from gnnrl.search.settings import BOTTLENECK, RECONSTRUCTION, SearchSettings, SpaceSettings
 from gnnrl.search.spaces.filters import filter_choice
 from gnnrl.search.spaces.registry import build_space
-
-RECONSTRUCTION, BOTTLENECK = "reconstruction", "bottleneck"
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +102,8 @@ class SearchTask:
 @dataclass(frozen=True, eq=False)
 class Inputs:
     """What a search is made from: the dense network, traced once, its images, and for some the
-    network before training, the dense checkpoint and a place for students."""
+    network before training, the dense checkpoint, a place for students and a folder in which
+    calibrations are kept."""
 
     surgeon: Surgeon
     reward_images: Labelled
@@ -111,20 +111,12 @@ class Inputs:
     initial: nn.Module | None = None
     dense: Checkpoint | None = None
     store: StudentStore | None = None
+    cache: Path | None = None
 
     @property
     def graph(self) -> ComputationalGraph:
         """The network's graph."""
         return self.surgeon.graph
-
-
-@dataclass(frozen=True)
-class Reconstruction:
-    """What removing channels costs on calibration images: moments, importance, residual curves."""
-
-    calibration: Calibration
-    importance: Importance
-    curves: Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -183,7 +175,8 @@ def read(task: SearchTask) -> Inputs:
     network = task.checkpoint.restore().to(device()).eval()
     initial = None if task.initial is None else task.initial.restore()
     surgeon, images = Surgeon(network, task.graph), (task.reward_images, task.train_images)
-    return Inputs(surgeon, *images, initial, task.checkpoint, task.store)
+    cache = None if task.folder is None else scratch_root() / "calibration"
+    return Inputs(surgeon, *images, initial, task.checkpoint, task.store, cache)
 
 
 def calibrate(settings: SearchSettings, inputs: Inputs) -> Calibrated:
@@ -204,16 +197,8 @@ def calibrate(settings: SearchSettings, inputs: Inputs) -> Calibrated:
             generator=generator(seed, "bottleneck"),
             settings=settings.bottleneck,
         )
-    found = reconstruct(inputs.surgeon, images, seed) if moments else None
+    found = reconstruct(inputs.surgeon, images, seed, inputs.cache) if moments else None
     return Calibrated(found, gates)
-
-
-def reconstruct(surgeon: Surgeon, images: Tensor, seed: int) -> Reconstruction:
-    """Measure on calibration images `[n, C, H, W]` what removing channels costs."""
-    calibration = collect(surgeon.analysis, images, generator=generator(seed, "calibration"))
-    return Reconstruction(
-        calibration, *reconstruction(surgeon.network, surgeon.analysis, calibration)
-    )
 
 
 def scores(settings: SearchSettings, inputs: Inputs, calibrated: Calibrated) -> Scored:

@@ -30,8 +30,10 @@ def save(
     spent: float,
     store: StudentStore | None = None,
     precision: str = "float32",
-) -> None:
+) -> dict[str, Any]:
     """Write the plan, every evaluated plan, the agent's history, the agent, and the figures.
+
+    Returns the figures.
 
     spent: evaluation equivalents before the search.  store: of the best students, if there is one.
     precision: in which plans were scored.
@@ -50,6 +52,7 @@ def save(
     write_state(folder / "agent.pt", result.agent.state_dict())
     figures = summary(graph, result, spent) | {"precision_bits": PRECISIONS[precision].itemsize * 8}
     write_json(folder / "metrics.json", {"search": figures})
+    return figures
 
 
 def summary(graph: ComputationalGraph, result: SearchResult, spent: float) -> dict[str, Any]:

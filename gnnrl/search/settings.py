@@ -23,6 +23,8 @@ from gnnrl.evaluation.rewards import CONSTRAINED, RewardSettings
 from gnnrl.evaluation.training_settings import StudentSettings
 from gnnrl.graph.budget import Budget
 from gnnrl.pruning.bottleneck import BottleneckSettings
+from gnnrl.pruning.importance import CRITERIA
+from gnnrl.pruning.saliency import CRITERIA as SALIENCIES
 from gnnrl.pruning.saliency import FROM_INITIAL
 from gnnrl.registry import is_own
 from gnnrl.rl.gnn import GnnSettings
@@ -63,6 +65,11 @@ SECTIONS: Mapping[str, type[Settings]] = {
 }
 """The settings of agents, by the key that they stand under."""
 
+RECONSTRUCTION, BOTTLENECK = "reconstruction", "bottleneck"
+
+IMPORTANCES = (*CRITERIA, *SALIENCIES, RECONSTRUCTION, BOTTLENECK)
+"""Names of importances."""
+
 COSTED = ("channels", "weights")
 """Spaces of ours that meet a budget of cost and no other."""
 
@@ -97,7 +104,7 @@ class BudgetSettings(Settings):
 class CalibrationSettings(Settings):
     """What is computed before a search: importance and prior."""
 
-    importance: str = "l1"
+    importance: Annotated[str, name_in("gnnrl.search.settings:IMPORTANCES")] = "l1"
     """l1, l2, batch_norm, fpgm, reconstruction, bottleneck, ...: docs/concepts.md."""
     prior: Literal["none", "reconstruction", "bottleneck"] = "none"
     """none; actions depart from an allocation: reconstruction, bottleneck."""
@@ -139,7 +146,7 @@ class SearchSettings(SpaceSettings, CalibrationSettings):
     """Of the search."""
     weights: Weights = "final"
     """Weights that are searched: initial, final or the epoch of a snapshot."""
-    agent: str = "ppo"
+    agent: Annotated[str, name_in("gnnrl.agents.registry:AGENTS")] = "ppo"
     """ppo, ddpg, reinforce, a3c, annealing, evolution, evopress, solver, random ..."""
     agent_from: str | None = None
     """The agent.pt of another search, on any network, to start with."""

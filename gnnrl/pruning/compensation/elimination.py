@@ -10,6 +10,7 @@ one weight; the inverse is updated, never computed again).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +18,9 @@ from torch import Tensor
 
 RIDGE = 1e-3
 """Added to the diagonal of second moments, in parts of its mean."""
+
+TOGETHER = 256
+"""Columns of the inverse by which it is updated at once."""
 
 
 @dataclass(frozen=True)
@@ -46,37 +50,84 @@ def inputs_of(channels: Tensor, taps: int) -> Tensor:
 
 
 class Elimination:
-    """The state of one layer while channels of a group are removed."""
+    """The state of one layer while channels of a group are removed.
+
+    The inverse is kept for the inputs that belong to the group. Each removal is an update of low
+    rank; updates are collected and applied together, because a single one is bound by memory.
+    """
 
     def __init__(self, moments: Moments, members: list[Tensor], taps: int) -> None:
-        matrix = ridged(moments.second)
-        self._inverse = torch.linalg.inv(matrix)
-        self._map = self._inverse @ (moments.second.double() @ moments.solution.double())
-        self._metric = None if moments.metric is None else moments.metric.double()
-        self._rows = [inputs_of(channels, taps) for channels in members]
+        matrix, solution = ridged(moments.second), moments.solution.double()
+        inverse = _inverted(matrix)
+        ridge = (matrix.diagonal() - moments.second.diagonal().double())[:, None]
+        refitted = solution - inverse @ (ridge * solution)
+        self._weights = refitted.new_ones(refitted.shape[1])
+        if moments.metric is not None:  # outputs in whose directions the metric is diagonal
+            self._weights, vectors = torch.linalg.eigh(moments.metric.double())
+            refitted = refitted @ vectors
+        rows = torch.stack([inputs_of(channels, taps) for channels in members])
+        self._each = each = rows.shape[1]
+        self._inverse = inverse[rows.flatten()][:, rows.flatten()]
+        self._map = refitted[rows]
+        places = torch.arange(len(members))
+        self._blocks = self._inverse.view(len(members), each, len(members), each)[places, :, places]
+        self._members = list(range(len(members)))  # by place, with those just removed
+        self._updates = self._no_updates()
 
     def costs(self, candidates: list[int]) -> Tensor:
         """Return what removing each candidate would add to the residual `[candidates]`."""
-        blocks = torch.stack([self._inverse[r][:, r] for r in (self._rows[c] for c in candidates)])
-        maps = torch.stack([self._map[self._rows[c]] for c in candidates])
-        solved = torch.linalg.solve(blocks, maps)
-        weighed = maps if self._metric is None else maps @ self._metric
-        return (weighed * solved).sum((1, 2))
+        where = torch.tensor([self._members.index(member) for member in candidates])
+        squares = torch.bmm(self._map * self._weights, self._map.transpose(1, 2))[where]
+        solved = torch.linalg.solve(self._blocks[where], squares)
+        return solved.diagonal(dim1=1, dim2=2).sum(1)
 
     def drop(self, member: int) -> None:
-        """Remove a channel; the others compensate for it."""
-        rows = self._rows[member]
-        columns = self._inverse[:, rows].clone()
-        block = columns[rows].clone()
-        self._map -= columns @ torch.linalg.solve(block, self._map[rows])
-        self._inverse -= columns @ torch.linalg.solve(block, columns.t())
-        self._map[rows] = 0.0
-        self._inverse[rows] = 0.0
-        self._inverse[:, rows] = 0.0
+        """Remove a channel; the others make up for it."""
+        place, each = self._members.index(member), self._each
+        rows = slice(place * each, (place + 1) * each)
+        columns = torch.addmm(
+            self._inverse[:, rows], self._updates, self._updates[rows].t(), alpha=-1
+        )
+        factor = torch.linalg.cholesky(self._blocks[place])
+        update = torch.linalg.solve_triangular(factor, columns.t(), upper=False).t()
+        lost = torch.linalg.solve_triangular(factor, self._map[place], upper=False)
+        self._map.view(len(update), -1).addmm_(update, lost, alpha=-1)
+        by_member = update.reshape(len(self._members), each, each)
+        self._blocks.baddbmm_(by_member, by_member.transpose(1, 2), alpha=-1)
+        self._updates = torch.cat([self._updates, update], 1)
+        self._removed.add(member)
+        if self._updates.shape[1] >= TOGETHER:
+            self._apply_updates()
+
+    def _apply_updates(self) -> None:
+        """Update the inverse, and forget the removed members."""
+        count, each = len(self._members), self._each
+        left = [i for i, member in enumerate(self._members) if member not in self._removed]
+        rows = torch.arange(count * each).view(count, each)[left].flatten()
+        updates = self._updates[rows]
+        self._inverse = self._inverse[rows][:, rows].addmm_(updates, updates.t(), alpha=-1)
+        self._map, self._blocks = self._map[left], self._blocks[left]
+        self._members = [self._members[i] for i in left]
+        self._updates = self._no_updates()
+
+    def _no_updates(self) -> Tensor:
+        self._removed: set[int] = set()
+        return self._inverse.new_empty(len(self._inverse), 0)
 
 
-def eliminate(readers: list[Elimination], size: int) -> tuple[list[int], list[float]]:
-    """Return the order in which `size` channels are removed, and what each adds to the residual."""
+def _inverted(matrix: Tensor) -> Tensor:
+    """Return the inverse of a symmetric matrix, positive definite but for rounding."""
+    factor, info = torch.linalg.cholesky_ex(matrix)
+    return torch.linalg.inv(matrix) if int(info) else torch.cholesky_inverse(factor)
+
+
+def eliminate(
+    readers: list[Elimination], size: int, advance: Callable[[], object] = lambda: None
+) -> tuple[list[int], list[float]]:
+    """Return the order in which `size` channels go, and what each adds to its readers' residual.
+
+    advance: called after each channel.
+    """
     alive, order, costs = list(range(size)), [], []
     while alive:
         total = torch.stack([reader.costs(alive) for reader in readers]).sum(0)
@@ -86,4 +137,5 @@ def eliminate(readers: list[Elimination], size: int) -> tuple[list[int], list[fl
         costs.append(max(float(total[best]), 0.0))
         for reader in readers if alive else ():
             reader.drop(member)
+        advance()
     return order, costs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -9,7 +10,9 @@ import torch
 from torch import Tensor, fx, nn
 
 from gnnrl.graph.extract import Analysis
+from gnnrl.graph.graph import ChannelGroup
 from gnnrl.graph.rules.flow import shape_of
+from gnnrl.progress import progress
 from gnnrl.pruning.compensation.elimination import Elimination, Moments, eliminate
 from gnnrl.pruning.compensation.linear_maps import Reader, folded, positions, readers, rows
 from gnnrl.pruning.compensation.stepper import Stepper, out_of_place
@@ -22,7 +25,10 @@ PROJECTIONS = 2
 """Random directions of the logits whose gradients make the metric."""
 
 BATCH_SIZE = 256
-"""Images that pass the network at once."""
+"""Images that pass the network at once, at most."""
+
+PIXELS = 2**20
+"""Of these images: the backward pass keeps all values."""
 
 
 @dataclass(frozen=True)
@@ -37,20 +43,28 @@ class Calibration:
 
 
 def collect(
-    analysis: Analysis, images: Tensor, *, generator: torch.Generator, places: int = PLACES
+    analysis: Analysis,
+    images: Tensor,
+    *,
+    generator: torch.Generator,
+    places: int = PLACES,
+    visible: bool = False,
 ) -> Calibration:
     """Collect moments on calibration images `[n, C, H, W]`, which need no labels.
 
-    places: of an image, at which a layer is sampled at most.
+    places: of an image, at which a layer is sampled at most.  visible: show a progress bar.
     Costs two forward passes over the images, and a backward pass for each projection.
     """
     found = tuple(readers(analysis))
     traced = out_of_place(analysis.traced)
     sums: dict[str, Tensor] = {}
     metric: dict[str, Tensor] = {}
-    for part in images.split(BATCH_SIZE):
-        _moments_of(traced, found, part, places, generator, sums)
-        _metrics_of(traced, found, part, generator, metric)
+    batch_size = min(BATCH_SIZE, max(1, PIXELS // math.prod(images.shape[2:])))
+    with progress("calibration", len(images), visible=visible) as shown:
+        for part in images.split(batch_size):
+            _moments_of(traced, found, part, places, generator, sums)
+            _metrics_of(traced, found, part, generator, metric)
+            shown.advance(len(part))
     moments = {
         r.layer: Moments(
             (sums[r.layer] / sums[r.layer][-1, -1]).cpu(),
@@ -112,28 +126,37 @@ def _metrics_of(
 
 
 def reconstruction(
-    network: nn.Module, analysis: Analysis, calibration: Calibration
+    network: nn.Module, analysis: Analysis, calibration: Calibration, visible: bool = False
 ) -> tuple[Importance, Mapping[str, Tensor]]:
     """Return the importance by elimination, and for each group the curve of its residual.
 
     A curve holds the residual after the least important 0, 1, 2 … channels are removed
     `[size + 1]`.  Groups that no refittable layer reads are ordered by L1 and have no curve.
+    visible: show a progress bar.
     """
     graph = analysis.graph
     scores = dict(l1_normalised(network, graph))
     curves: dict[str, Tensor] = {}
-    for group in graph.groups:
-        states = []
-        for reader in calibration.readers:
-            members = [
-                (reader.units == group.start + i).nonzero().flatten() for i in range(group.size)
+    with progress("importance", sum(g.size for g in graph.groups), visible=visible) as shown:
+        for group in graph.groups:
+            states = [
+                Elimination(calibration.moments[reader.layer], members, reader.taps)
+                for reader in calibration.readers
+                if (members := _members(reader, group))
             ]
-            if all(len(m) == len(members[0]) > 0 for m in members):
-                states.append(Elimination(calibration.moments[reader.layer], members, reader.taps))
-        if states:
-            order, costs = eliminate(states, group.size)
+            if not states:
+                shown.advance(group.size)
+                continue
+            order, costs = eliminate(states, group.size, shown.advance)
             cumulative = torch.tensor([0.0, *costs], dtype=torch.float64).cumsum(0)
             score = torch.empty(group.size, dtype=torch.float64)
             score[torch.tensor(order)] = cumulative[1:] + torch.arange(group.size) * 1e-12
             scores[group.name], curves[group.name] = score, cumulative
     return Importance(scores), curves
+
+
+def _members(reader: Reader, group: ChannelGroup) -> list[Tensor]:
+    """Return the input channels that each channel of a group makes up; none if some make up none
+    or they differ in number."""
+    members = [(reader.units == group.start + i).nonzero().flatten() for i in range(group.size)]
+    return members if all(len(m) == len(members[0]) > 0 for m in members) else []

@@ -246,3 +246,23 @@ def test_half_of_the_images_are_mirrored():
     same = (seen == images).flatten(1).all(1)
     turned = (seen == images.flip(3)).flatten(1).all(1)
     assert (same ^ turned).all() and 70 < int(same.sum()) < 130
+
+
+def test_updates_that_are_applied_together_give_the_costs_of_single_ones(monkeypatch):
+    generator = torch.Generator().manual_seed(3)
+    inputs = torch.randn(200, 37, generator=generator) @ torch.randn(37, 37, generator=generator)
+    gradients = torch.randn(50, 4, generator=generator)
+    moments = Moments(
+        inputs.t() @ inputs / 200,
+        torch.randn(37, 4, generator=generator),
+        gradients.t() @ gradients,
+    )
+    found = []
+    for together in (1, 7, 1000):
+        monkeypatch.setattr("gnnrl.pruning.compensation.elimination.TOGETHER", together)
+        found.append(
+            eliminate([Elimination(moments, [torch.tensor([i]) for i in range(12)], 3)], 12)
+        )
+    assert found[0][0] == found[1][0] == found[2][0]
+    for _, costs in found[1:]:
+        assert costs == pytest.approx(found[0][1], rel=1e-6)

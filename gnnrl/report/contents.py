@@ -1,0 +1,248 @@
+"""What the page about a run says: headline, facts, tables, pictures, next steps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import gnnrl
+from gnnrl.graph.graph import ComputationalGraph
+from gnnrl.pruning.plan import PruningPlan
+from gnnrl.report.drawing import LayerWidth, draw_search, draw_training, draw_widths
+from gnnrl.report.layers import layer_costs
+from gnnrl.report.page import MINUS, Page, Picture, Row, html
+from gnnrl.report.run import Run
+
+
+def layer_widths(graph: ComputationalGraph, plan: PruningPlan) -> list[LayerWidth]:
+    """Return the widths of every layer with channels that can be pruned, in the network's order."""
+    widths = []
+    for layer, node in graph.layers.items():
+        units = () if node.filters is None else node.filters.units
+        if any(unit >= 0 for unit in units):
+            kept = 0 if _removed(layer, plan) else len(plan.kept.get(layer, units))
+            widths.append(LayerWidth(layer, len(units), kept))
+    return widths
+
+
+def _removed(layer: str, plan: PruningPlan) -> bool:
+    """Whether a layer, or a block that it is in, was taken out."""
+    names = layer.split(".")
+    return any(".".join(names[:depth]) in plan.removed_layers for depth in range(1, len(names) + 1))
+
+
+def pictures(run: Run, dpi: int) -> list[Picture]:
+    """Draw the widths, the search and the training."""
+    played = run.evaluations[run.evaluations["episode"] >= 0]  # controls are not played
+    played = played.sort_values("episode", kind="stable")
+    rewards = played.loc[played["status"] == "ok", "reward"].tolist()
+    accuracies = {
+        name: history["reward_accuracy"].tolist()
+        for name, history in run.histories.items()
+        if len(history)
+    }
+    kind = run.search.get("reward", {}).get("kind", "")
+    return [
+        Picture(
+            "channels",
+            "Kept channels",
+            "Each bar is a layer, in the order of the network; blue is what is kept of it.",
+            draw_widths(layer_widths(run.graph, run.plan), dpi),
+            on_page=False,
+        ),
+        Picture(
+            "search",
+            "The search",
+            "Each dot is a plan within the budget, scored on the reward images; higher is better. "
+            "The worst tenth may lie below the picture.",
+            draw_search(rewards, dpi, kind),
+        ),
+        Picture(
+            "training",
+            "Training",
+            "Accuracy on the reward images after each epoch, before and after the prune.",
+            draw_training(accuracies, dpi),
+            on_page=bool(accuracies),
+        ),
+    ]
+
+
+def standard_error(accuracy: float, images: int) -> float:
+    """Return that of an accuracy on so many images: half of Wilson's interval for z = 1, which is
+    above zero for an accuracy of 1, too."""
+    spread = accuracy * (1 - accuracy) / images + 1 / (4 * images**2)
+    return math.sqrt(spread) / (1 + 1 / images)
+
+
+def headline(run: Run) -> str:
+    """Return the result in one sentence: budget, speed, accuracy."""
+    figures, parts = run.figures, []
+    resource, asked, reached = budget(run)
+    if reached is not None:
+        share = "Half" if abs(reached - 0.5) < 0.005 else f"{reached:.3f}"
+        parts.append(f"{share} of the {resource} ({reached:.3f} of {asked:g} asked)")
+    else:
+        parts.append(f"{figures['flops_kept']:.3f} of the flops")
+    for size, both in list(milliseconds(run).items())[:1]:
+        speed = both["dense"] / both["subnet"]
+        parts.append(f"{speed:.2f}x {'faster' if speed >= 1 else 'as fast'} at batch {size}")
+    error = standard_error(figures["accuracy"], figures["test_images"])
+    parts.append(
+        f"accuracy {100 * figures['accuracy']:.1f} ± {100 * error:.1f} % against "
+        f"{100 * figures['dense_accuracy']:.1f} %"
+    )
+    return ", ".join(parts)
+
+
+def budget(run: Run) -> tuple[str, float, float | None]:
+    """Return the resource, the fraction asked for, and the one reached; None: not known."""
+    asked = {k: v for k, v in run.search.get("budget", {}).items() if v is not None}
+    resource, fraction = next(iter(asked.items()), ("flops", 1.0))
+    reached = run.figures.get(f"{resource}_kept") if asked else None
+    if resource == "latency" and (measured := milliseconds(run)):
+        first = next(iter(measured.values()))
+        reached = first["subnet"] / first["dense"]
+    return resource, fraction, reached
+
+
+def milliseconds(run: Run) -> Mapping[str, Mapping[str, float]]:
+    """Return the measured latency of dense and subnet by batch size."""
+    return {} if run.latency is None else run.latency["milliseconds"]
+
+
+def comparison(run: Run) -> list[Row]:
+    """Return the lines of dense against subnet, measured speed first."""
+    figures, images = run.figures, run.figures["test_images"]
+
+    def pair(name: str, scale: float) -> tuple[float, float]:
+        return scale * figures[f"dense_{name}"], scale * figures[name]
+
+    rows = []
+    for batch, both in milliseconds(run).items():
+        what = "latency of one image" if batch == "1" else f"latency of {batch} images"
+        rows.append(Row(what, both["dense"], both["subnet"], unit=" ms", digits=2))
+    accuracies = pair("accuracy", 1)
+    errors = [100 * standard_error(value, images) for value in accuracies]
+    return [
+        *rows,
+        Row(
+            "accuracy on test images",
+            *pair("accuracy", 100),
+            unit=" %",
+            digits=2,
+            errors=(errors[0], errors[1]),
+        ),
+        Row("flops of one image", *pair("flops", 1e-6), unit=" M", digits=2),
+        Row("parameters", *pair("parameters", 1e-3), unit=" k", digits=1),
+        Row("checkpoint", *pair("bytes", 1e-3), unit=" kB", digits=1),
+    ]
+
+
+def facts(run: Run) -> dict[str, str]:
+    """Return how the subnet was found, and with what."""
+    resource, asked, reached = budget(run)
+    found = run.metrics.get("search", {})
+    known: dict[str, str | None] = {
+        "budget asked": f"{asked:g} of the {resource}" if run.search else None,
+        "budget reached": None if reached is None else f"{reached:.3f}",
+        "agent": run.search.get("agent"),
+        "seed": str(run.search["seed"]) if "seed" in run.search else None,
+        "evaluations": f"{found['evaluations']:.4g}" if "evaluations" in found else None,
+        "plans": str(found["plans"]) if "plans" in found else None,
+        "gnnrl": gnnrl.__version__,
+        "PyTorch": None if run.latency is None else run.latency["torch"],
+        "commit": run.commit or None,
+    }
+    return {name: value for name, value in known.items() if value}
+
+
+STEPS = (
+    ("pretrain", "reward_accuracy", "dense network"),
+    ("prune", "reward_accuracy_before_repair", "subnet after the prune"),
+    ("prune", "reward_accuracy", "subnet after repair, before training"),
+    ("train", "reward_accuracy", "subnet after training"),
+)
+
+
+def steps(run: Run) -> list[tuple[str, str]]:
+    """Return the accuracy on the reward images from stage to stage."""
+    images = run.metrics.get("pretrain", {}).get("reward_images")
+    found = []
+    for stage, key, what in STEPS:
+        if (value := run.metrics.get(stage, {}).get(key)) is not None:
+            error = f" ± {100 * standard_error(value, images):.2f}" if images else ""
+            found.append((what, f"{100 * value:.2f}{error} %"))
+    return found
+
+
+def controls(run: Run) -> list[tuple[str, str, str, str]]:
+    """Return name, accuracy, reward and the search's gain in reward of every control."""
+    found = run.metrics.get("search", {})
+    return [
+        (
+            name,
+            f"{100 * control['accuracy']:.2f} %",
+            f"{control['reward']:.4f}".replace("-", MINUS),
+            f"{found.get(f'gain_over_{name}', math.nan):+.4f}".replace("-", MINUS),
+        )
+        for name, control in found.get("controls", {}).items()
+    ]
+
+
+def commands(run: Run) -> list[tuple[str, str]]:
+    """Return what can be done next, with the exact commands."""
+    resource, asked, _ = budget(run)
+    folder = run.folder / "evaluate"
+    return [
+        (
+            "Load the subnet in PyTorch, without this library:",
+            f"python -c \"import torch; print(torch.export.load('{folder}/subnet.pt2'))\"",
+        ),
+        (
+            "Load it in ONNX Runtime:",
+            'python -c "import onnxruntime; '
+            f"print(onnxruntime.InferenceSession('{folder}/subnet.onnx').get_inputs()[0])\"",
+        ),
+        ("Export it again:", "python -m stages.evaluate"),
+        ("Try another budget:", f"dvc exp run -S search.budget.{resource}={0.8 * asked:.2g}"),
+    ]
+
+
+def notes(run: Run) -> list[str]:
+    """Say what the figures were taken on."""
+    said = [
+        f"Accuracy on {run.figures['test_images']} test images that nothing else has used, ± one "
+        "standard error for so many images. "
+        "Flops are multiply-accumulates of convolution and linear layers for one image.",
+    ]
+    if run.figures["reward_images_from"] == "test":
+        said.append(
+            "The dense network came trained, so the reward images are taken from the test images; "
+            "the test images here are the others."
+        )
+    if run.latency is not None:
+        said.append(
+            "Latency: median of {rounds} rounds in turn on {device}, threads: {threads}, "
+            "PyTorch {torch}. The bars of latency show speed: longer is faster.".format_map(
+                run.latency
+            )
+        )
+    return said
+
+
+def render(title: str, run: Run, drawn: list[Picture]) -> str:
+    """Return the page as HTML, with all pictures inside."""
+    return html(
+        Page(
+            title,
+            headline(run),
+            comparison(run),
+            notes(run),
+            facts(run),
+            steps(run),
+            controls(run),
+            layer_costs(run.graph, run.plan),
+            drawn,
+            commands(run),
+        )
+    )
