@@ -66,7 +66,7 @@ def compress(
     from gnnrl.runtime import device, generator, seed_everything
     from gnnrl.search.build import Inputs, make_env
     from gnnrl.search.loop import search
-    from gnnrl.search.settings import SearchSettings
+    from gnnrl.search.settings import BudgetSettings, SearchSettings
     from gnnrl.training.distillation import Distillation
     from gnnrl.training.evaluate import accuracy
     from gnnrl.training.loop import train
@@ -76,7 +76,7 @@ def compress(
         raise UserError(
             f"got {type(network).__name__} as network, expected a trained torch.nn.Module"
         )
-    asked = {"flops": None, resource: budget}
+    asked = BudgetSettings(**{"flops": None, resource: budget})
     settings = SearchSettings(budget=asked, evaluations=evaluations, seed=seed, **SEARCH)
     wanted: dict[str, Any] = {
         "name": "image_folder", "root": str(images), "reward_from": "test", "seed": seed, **data,
@@ -90,10 +90,10 @@ def compress(
     surgeon = Surgeon(network, graph)
     env = make_env(settings, Inputs(surgeon, splits.reward, splits.train))
     agent = build_agent(settings.agent, env, seed=seed, **settings.agent_parameters())
-    how = {"evaluations": evaluations, "batch": settings.batch, "seed": seed, "progress": True}
-    plan = search(env, agent, **how).plan
-    looked_at = calibration_images(splits.train, 1024, seed, device())
-    subnet = compensate(surgeon, plan, looked_at, generator(seed, "compensation"))
+    batch = settings.batch
+    plan = search(env, agent, evaluations=evaluations, batch=batch, seed=seed, progress=True).plan
+    images_seen = calibration_images(splits.train, 1024, seed, device())
+    subnet = compensate(surgeon, plan, images_seen, generator(seed, "compensation"))
     recipe = TrainingRecipe(epochs=epochs, learning_rate=0.01)
     teacher = Distillation(network, 0.9)
     train(subnet, splits.train, recipe, seed=seed, distillation=teacher, visible=True)

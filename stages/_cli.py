@@ -48,12 +48,6 @@ READS_AND_WRITES = {
 }
 """Sections of params.yaml and files of each stage, for its help."""
 
-AT_CHANCE = (
-    "WARNING: the dense network is right on {:.1f} % of {} reward images, no better than guessing: "
-    "check data.mean and data.std, network.input_shape, the order of the class folders and the "
-    "weights before you go on"
-)
-
 
 def described(stage: Callable[..., None]) -> Callable[..., None]:
     """Add to the help of a stage which sections it reads and which files it writes."""
@@ -190,15 +184,6 @@ def right(
     done = "" if training is None else f"{len(training.history)} epochs, "
     reached = 100 * figures["reward_accuracy"]
     closing(name, f"{done}right on {reached:.2f} % of {len(images)} reward images", file)
-
-
-def warn_at_chance(figures: Mapping[str, Any], num_classes: int) -> None:
-    """Warn loudly where the dense network guesses."""
-    from gnnrl.training.evaluate import at_chance
-
-    reached, images = figures["reward_accuracy"], figures["reward_images"]
-    if at_chance(reached, images, num_classes):
-        print(AT_CHANCE.format(100 * reached, images), file=sys.stderr)
 
 
 def weights_file(pretrain: Path, weights: str) -> Path:

@@ -42,20 +42,15 @@ def pretrain(
                 scratch=scratch,
                 visible=True,
             )
-            figures = {
-                "reward_accuracy": accuracy(network, splits.reward),
-                "reward_images": len(splits.reward),
-                "reward_images_from": splits.reward_from,
-                "train_images": len(splits.train),
-            }
-            if warning := no_better_than_chance(figures["reward_accuracy"], splits.reward.labels):
-                print(f"pretrain: {warning}", file=sys.stderr)
+            reached = accuracy(network, splits.reward)
+            figures = {"reward_accuracy": reached, **splits.figures()}
             with _cli.results(out, "snapshots/*.safetensors", settings=sections) as folder:
                 keep(folder, start, network, training)
                 write_csv(folder / "history.csv", training.history)
                 write_json(folder / "metrics.json", {"pretrain": figures})
         _cli.right("pretrain", figures, splits.reward, out / "final.safetensors", training)
-        _cli.warn_at_chance(figures, splits.num_classes)
+        if warning := no_better_than_chance(reached, splits.reward.labels):
+            print(f"pretrain: {warning}", file=sys.stderr)
 
 
 if __name__ == "__main__":

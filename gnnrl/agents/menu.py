@@ -71,7 +71,8 @@ def menu_of(
     actions = np.stack([action_of(column) for column in (counts / sizes[:, None]).T], 1)
     linear, pairs = _quadratic(sizes, cost)
     arrays = (actions, 1.0 - counts / sizes[:, None], errors, linear, pairs)
-    return Menu(*map(torch.from_numpy, arrays), dense=cost(sizes), limit=limit)
+    levels, removed, residuals, first, second = map(torch.from_numpy, arrays)
+    return Menu(levels, removed, residuals, first, second, cost(sizes), limit)
 
 
 def _quadratic(

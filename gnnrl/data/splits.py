@@ -67,6 +67,14 @@ class Splits:
         """The images which score what a search finds."""
         return self._listings[self.reward_from]().read(self._carved[0])
 
+    def figures(self) -> dict[str, int | str]:
+        """Return how many images train and score, and where those that score come from."""
+        return {
+            "reward_images": len(self.reward),
+            "reward_images_from": self.reward_from,
+            "train_images": len(self.train),
+        }
+
     @cached_property
     def test(self) -> Labelled:
         """The images for the final figures: only `evaluate` may ask for them."""

@@ -96,8 +96,9 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
     for module, training in modes:
         module.training = training
     for key, (_, module) in owners.items():
-        if isinstance(getattr(module, "num_batches_tracked", None), Tensor) and key in calls:
-            module.num_batches_tracked.fill_(calls[key])
+        counter = getattr(module, "num_batches_tracked", None)
+        if isinstance(counter, Tensor) and key in calls:
+            counter.fill_(calls[key])
     tell_missed(network, calls.keys())
 
 

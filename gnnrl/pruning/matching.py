@@ -106,7 +106,9 @@ def match(subnet: nn.Module, moments: Mapping[str, NormMoments], keep: np.ndarra
         if chosen is None:
             chosen = torch.from_numpy(np.flatnonzero(stays[found.units])).to(found.mean.device)
             index[id(found.units)] = chosen
-        weight = place["weight"].detach()
+        parameter = place["weight"]
+        assert parameter is not None
+        weight = parameter.detach()
         scale = torch.copysign(found.std.index_select(0, chosen).to(weight), weight)
         place["weight"] = nn.Parameter(scale)
         place["bias"] = nn.Parameter(found.mean.index_select(0, chosen).to(weight))

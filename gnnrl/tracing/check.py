@@ -105,7 +105,8 @@ def _trained(network: nn.Module, given: list[Tensor]) -> set[str]:
     named = {n: p for n, p in network.named_parameters() if p.requires_grad}
     if not total or not named:
         return set()
-    found = torch.autograd.grad(sum(total), list(named.values()), allow_unused=True)
+    whole = torch.stack([value.to(total[0]) for value in total]).sum()
+    found = torch.autograd.grad(whole, list(named.values()), allow_unused=True)
     return {name for name, gradient in zip(named, found, strict=True) if gradient is not None}
 
 

@@ -63,7 +63,9 @@ def _norm_of(held: nn.Module, given: dict[str, Any]) -> nn.Module:
     """A norm with the tensors and settings of a module that calls `F.batch_norm`."""
     kind = _KINDS[given["input"].meta["example"].dim()]
     momentum = getattr(held, "momentum", given.get("momentum", 0.1))
-    norm = kind(len(held.running_mean), given.get("eps", 1e-5), momentum, affine=False)
+    mean = held._buffers["running_mean"]
+    assert mean is not None
+    norm = kind(len(mean), given.get("eps", 1e-5), momentum, affine=False)
     for name in ("weight", "bias"):
         norm.register_parameter(name, held._parameters.get(name))
     norm.affine = norm.weight is not None
@@ -79,7 +81,7 @@ def _replace(traced: nn.Module, path: str, module: nn.Module) -> None:
 def keep_from_training(module: nn.Module) -> None:
     """Leave a module in evaluation mode, whatever mode the network around it is set to."""
     module.train(False)
-    module.train = partial(_stay, module)
+    setattr(module, "train", partial(_stay, module))  # noqa: B010
 
 
 def _stay(module: nn.Module, mode: bool = True) -> nn.Module:

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from torch import fx, nn
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.utils.flop_counter import FlopCounterMode
 
 from gnnrl.errors import UserError
@@ -30,6 +30,9 @@ from gnnrl.tracing.meta import (
 )
 from gnnrl.tracing.norms import keep_from_training, norms_as_modules
 from gnnrl.tracing.recorder import Recorder, Unreadable, depends_on_data, first_line
+
+UNINITIALISED = (UninitializedBuffer, UninitializedParameter)
+"""Weights of lazy layers that have seen no input."""
 
 _WRAPPERS = "DataParallel", "DistributedDataParallel", "AveragedModel", "OptimizedModule"
 
@@ -112,7 +115,7 @@ def _refuse_wrapped(network: nn.Module) -> None:
     for held in ("module", "_orig_mod"):  # DataParallel, AveragedModel; torch.compile
         if kind in _WRAPPERS and isinstance(getattr(network, held, None), nn.Module):
             raise UserError(f"{kind} is wrapped around a network: give `network.{held}` instead")
-    lazy = [n for n, p in network.named_parameters() if isinstance(p, UninitializedTensorMixin)]
+    lazy = [n for n, p in network.named_parameters() if isinstance(p, UNINITIALISED)]
     if lazy:
         raise UserError(
             f"{kind} has layers whose sizes are not known yet ({lazy[0]}): call it once on an image"

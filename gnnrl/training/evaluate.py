@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -64,9 +63,3 @@ def device_of(network: nn.Module) -> torch.device:
     """Return the device the network's first parameter is on (the CPU if it has none)."""
     first = next(network.parameters(), None)
     return torch.device("cpu") if first is None else first.device
-
-
-def at_chance(reached: float, images: int, num_classes: int) -> bool:
-    """Whether an accuracy on so many images is within two standard errors of guessing, or below."""
-    chance = 1 / num_classes
-    return reached <= chance + 2 * math.sqrt(chance * (1 - chance) / images)

@@ -113,9 +113,10 @@ def compensate(
         x = cut.value(_source(running, reader))
         changed = changed or x.shape[1] < len(reader.units) or reader.layer in after_removal
         if changed:
-            if dense is None:
+            if targets is not None:
                 target = targets[reader.layer]
             else:
+                assert dense is not None
                 target = Target.of(dense.run_to(ends[reader.layer]), generator)
             filters = np.flatnonzero(stays[graph.layers[reader.layer].filter_units])
             _fit(running, reader, x, target, torch.from_numpy(filters), cut)
