@@ -93,7 +93,7 @@ REFUSED: Mapping[Pair, str] = {
         for name in ("channels", "weights", "layers")
     },
     **{pair(space=name, agent="sensitivity"): "sensitivity" for name in ("weights", "layers")},
-    **{pair(space=name, agent="solver"): "solver" for name in ("weights", "layers")},
+    **{pair(space=name, agent="solver"): "has a prior" for name in ("weights", "layers")},
     pair(space="layers", agent="evopress"): "evopress",
     **{pair(evaluator=name, rescore="again"): "rescore" for name in ("training", "students")},
 }

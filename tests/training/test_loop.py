@@ -130,7 +130,7 @@ def test_a_teacher_is_learned_from_and_left_as_it_was(splits):
 
 
 def test_divergence_is_said_in_one_sentence(splits):
-    recipe = TrainingRecipe(epochs=5, learning_rate=1e30)
+    recipe = TrainingRecipe(epochs=5, learning_rate=1e9)
     with pytest.raises(UserError, match=r"training diverged in epoch 1 .* lower learning_rate"):
         train(network(), splits.train, recipe)
 
