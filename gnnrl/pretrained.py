@@ -11,25 +11,26 @@ from torch import Tensor, nn
 from gnnrl.checkpoint import Checkpoint
 from gnnrl.errors import UserError
 from gnnrl.networks.build import build_network
-from gnnrl.networks.settings import NetworkSettings
 from gnnrl.networks.weights import load_weights, weights_file
 from gnnrl.shapes import Shape
 from gnnrl.training.loop import Training
-from gnnrl.training.settings import PretrainSettings
 
 
 def starting_point(
-    network: NetworkSettings, options: PretrainSettings, num_classes: int, reward_from: str = "test"
+    name: str,
+    num_classes: int,
+    input_shape: Shape,
+    weights: str | None,
+    sha256: str | None,
+    reward_from: str = "test",
 ) -> Checkpoint:
     """Return the network before any training here: initialised, or with the weights given.
 
-    options.weights: what `load_weights` takes, or a checkpoint of ours, which may be a subnet: so
+    weights: what `load_weights` takes, or a checkpoint of ours, which may be a subnet: so
     a pruned network is pruned once more. A checkpoint of ours is known by its header.
     reward_from: the split of the reward images, which weights of others may have been trained on.
     Raises `UserError` for weights of another network, or that were trained on the reward images.
     """
-    name, input_shape = network.name, network.input_shape
-    weights, sha256 = options.weights, options.sha256
     if weights is not None and _is_ours(weights, sha256):
         checkpoint = Checkpoint.load(weights_file(weights, sha256), trust=name)
         _refuse_other(checkpoint, name, num_classes, input_shape, weights)

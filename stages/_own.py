@@ -75,7 +75,8 @@ def checked(settings: list[str]) -> list[str]:
         raise UserError(f"{data.root} has one test image: half of them score the search, add more")
     given = any(setting.startswith("data.reward_images=") for setting in settings)
     count = min(500, there // 2)
-    starting_point(found.network, found.pretrain, splits.num_classes)
+    name = found.network.name
+    starting_point(name, splits.num_classes, shape, found.pretrain.weights, found.pretrain.sha256)
     print(
         f"images: {sizes['train']} to train, {there} to test, {splits.num_classes} classes; "
         f"{count} of the test images score the search\n"

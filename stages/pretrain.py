@@ -28,7 +28,9 @@ def pretrain(
 
         options = sections.pretrain
         splits = load_data(sections.data, sections.network.input_shape)
-        start = starting_point(sections.network, options, splits.num_classes, splits.reward_from)
+        name, shape = sections.network.name, sections.network.input_shape
+        given = options.weights, options.sha256
+        start = starting_point(name, splits.num_classes, shape, *given, splits.reward_from)
         parts = (start.digest, splits.train.fingerprint(), sections.network.name)
         with _cli.claimed("pretrain", *parts, options.model_dump(mode="json")) as scratch:
             network = start.restore()

@@ -13,10 +13,8 @@ from safetensors.torch import save_file
 
 from gnnrl.errors import UserError
 from gnnrl.networks.build import build_network
-from gnnrl.networks.settings import NetworkSettings
 from gnnrl.networks.weights import WRAPPERS, load_weights
 from gnnrl.pretrained import starting_point
-from gnnrl.training.settings import PretrainSettings
 
 
 @pytest.fixture
@@ -216,11 +214,11 @@ def test_plain_safetensors_start_a_pipeline_from_a_file_and_from_an_address(
     digest = hashlib.sha256((tmp_path / "net.safetensors").read_bytes()).hexdigest()
     address = served[0].replace("weights.pt?download=1", "net.safetensors")
     for weights, sha256 in ((str(tmp_path / "net.safetensors"), None), (address, digest)):
-        options = PretrainSettings(weights=weights, sha256=sha256)
-        start = starting_point(NetworkSettings(), options, 10)
+        given = ("resnet20", 10, (3, 32, 32), weights, sha256)
+        start = starting_point(*given)
         assert torch.equal(start.state["linear.weight"], trained.linear.weight)
         with pytest.raises(UserError, match=r"data\.reward_from is train"):
-            starting_point(NetworkSettings(), options, 10, "train")
+            starting_point(*given, "train")
 
 
 def test_unknown_names_of_torchvision_weights_are_refused():
