@@ -135,9 +135,11 @@ def test_recalibration_gives_the_statistics_of_the_images(network):
     torch.testing.assert_close(means[0], made.mean((0, 2, 3)), rtol=1e-4, atol=1e-4)
 
 
+ON_ONE_DEVICE = [kind for kind in KINDS if kind != "synchronised"]
+
+
+@pytest.mark.parametrize("network", ON_ONE_DEVICE, indirect=True, scope="module")
 def test_a_subnet_trains_its_norms_as_the_network_does(network, surgeon):
-    if any(isinstance(m, nn.SyncBatchNorm) for m in network.modules()):
-        pytest.skip("synchronised norms train on several devices only")
     ours, theirs = surgeon.cut(PruningPlan()).train(), copy.deepcopy(network).train()
     torch.testing.assert_close(ours(IMAGES), theirs(IMAGES))
     for name, buffer in theirs.named_buffers():
