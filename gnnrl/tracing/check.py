@@ -50,7 +50,8 @@ def check(network: nn.Module, traced: nn.Module, example: Any) -> None:
             raise _other(network, batch, "the shapes are others")
         if not all(map(_equal, found, expected)):
             raise _other(network, batch, "the numbers are others")
-    if any(True for _ in network.parameters()):
+    # what was read before has no Python of its own left, and trains as it was found to train
+    if any(True for _ in network.parameters()) and not isinstance(network, fx.GraphModule):
         _check_training(ours, theirs, given)
 
 
