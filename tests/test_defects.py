@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from gnnrl.data.images import Images
 from gnnrl.errors import UserError
@@ -24,12 +23,7 @@ ROW = {axis: values[0] for axis, values in AXES.items()}  # what is plainest of 
 
 @pytest.fixture
 def dense(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    tiny.write_dense(tmp_path)
-    monkeypatch.setenv("GNNRL_SCRATCH", str(tmp_path / "scratch"))
-    for name in ("DVC_STAGE", "DVC_ROOT"):
-        monkeypatch.delenv(name, raising=False)
-    yield tmp_path
-    torch.use_deterministic_algorithms(False)
+    yield from tiny.alone_with_dense(tmp_path, monkeypatch)
 
 
 def source(dense: Path) -> tuple[object, ...]:

@@ -55,12 +55,7 @@ def mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture
 def dense(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    tiny.write_dense(tmp_path)
-    monkeypatch.setenv("GNNRL_SCRATCH", str(tmp_path / "scratch"))
-    for name in ("DVC_STAGE", "DVC_ROOT"):
-        monkeypatch.delenv(name, raising=False)
-    yield tmp_path
-    torch.use_deterministic_algorithms(False)
+    yield from tiny.alone_with_dense(tmp_path, monkeypatch)
 
 
 def strangers_checkpoint(path: Path) -> Path:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -79,3 +81,13 @@ SETTINGS = (
     "prune.recalibration_images=40",
 )
 """Of every run: these images, this network, this reward, and little of everything."""
+
+
+def alone_with_dense(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Yield a folder with the dense network, outside DVC and with scratch of its own."""
+    write_dense(folder)
+    monkeypatch.setenv("GNNRL_SCRATCH", str(folder / "scratch"))
+    for name in ("DVC_STAGE", "DVC_ROOT"):
+        monkeypatch.delenv(name, raising=False)
+    yield folder
+    torch.use_deterministic_algorithms(False)
