@@ -32,6 +32,7 @@ HEIGHTS = {
     "graph": 20,
     "tracing": 18,
     "networks": 20,
+    "tasks": 17,  # what outputs mean; training, pruning and evaluation ask it
     "data": 15,
     "progress": 5,
     "runtime": 5,

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from gnnrl.errors import UserError
-from gnnrl.networks import mobilenet, resnet, shufflenet, vgg
+from gnnrl.networks import mobilenet, resnet, shufflenet, vgg, vit
 from gnnrl.networks.basic_cnn import BasicCNN
 from gnnrl.networks.sagemaker import SageMaker5Block
 from gnnrl.networks.shape import Builder, replace_first_conv
@@ -28,6 +28,7 @@ NETWORKS: Mapping[str, Builder] = {
     **vgg.NETWORKS,
     **mobilenet.NETWORKS,
     **shufflenet.NETWORKS,
+    **vit.NETWORKS,
 }
 
 

@@ -60,13 +60,7 @@ class TrainingState:
         if recipe.channels_last:
             self.network.to(memory_format=self.layout)
         self.order = generator(self.asked.seed, "order and augmentation")
-        self.optimizer = torch.optim.SGD(
-            self.network.parameters(),
-            lr=recipe.learning_rate,
-            momentum=recipe.momentum,
-            nesterov=recipe.nesterov,
-            weight_decay=recipe.weight_decay,
-        )
+        self.optimizer = recipe.make_optimizer(self.network.parameters())
         if self.distillation is not None:
             self.distillation.teacher.to(self.device).eval()
         self.zeroed = [

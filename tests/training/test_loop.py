@@ -54,6 +54,25 @@ def test_training_learns_the_digits(splits):
     assert [row["epoch"] for row in result.history] == [1, 2, 3, 4]
 
 
+def test_adamw_learns_and_resumes_as_sgd_does(splits, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_STATES", 0.0)
+    recipe = RECIPE.changed(optimizer="adamw", learning_rate=0.003, weight_decay=0.05)
+    whole = network()
+    train(whole, splits.train, recipe)
+    assert accuracy(whole, splits.reward) > 0.9
+
+    def killed(epoch: int, network: nn.Module) -> dict[str, float]:
+        if epoch == 3:
+            raise KilledError
+        return {}
+
+    with pytest.raises(KilledError):
+        train(network(), splits.train, recipe, each_epoch=killed, scratch=tmp_path)
+    resumed = network()
+    train(resumed, splits.train, recipe, each_epoch=lambda *_: {}, scratch=tmp_path)
+    assert same(resumed, whole)
+
+
 def test_the_seed_alone_decides_the_weights(splits):
     recipe = TrainingRecipe(epochs=1, batch_size=64)
     results = []
