@@ -176,6 +176,8 @@ class _Recording:
             for name, tensor in network.named_parameters()
             if not any(name == c or name.startswith(f"{c}.") for c in self.covered)
         ]
+        if own:  # layers that this run did not come by may read what flows between the others
+            self.read |= {n.args[0]: None for n in self.graph.nodes if n.target is taken}
         end = self._node("call_function", finished, (*self.read, *self.ends, *own), None)
         end.meta["flops"] = self._flops_since()
         self.graph.output(end).meta |= {"example": None, "follows": {"data", "shape"}}
