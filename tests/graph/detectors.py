@@ -13,6 +13,7 @@ from torchvision.models import detection
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops import MultiScaleRoIAlign
 
+from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.tracing.read import read
 from tests.masking import Masked, _Interpreter, all_there
@@ -101,6 +102,23 @@ def outputs_of(network: nn.Module, parts: list[str], given: Any) -> tuple[list[T
     for handle in handles:
         handle.remove()
     return found, answer
+
+
+def settled(network: nn.Module, graph: ComputationalGraph, size: int) -> None:
+    """Scale the last layers of all heads so that what they give is at most one: boxes are found."""
+
+    def scale(module: nn.Module, args: Any, value: Tensor) -> Tensor:
+        largest = value.abs().max() if len(value) else torch.ones(())
+        for parameter in module.parameters():
+            parameter.data /= largest
+        return value / largest
+
+    last = [name for name, node in graph.layers.items() if (node.filter_units < 0).all()]
+    handles = [network.get_submodule(name).register_forward_hook(scale) for name in last]
+    with torch.no_grad():
+        network(images(2, size))
+    for handle in handles:
+        handle.remove()
 
 
 class MaskedDetector:

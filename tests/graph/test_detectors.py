@@ -17,13 +17,20 @@ from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.surgery import prune
 from gnnrl.tracing.read import read
 from tests.cutting import random_plan, randomise
-from tests.graph.detectors import NAMES, MaskedDetector, detector, images, outputs_of, targets, tiny
-
-SINGLE_STAGE = ("ssd", "fcos", "retinanet")
-
+from tests.graph.detectors import (
+    NAMES,
+    MaskedDetector,
+    detector,
+    images,
+    outputs_of,
+    settled,
+    targets,
+    tiny,
+)
 
 def cut(network: nn.Module, size: int) -> tuple[ComputationalGraph, PruningPlan, nn.Module]:
     graph = extract(network, torch.zeros(1, 3, size, size))
+    settled(network, graph, size)
     plan = random_plan(graph, 0.6, 0)
     return graph, plan, prune(network, graph, plan)
 
