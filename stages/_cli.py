@@ -8,7 +8,7 @@ import shutil
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -38,12 +38,15 @@ GOES_ON = "run the same command again to go on where it was"
 
 
 READS_AND_WRITES = {
-    "pretrain": ("data, network, pretrain", "initial.safetensors, final.safetensors, snapshots"),
+    "pretrain": (
+        "data, network, task, pretrain",
+        "initial.safetensors, final.safetensors, snapshots",
+    ),
     "extract": ("network, extract", "graph.json, coverage.json, graph.png"),
-    "search": ("data, network, search", "plan.json, agent.pt, evaluations.csv, history.csv"),
-    "prune": ("data, network, prune", "subnet.safetensors"),
-    "train": ("data, network, train", "subnet.safetensors, history.csv"),
-    "evaluate": ("data, network, evaluate", "latency.json, subnet.onnx, subnet.pt2"),
+    "search": ("data, network, task, search", "plan.json, agent.pt, evaluations.csv, history.csv"),
+    "prune": ("data, network, task, prune", "subnet.safetensors"),
+    "train": ("data, network, task, train", "subnet.safetensors, history.csv"),
+    "evaluate": ("data, network, task, evaluate", "latency.json, subnet.onnx, subnet.pt2"),
     "report": ("report", "report.html, pictures"),
 }
 """Sections of params.yaml and files of each stage, for its help."""
@@ -177,13 +180,20 @@ def closing(name: str, text: str, *files: Path) -> None:
     print(f"{name}: {text} -> {where}", flush=True)
 
 
-def right(
-    name: str, figures: Mapping[str, Any], images: Sized, file: Path, training: Any = None
-) -> None:
-    """Print the closing line of a stage that leaves a network."""
+def right(name: str, score: Any, reached: float, file: Path, training: Any = None) -> None:
+    """Print the closing line of a stage that leaves a network.
+
+    score: what measured it on reward images, and `reached` there.
+    """
+    from gnnrl.training.evaluate import spoken
+
     done = "" if training is None else f"{len(training.history)} epochs, "
-    reached = 100 * figures["reward_accuracy"]
-    closing(name, f"{done}right on {reached:.2f} % of {len(images)} reward images", file)
+    metric, figure, images = score.task.metric, f"{100 * reached:.2f} %", len(score.images)
+    if metric == "accuracy":
+        said = f"right on {figure} of {images} reward images"
+    else:
+        said = f"{spoken(metric)} {figure} on {images} reward images"
+    closing(name, f"{done}{said}", file)
 
 
 def weights_file(pretrain: Path, weights: str) -> Path:

@@ -11,9 +11,9 @@ class DataRecipe(Settings):
     """Which images, and which of them score the search."""
 
     name: Annotated[str, name_in("gnnrl.data.load:KINDS")] = "digits"
-    """digits, image_folder, cifar10, cifar100, fashion_mnist, imagenet."""
+    """digits, digit_canvas, image_folder, cifar10, cifar100, fashion_mnist, imagenet."""
     root: str | None = None
-    """Folder of the images (not for digits); ~ and $VARIABLES are expanded."""
+    """Folder of the images (none for digits); ~ and $VARIABLES are expanded."""
     reward_images: Count = 300
     """Images that score what the search finds."""
     reward_from: Literal["train", "test"] = "train"

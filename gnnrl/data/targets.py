@@ -12,6 +12,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from gnnrl.errors import UserError
+
 IGNORED = 255
 """Class of the pixels of a mask that count for nothing."""
 
@@ -68,3 +70,19 @@ def digest(targets: Targets) -> bytes:
         found.update(f"{tuple(tensor.shape)}".encode())
         found.update(tensor.contiguous().cpu().numpy().tobytes())
     return found.digest()
+
+
+def refuse_out_of_range(targets: Targets, classes: int, where: str) -> None:
+    """Raise `UserError` for labels that are of none of so many classes.
+
+    where: which images they are of, for the message.
+    """
+    found = targets if isinstance(targets, Tensor) else torch.cat(targets.labels)
+    known = found[found != IGNORED] if found.ndim > 1 else found
+    wrong = known[(known < 0) | (known >= classes)]
+    if len(wrong):
+        also = f", or {IGNORED} for pixels that count for nothing" if found.ndim > 1 else ""
+        raise UserError(
+            f"{where}: a label is {int(wrong[0])}, expected 0 to {classes - 1} for {classes} "
+            f"classes{also}: correct the labels or the classes"
+        )

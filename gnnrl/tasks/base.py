@@ -82,6 +82,7 @@ class Task(Protocol):
     metric: name of the figure that `meter` gathers; higher = better, at most 1.
     targets: what the data set gives for an image: classes, masks, boxes or none.
     distils: whether a teacher can add to the loss in training.
+    lacks: rewards that the task cannot give, such as loss where there are no labels.
 
     Subclasses take what stands here unless they say otherwise.
     """
@@ -89,6 +90,7 @@ class Task(Protocol):
     metric: str
     targets: str
     distils: bool = True
+    lacks: tuple[str, ...] = ()
 
     def outputs(self, network: Network, images: Tensor) -> Outputs:
         """Run a network on images `[B, C, H, W]`; return its outputs as the other methods take
@@ -116,6 +118,10 @@ class Task(Protocol):
     def losses(self, outputs: Outputs, targets: Targets) -> Tensor:
         """Return the loss of every image `[N]`; NaN for tasks that do not know it."""
         return torch.full((count(outputs),), float("nan"))
+
+    def loss(self, outputs: Outputs, targets: Targets) -> float:
+        """Return the mean of `losses`."""
+        return float(self.losses(outputs, targets).mean())
 
     def divergences(self, outputs: Outputs, dense: Outputs) -> Mapping[str, float]:
         """Return how far outputs are from the dense network's, by the names of `Measured`:

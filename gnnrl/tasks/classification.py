@@ -41,6 +41,10 @@ class Classification(Task):
         """Return the cross-entropy of every image `[N]`, in float64."""
         return F.cross_entropy(outputs.double(), targets, reduction="none")
 
+    def loss(self, outputs: Tensor, targets: Tensor) -> float:
+        """Return the mean cross-entropy."""
+        return float(F.cross_entropy(outputs.double(), targets))
+
     def divergences(self, outputs: Tensor, dense: Tensor) -> Mapping[str, float]:
         """Compare logits `[N, K]`, image by image."""
         return divergences(outputs, dense)

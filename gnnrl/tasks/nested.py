@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -24,6 +24,28 @@ def finite(outputs: Any) -> Tensor:
     """Return whether all numbers of an output are finite, a bool tensor without axes."""
     found = [tensor.isfinite().all() for tensor in tensors(outputs)]
     return torch.stack(found).all() if found else torch.tensor(True)
+
+
+def mapped(change: Callable[[Tensor], Tensor], outputs: Any) -> Any:
+    """Return an output with every tensor changed."""
+    if isinstance(outputs, Tensor):
+        return change(outputs)
+    if isinstance(outputs, Mapping):
+        return {key: mapped(change, part) for key, part in outputs.items()}
+    if isinstance(outputs, list | tuple):
+        return type(outputs)(mapped(change, part) for part in outputs)
+    return outputs
+
+
+def taken(outputs: Any, indices: Tensor) -> Any:
+    """Return the output of these images only; lists hold an entry for each image."""
+    if isinstance(outputs, list):
+        return [outputs[i] for i in indices.tolist()]
+    if isinstance(outputs, Mapping):
+        return {key: taken(part, indices) for key, part in outputs.items()}
+    if isinstance(outputs, tuple):
+        return tuple(taken(part, indices) for part in outputs)
+    return outputs[indices]
 
 
 def joined(parts: Sequence[Any]) -> Any:

@@ -25,6 +25,7 @@ class AnyOutputs(Task):
 
     metric = "agreement"
     targets = "none"
+    lacks = ("loss",)
 
     def outputs(self, network: Network, images: Tensor) -> tuple[Tensor, ...]:
         """Return all tensors of floats that the network gives, `[B, ...]` each."""

@@ -17,12 +17,13 @@ from gnnrl.pruning.compensation.elimination import Elimination, Moments, elimina
 from gnnrl.pruning.compensation.linear_maps import Reader, folded, positions, readers, rows
 from gnnrl.pruning.compensation.stepper import Stepper, out_of_place
 from gnnrl.pruning.importance import Importance, l1_normalised
+from gnnrl.tasks.nested import tensors
 
 PLACES = 32
 """Places of an image at which a layer is sampled."""
 
 PROJECTIONS = 2
-"""Random directions of the logits whose gradients make the metric."""
+"""Random directions of the outputs whose gradients make the metric."""
 
 BATCH_SIZE = 256
 """Images that pass the network at once, at most."""
@@ -101,7 +102,7 @@ def _metrics_of(
     generator: torch.Generator,
     metric: dict[str, Tensor],
 ) -> None:
-    """Add second moments of the gradients of random projections of the logits."""
+    """Add second moments of the gradients of random projections of the outputs."""
     kept: dict[str, Tensor] = {}
     named = {reader.end for reader in found}
 
@@ -113,16 +114,23 @@ def _metrics_of(
             return value
 
     with torch.enable_grad():
-        answer = Remember(traced).run(part.clone().requires_grad_())
+        given = tensors(Remember(traced).run(part.clone().requires_grad_()))
+        answers = [answer for answer in given if answer.requires_grad]
         ends = [kept[reader.end] for reader in found]
         for i in range(PROJECTIONS):
-            direction = torch.randn(answer.shape, generator=generator).to(answer.device)
-            direction = direction - direction.mean(1, keepdim=True)
+            directions = [_direction(answer, generator) for answer in answers]
             last = i == PROJECTIONS - 1
-            gradients = torch.autograd.grad(answer, ends, direction, retain_graph=not last)
+            gradients = torch.autograd.grad(answers, ends, directions, retain_graph=not last)
             for reader, gradient in zip(found, gradients, strict=True):
                 flat = gradient.transpose(0, 1).flatten(1)
                 metric[reader.layer] = metric.get(reader.layer, 0) + flat @ flat.t()
+
+
+def _direction(answer: Tensor, generator: torch.Generator) -> Tensor:
+    direction = torch.randn(answer.shape, generator=generator).to(answer.device)
+    if answer.ndim < 2 or answer.shape[1] < 2:
+        return direction
+    return direction - direction.mean(1, keepdim=True)  # logits are the same up to a constant
 
 
 def reconstruction(
