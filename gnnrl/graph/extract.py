@@ -44,6 +44,12 @@ class Analysis:
     units: Units
     graph: ComputationalGraph
 
+    @property
+    def network(self) -> nn.Module:
+        """The copy as it is run: of a network whose own code is no graph, its own code."""
+        shell = self.traced.meta.get("shell")
+        return self.traced if shell is None else shell.network
+
 
 def extract(
     network: nn.Module,

@@ -33,8 +33,7 @@ _POOLS = ("MultiScaleRoIAlign",)
 
 _QUERIES = set(
     "shape device dtype ndim layout requires_grad is_cuda is_meta size dim numel ndimension "
-    "is_floating_point is_complex __len__ get_device type element_size is_contiguous "
-    "_version".split()
+    "is_floating_point is_complex __len__ get_device type element_size is_contiguous".split()
 )
 """What the shell may ask a tensor without reading it."""
 
@@ -94,6 +93,10 @@ class Shell:
     origins: dict[str, tuple[str, str]] = field(default_factory=dict)
 
 
+_SHELL = object()
+"""In place of what a module gives that is a shell itself."""
+
+
 class _NoPart(Exception):
     """A module that cannot be one part: what it is called with, or does, differs between calls."""
 
@@ -131,7 +134,8 @@ class _Recording:
         self.shells: set[str] = set()
         self.generator = torch.Generator().manual_seed(0)
         self.counter = FlopCounterMode(display=False)
-        self.paused, self.flops_of_parts, self.counted, self.calls = False, 0, 0, 0
+        self.paused, self.watching = False, True
+        self.flops_of_parts, self.counted, self.calls = 0, 0, 0
         # tensors that are known by their operation; held, so that no other takes their identity
         self.known: dict[int, tuple[Tensor, fx.Node, int]] = {}
         self.read: dict[fx.Node, None] = {}
@@ -222,6 +226,20 @@ class _Recording:
         """Stands for the forward pass of every module inside the shell."""
         if self.paused or name in self.shells:
             return forward(*args, **kwargs)
+        self.watching = False
+        value = self._recorded(name, module, forward, args, kwargs)
+        self.watching = True
+        return forward(*args, **kwargs) if value is _SHELL else value
+
+    def _recorded(
+        self,
+        name: str,
+        module: nn.Module,
+        forward: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        """Record the call of a module; return what it gives, or that it is a shell itself."""
         if _pools(module):
             return self._pool(forward, args, kwargs)
         if name in self.refused:
@@ -237,7 +255,7 @@ class _Recording:
                 return self._left_whole(name, forward, args, kwargs, reason)
             self.shells.add(name)
             self.whole[name] = f"{reason}; its own code is kept, its parts are pruned"
-            return forward(*args, **kwargs)
+            return _SHELL
         return self._part(name, traced, inputs)
 
     def _traced(self, name: str, inputs: Mapping[str, Any]) -> fx.GraphModule:
@@ -437,8 +455,7 @@ class _Recording:
         kwargs: dict[str, Any] | None = None,
     ) -> fx.Node:
         node = self.graph.create_node(op, target, args, kwargs or {})
-        with self._pause():
-            node.meta = {"example": without_data(value), "follows": {"data", "shape"}}
+        node.meta = {"example": without_data(value), "follows": {"data", "shape"}}
         if op == "get_attr":
             node.meta["follows"] = set()
         if call is not None:
@@ -485,7 +502,7 @@ class _Watching(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if name == "__get__":
             name = getattr(func.__self__, "__name__", "")
-        if not self.recording.paused and name not in _QUERIES:
+        if self.recording.watching and name not in _QUERIES:
             self.recording.note_read((args, kwargs or {}))
         return func(*args, **(kwargs or {}))
 
