@@ -11,11 +11,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import fx, nn
 
 from gnnrl.data.splits import Splits
 from gnnrl.errors import UserError
 from gnnrl.shapes import Shape
+from gnnrl.tracing.programs import programs
+from gnnrl.tracing.read import read
 
 TOLERANCE = 1e-4
 """Largest difference between PyTorch and onnxruntime, as a fraction of the largest logit (of 1
@@ -85,10 +87,30 @@ def files_of(network: nn.Module, input_shape: Shape, splits: Splits) -> dict[str
     """Return the content of the exported files by name; they say what images they want."""
     transform = splits.test.transform
     about = {"mean": transform.mean, "std": transform.std, "classes": splits.classes}
-    return {
-        "subnet.pt2": program_bytes(network, input_shape, about),
-        "subnet.onnx": onnx_bytes(network, input_shape, about),
-    }
+    found: dict[str, bytes] = {}
+    for name, (part, shape) in parts_of(network, input_shape).items():
+        file = "subnet" if not found else f"subnet.{name}"
+        found[f"{file}.pt2"] = program_bytes(part, shape, about)
+        found[f"{file}.onnx"] = onnx_bytes(part, shape, about)
+    return found
+
+
+def parts_of(network: nn.Module, input_shape: Shape) -> dict[str, tuple[nn.Module, Shape]]:
+    """Return what can be exported of a network by name, each with the shape of its input.
+
+    That is the network, or, of one whose own code is no graph (a detector), what computes: from
+    images to what its heads give; then from regions to theirs.  Raises `UserError` for none.
+    """
+    network = network.cpu().eval()
+    if isinstance(network, fx.GraphModule):
+        return {"": (network, input_shape)}
+    traced = read(network, torch.zeros(2, *input_shape))
+    if "shell" not in traced.meta:
+        return {"": (network, input_shape)}
+    found = programs(traced)
+    if not found:
+        raise UserError(f"nothing of {type(network).__name__} can be exported as a program")
+    return {name: (part, tuple(x.shape[1:])) for name, (part, x) in found.items()}
 
 
 @torch.inference_mode()

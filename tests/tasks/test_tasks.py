@@ -47,7 +47,7 @@ def targets(task: Task, count: int) -> Tensor:
     return torch.randint(CLASSES, shape, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.fixture(params=TASKS)
+@pytest.fixture(params=LOGITS)
 def case(request):
     """A task, outputs of two networks for six images, and targets."""
     task, shape = build_task(request.param), LOGITS[request.param]
