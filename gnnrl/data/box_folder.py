@@ -30,9 +30,9 @@ VISIBLE = 0.25
 def box_folder(root: Path, input_shape: Shape, transform: Transform) -> Source:
     """Images in root/train/images and root/test/images, their boxes in boxes.json beside images.
 
-    boxes.json is COCO's: `images` (id, file_name), `annotations` (image_id, category_id, bbox: left,
-    top, width, height in pixels) and `categories` (id, name), which are the classes 1, 2 … in the
-    order of their numbers; class 0 is the background.  Groups of objects (iscrowd) are left out.
+    boxes.json is COCO's: `images` (id, file_name), `annotations` (image_id, category_id, bbox:
+    left, top, width, height in pixels) and `categories` (id, name), which are the classes 1, 2 … in
+    the order of their numbers; class 0 is the background.  Groups (iscrowd) are left out.
     Images are scaled to cover the input shape and cut at their middle, boxes with them; all
     images are held in memory.
     """

@@ -18,8 +18,8 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-from gnnrl.pruning.batch_norm import batch_statistics
 from gnnrl.errors import UserError
+from gnnrl.pruning.batch_norm import batch_statistics
 from gnnrl.tracing.fx_utils import module_of, only_user, operation_name
 from gnnrl.tracing.inplace import stop_writing
 

@@ -36,8 +36,8 @@ class Slot:
     """A subnet of a network that takes on the weights of any plan.
 
     Networks whose own code names channels by number need new code for each plan, and those whose
-    own code is no graph are no one module of operations; for them a fresh subnet is cut.  prepare: what to do with the dense tensors and the subnet once (a data
-    type, a memory format).
+    own code is no graph are no one module of operations; for them a fresh subnet is cut.  prepare:
+    what to do with the dense tensors and the subnet once (a data type, a memory format).
     """
 
     def __init__(

@@ -27,8 +27,8 @@ from gnnrl.graph.rules.reshape import refuse_shared_writing
 from gnnrl.graph.rules.table import look_up
 from gnnrl.graph.rules.width_constants import settle_numbers
 from gnnrl.tracing.fx_utils import attribute, module_of, operation_name, scope_of
-from gnnrl.tracing.read import check_read, read
-from gnnrl.tracing.shell import finished, flops_of_joined
+from gnnrl.tracing.joined import finished, flops_of_joined
+from gnnrl.tracing.read import check_read, read_network
 from gnnrl.tracing.trace import flops_of, named_inputs
 
 
@@ -139,7 +139,7 @@ def _flow(
     """
     refused: dict[str, str] = {}
     while True:
-        traced = read(network, example, opaque | refused.keys())
+        traced = read_network(network, example, opaque | refused.keys())
         left = opaque | refused.keys() | traced.meta["whole"].keys()
         flow, kinds, again = Flow(traced, *settings), {}, False
         for node in traced.graph.nodes:

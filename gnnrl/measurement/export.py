@@ -15,9 +15,9 @@ from torch import fx, nn
 
 from gnnrl.data.splits import Splits
 from gnnrl.errors import UserError
-from gnnrl.shapes import Shape
+from gnnrl.shapes import Shape, as_shape
 from gnnrl.tracing.programs import programs
-from gnnrl.tracing.read import read
+from gnnrl.tracing.read import read_network
 
 TOLERANCE = 1e-4
 """Largest difference between PyTorch and onnxruntime, as a fraction of the largest logit (of 1
@@ -104,13 +104,13 @@ def parts_of(network: nn.Module, input_shape: Shape) -> dict[str, tuple[nn.Modul
     network = network.cpu().eval()
     if isinstance(network, fx.GraphModule):
         return {"": (network, input_shape)}
-    traced = read(network, torch.zeros(2, *input_shape))
+    traced = read_network(network, torch.zeros(2, *input_shape))
     if "shell" not in traced.meta:
         return {"": (network, input_shape)}
     found = programs(traced)
     if not found:
         raise UserError(f"nothing of {type(network).__name__} can be exported as a program")
-    return {name: (part, tuple(x.shape[1:])) for name, (part, x) in found.items()}
+    return {name: (part, as_shape(x.shape[1:])) for name, (part, x) in found.items()}
 
 
 @torch.inference_mode()

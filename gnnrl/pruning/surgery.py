@@ -51,8 +51,11 @@ class Surgeon:
                 "widths or connections); extract the network's own graph"
             )
 
-    def cut(self, plan: PruningPlan) -> nn.Module:
-        """A new network; parameters that lose nothing are copied too."""
+    def cut(self, plan: PruningPlan) -> Any:
+        """A new network; parameters that lose nothing are copied too.
+
+        It is a `fx.GraphModule`, but of a network whose own code is no graph the network's kind.
+        """
         analysis = self.without(plan.removed_layers)
         keep = kept_units(analysis.graph, plan.kept)
         for layer in plan.weight_sparsity.keys() - analysis.graph.layers.keys():

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, fx
 
-from gnnrl.tracing.shell import finished, given, handed, pooled, taken
+from gnnrl.tracing.joined import finished, given, handed, pooled, taken
 
 
 def programs(joined: fx.GraphModule) -> dict[str, tuple[fx.GraphModule, Tensor]]:

@@ -8,12 +8,15 @@ from torch import fx, nn
 
 from gnnrl.errors import UserError
 from gnnrl.tracing.check import check
+from gnnrl.tracing.joined import Shell
 from gnnrl.tracing.recorder import first_line
-from gnnrl.tracing.shell import Shell, join
+from gnnrl.tracing.shell import join
 from gnnrl.tracing.trace import named_inputs, trace
 
 
-def read(network: nn.Module, example: Any, opaque: frozenset[str] = frozenset()) -> fx.GraphModule:
+def read_network(
+    network: nn.Module, example: Any, opaque: frozenset[str] = frozenset()
+) -> fx.GraphModule:
     """The operations of a network, as `trace` gives them.
 
     Where the network's own code cannot be traced, those of its parts are joined by what a run
