@@ -11,13 +11,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import nn
 
 from gnnrl.data.splits import Splits
 from gnnrl.errors import UserError
 from gnnrl.shapes import Shape, as_shape
 from gnnrl.tracing.programs import programs
-from gnnrl.tracing.read import read_network
 
 TOLERANCE = 1e-4
 """Largest difference between PyTorch and onnxruntime, as a fraction of the largest logit (of 1
@@ -101,13 +100,7 @@ def parts_of(network: nn.Module, input_shape: Shape) -> dict[str, tuple[nn.Modul
     That is the network, or, of one whose own code is no graph (a detector), what computes: from
     images to what its heads give; then from regions to theirs.  Raises `UserError` for none.
     """
-    network = network.cpu().eval()
-    if isinstance(network, fx.GraphModule):
-        return {"": (network, input_shape)}
-    traced = read_network(network, torch.zeros(2, *input_shape))
-    if "shell" not in traced.meta:
-        return {"": (network, input_shape)}
-    found = programs(traced)
+    found = programs(network.cpu().eval(), torch.zeros(2, *input_shape))
     if not found:
         raise UserError(f"nothing of {type(network).__name__} can be exported as a program")
     return {name: (part, as_shape(x.shape[1:])) for name, (part, x) in found.items()}

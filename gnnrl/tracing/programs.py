@@ -1,25 +1,29 @@
-"""The parts of a network whose own code is no graph as modules of tensors, to export them."""
+"""Networks as modules of tensors, to export them; of one whose own code is no graph its parts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
 
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 from gnnrl.tracing.joined import finished, given, handed, pooled, taken
+from gnnrl.tracing.read import read_network
 
 
-def programs(joined: fx.GraphModule) -> dict[str, tuple[fx.GraphModule, Tensor]]:
-    """Modules that together hold all parts of a joined graph, each from one tensor to others.
+def programs(network: nn.Module, example: Tensor) -> dict[str, tuple[nn.Module, Tensor]]:
+    """The network and its example, or modules that together hold its parts.
 
-    Parts between which nothing but the shell stands are one module; it gives, as a tuple, all that
-    the shell reads of them.  By the name of the last part in it, with an example of its input
-    (without data); parts that read several tensors of the shell are left out.
+    Of a network whose own code is no graph: parts that are joined without the shell between them
+    are one module, from one tensor to a tuple of all that the shell reads of them.  By the name of
+    the last part in it, with an example of its input (without data); parts that read several
+    tensors of the shell are left out.
     """
-    groups = _groups(joined)
-    found: dict[str, tuple[fx.GraphModule, Tensor]] = {}
-    for nodes in groups:
+    joined = network if isinstance(network, fx.GraphModule) else read_network(network, example)
+    if "shell" not in joined.meta:
+        return {"": (network, example)}
+    found: dict[str, tuple[nn.Module, Tensor]] = {}
+    for nodes in _groups(joined):
         made = _program(joined, nodes)
         if made is not None:
             name = _part_of(joined, nodes[-1])

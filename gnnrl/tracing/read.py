@@ -27,7 +27,10 @@ def read_network(
     try:
         return trace(network, example, opaque)
     except UserError as error:
-        joined = join(network, example, opaque, getattr(error, "why", _reason(error)))
+        try:
+            joined = join(network, example, opaque, getattr(error, "why", _reason(error)))
+        except UserError:
+            raise error from None
         if not joined.meta["shell"].parts:
             raise
         return joined
