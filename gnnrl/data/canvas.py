@@ -21,8 +21,8 @@ from gnnrl.shapes import Shape
 
 CLASSES = ("background", *"0123456789")
 COUNTS = {"train": 2000, "test": 500}
-MOST = 4  # digits on a canvas
-SMALLEST, LARGEST = 0.25, 0.45  # side of a digit over the shorter side of the canvas
+MOST = 3  # digits on a canvas
+SMALLEST, LARGEST = 0.35, 0.6  # side of a digit over the shorter side of the canvas
 INK = 96  # from here on a pixel belongs to the digit
 NOISE = 60  # grey values of the background
 TRIES = 20  # to find room for a digit
@@ -30,10 +30,10 @@ LEAST = 24  # pixels of a side of a canvas
 
 
 def digit_canvas(root: Path, input_shape: Shape, transform: Transform, targets: str) -> Source:
-    """2,000 training and 500 test canvases of the input shape, one to four digits on each.
+    """2,000 training and 500 test canvases of the input shape, one to three digits on each.
 
-    scikit-learn's digits, those for tests on test canvases only, scaled to between a quarter and
-    45 % of the canvas, apart from each other, before a background of noise.  The same canvases
+    scikit-learn's digits, those for tests on test canvases only, scaled to between 35 and
+    60 % of the canvas, apart from each other, before a background of noise.  The same canvases
     every time.  targets: masks (0: background, 1 + digit) or boxes with the same classes.
     """
     height, width = input_shape[1:]
