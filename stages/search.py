@@ -26,7 +26,7 @@ def search(
         from gnnrl.graph.graph import ComputationalGraph
         from gnnrl.search import results
         from gnnrl.search.build import SearchTask, run
-        from gnnrl.training.evaluate import spoken
+        from gnnrl.tasks.base import spoken
 
         options = sections.search
         trust, weights = sections.network.name, _cli.weights_file(pretrain, options.weights)

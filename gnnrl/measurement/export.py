@@ -143,13 +143,16 @@ def _require_onnx() -> None:
 
 
 def _exported(network: nn.Module, images: torch.Tensor) -> Any:
+    with torch.no_grad():
+        given = _tensors(network(images))
+    names = ["logits"] if len(given) == 1 else [f"output{i}" for i in range(len(given))]
     with _quiet():
         program = torch.onnx.export(
             network,
             (images,),
             dynamo=True,
             input_names=["images"],
-            output_names=["logits"],
+            output_names=names,
             dynamic_shapes=({0: torch.export.Dim("batch")},),
             verbose=False,
         )
