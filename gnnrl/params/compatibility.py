@@ -57,8 +57,8 @@ def reward_unlike_prune(params: Any) -> str:
     if params.prune.compensation == "none" or search.reward.compensation != "none":
         return ""
     return (
-        "'prune.compensation' is sequential, but the reward scores subnets that are not repaired: "
-        "set 'search.reward' to {kind: jensen_shannon, compensation: gram}"
+        f"'prune.compensation' is {params.prune.compensation}, but the reward scores subnets that "
+        "are not repaired: set 'search.reward' to {kind: jensen_shannon, compensation: gram}"
     )
 
 
