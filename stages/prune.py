@@ -48,7 +48,7 @@ def prune(
         subnet = repaired(surgeon, chosen, sections.prune, splits.train, sections.data.seed)
         figures["reward_accuracy"] = accuracy(subnet, splits.reward)
         with _cli.results(out, settings=sections) as folder:
-            cut = checkpoint.following(subnet, chosen, read.protected)
+            cut = checkpoint.following(subnet, chosen, read)
             cut.save(folder / "subnet.safetensors")
             write_json(folder / "metrics.json", {"prune": figures})
         _cli.right("prune", figures, splits.reward, out / "subnet.safetensors")
