@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import field_validator, model_validator
 
 from gnnrl.settings import (
+    BelowOne,
     Count,
     CountOrNone,
     NotNegative,
@@ -28,7 +29,7 @@ class TrainingRecipe(Settings):
     """Images of a step."""
     learning_rate: Positive = 0.1
     """Its maximum."""
-    momentum: Probability = 0.9
+    momentum: BelowOne = 0.9
     """Of the gradient."""
     nesterov: Switch = True
     """Nesterov's momentum."""
@@ -40,7 +41,7 @@ class TrainingRecipe(Settings):
     """Epochs after which the schedule `step` divides the learning rate by ten."""
     warmup_epochs: NotNegative = 0.0
     """Epochs over which the learning rate rises from zero, before the schedule."""
-    label_smoothing: Probability = 0.0
+    label_smoothing: BelowOne = 0.0
     """Share of the target that is spread over all classes."""
     augment: Switch = True
     """Change the images at random, as `data.augmentation` says."""
