@@ -98,8 +98,8 @@ Plan = PruningPlan | Decided
 class Evaluator(Protocol):
     """Says how good plans are; the search, its workers and rescoring ask nothing else of it.
 
-    cost: evaluation equivalents of one plan.  batched: plans of a batch are given together, since
-    their evaluations depend on each other.  images: how many a plan is scored on.
+    cost: evaluation equivalents of one plan, at most.  batched: plans of a batch are given
+    together, since their evaluations depend on each other.  images: how many a plan is scored on.
     """
 
     cost: float = 1.0
