@@ -230,22 +230,35 @@ def make_space(
     project: bool = True,
 ) -> Space:
     """Return the search space; curves, prior, project: as its class has them."""
-    path = settings.latency_table
+    table = latency_table(settings)
     return build_space(
         settings.space,
         network=inputs.surgeon.network,
         graph=inputs.graph,
         importance=importance,
         budget=settings.budget.budget(),
-        table=None if path is None else LatencyTable.load(user_path(path)),
+        table=table,
         min_channels=settings.min_channels,
         min_fraction=settings.min_fraction or 0.0,
-        multiple=settings.multiple,
+        multiple=settings.multiple or (1 if table is None else table.multiple),
         view="plain" if settings.encoder == "plain" else "hierarchical",
         curves=curves,
         prior=prior,
         project=project,
     )
+
+
+def latency_table(settings: SpaceSettings) -> LatencyTable | None:
+    """Return the table that a budget of latency is counted by; None for another budget.
+
+    Raises `UserError` where it is not of what `latency_for` asks.
+    """
+    path = settings.latency_table
+    if path is None or settings.budget.latency is None:
+        return None
+    table = LatencyTable.load(user_path(path))
+    table.refuse_other(path, **dict(settings.latency_for))
+    return table
 
 
 def make_evaluator(
