@@ -72,7 +72,11 @@ def cut(name: str) -> Iterator[Row]:
         return
     kind = "part left whole" if graph.whole else "pruned exactly"
     kind = "nothing to prune" if not graph.num_units else kind
-    yield {"kind": kind, "difference": f"{difference:.0e}", "costs": _costs(graph, plan, subnet, example)}
+    yield {
+        "kind": kind,
+        "difference": f"{difference:.0e}",
+        "costs": _costs(graph, plan, subnet, example),
+    }
     yield {"flops_kept": f"{cost(graph, plan).flops / max(cost(graph).flops, 1):.3f}"}
     yield {"trains": _tried(lambda: assert_trains(subnet, example))}
     yield {"checkpoint": _tried(lambda: _reload(name, network, graph, subnet, plan, example))}
@@ -160,9 +164,7 @@ def _ready(name: str) -> tuple[nn.Module, Any]:
 def _doubled(network: nn.Module, example: Any) -> tuple[nn.Module, Any, float]:
     """Network and example in double precision if the network can run so, and the tolerance."""
     twice = copy.deepcopy(network).double()
-    wide: Any = fx.node.map_aggregate(
-        example, lambda v: v.double() if v.is_floating_point() else v
-    )
+    wide: Any = fx.node.map_aggregate(example, lambda v: v.double() if v.is_floating_point() else v)
     try:
         with torch.no_grad():
             twice(*named_inputs(twice, wide).values())
@@ -265,7 +267,11 @@ def measured(step: str, name: str, seconds: float) -> Row:
     process = context.Process(target=_child, args=(step, name, write))
     process.start()
     write.close()
-    row, until, first = dict.fromkeys(COLUMNS[step], ""), time.monotonic() + seconds, COLUMNS[step][0]
+    row, until, first = (
+        dict.fromkeys(COLUMNS[step], ""),
+        time.monotonic() + seconds,
+        COLUMNS[step][0],
+    )
     try:
         while read.poll(max(until - time.monotonic(), 0.0)):
             row |= read.recv()

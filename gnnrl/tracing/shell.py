@@ -138,8 +138,7 @@ class _Recording:
         self.ends: list[fx.Node] = []
         self.covered: set[str] = set()
         self.weights = {
-            id(t): (t, name)
-            for name, t in self.running.named_parameters(remove_duplicate=False)
+            id(t): (t, name) for name, t in self.running.named_parameters(remove_duplicate=False)
         }
         self.inputs = {k: self._image(v) for k, v in inputs.items()}
         for name, value in self.inputs.items():
@@ -149,7 +148,9 @@ class _Recording:
     def joined(self, why: str) -> fx.GraphModule:
         """Run the shell; return the graph."""
         for name, module in self.running.named_modules():
-            if name and (_is_leaf(module) or _pools(module) or any(True for _ in module.parameters())):
+            if name and (
+                _is_leaf(module) or _pools(module) or any(True for _ in module.parameters())
+            ):
                 forward = partial(self._called, name, module, module.forward)
                 module.forward = forward  # type: ignore[method-assign]
         places = list(inspect.signature(self.network.forward).parameters)
@@ -420,7 +421,9 @@ class _Recording:
                 self.read[node[1]] = None
             weight = self.weights.get(id(value))
             if weight is not None and not self._is_own(weight[1]):
-                raise _NoPart(weight[1].rpartition(".")[0], "the network's own code reads its weights")
+                raise _NoPart(
+                    weight[1].rpartition(".")[0], "the network's own code reads its weights"
+                )
 
     def _is_own(self, weight: str) -> bool:
         """Whether a weight stands in code that is kept."""

@@ -28,6 +28,7 @@ from tests.graph.detectors import (
     tiny,
 )
 
+
 def cut(network: nn.Module, size: int) -> tuple[ComputationalGraph, PruningPlan, nn.Module]:
     graph = extract(network, torch.zeros(1, 3, size, size))
     settled(network, graph, size)

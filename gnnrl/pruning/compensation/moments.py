@@ -117,7 +117,6 @@ def _metrics_of(
             metric[reader.layer] = metric.get(reader.layer, 0) + flat @ flat.t()
 
 
-
 def reconstruction(
     network: nn.Module, analysis: Analysis, calibration: Calibration, visible: bool = False
 ) -> tuple[Importance, Mapping[str, Tensor]]:

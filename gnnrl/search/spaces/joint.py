@@ -214,5 +214,3 @@ class JointSpace(PlanSpace):
                 f"{len(self.parts)} removable parts, and with the fewest channels, "
                 f"{least.least / self._whole:.4f} of the dense network remains; raise the budget"
             )
-
-
