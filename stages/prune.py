@@ -49,7 +49,7 @@ def prune(
         subnet = repaired(surgeon, chosen, sections.prune, splits.train, sections.data.seed)
         figures[score.name] = score(subnet)
         with _cli.results(out, settings=sections) as folder:
-            cut = checkpoint.following(subnet, chosen, read.protected)
+            cut = checkpoint.following(subnet, chosen, read)
             cut.save(folder / "subnet.safetensors")
             write_json(folder / "metrics.json", {"prune": figures})
         _cli.right("prune", score, figures[score.name], out / "subnet.safetensors")

@@ -37,6 +37,7 @@ HEIGHTS = {
     "progress": 5,
     "runtime": 5,
     "scratch": 5,
+    "outputs": 6,
     "files": 4,
     "sealed": 5,
     "registry": 4,

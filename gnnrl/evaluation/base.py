@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from gnnrl.graph.graph import ComputationalGraph
+from gnnrl.graph.removal import absent_layers
 from gnnrl.graph.unit_mapping import kept_units
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.tasks.base import Targets
@@ -87,7 +88,10 @@ class Decided:
 
     def units_of(self, graph: ComputationalGraph) -> np.ndarray:
         """Return the units of the graph that are kept, bool `[num_units]`."""
-        return kept_units(graph, self.plan.kept) if self.units is None else self.units
+        if self.units is not None:
+            return self.units
+        absent = absent_layers(graph, self.plan.removed_layers)
+        return kept_units(graph, self.plan.kept, absent)
 
 
 Plan = PruningPlan | Decided
@@ -98,8 +102,8 @@ Plan = PruningPlan | Decided
 class Evaluator(Protocol):
     """Says how good plans are; the search, its workers and rescoring ask nothing else of it.
 
-    cost: evaluation equivalents of one plan.  batched: plans of a batch are given together, since
-    their evaluations depend on each other.  images: how many a plan is scored on.
+    cost: evaluation equivalents of one plan, at most.  batched: plans of a batch are given
+    together, since their evaluations depend on each other.  images: how many a plan is scored on.
     """
 
     cost: float = 1.0

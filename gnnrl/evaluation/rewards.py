@@ -91,8 +91,8 @@ class RewardSettings(Settings):
     """Reward images that give matched or batch statistics for all, faster with 100; 0: all."""
     recalibration_images: Count = 256
     """For `images`: measured on so many training images."""
-    compensation: Literal["none", "gram"] = "none"
-    """none; gram: layers compensate for inputs that they lost."""
+    compensation: Literal["none", "mean_shift", "gram"] = "none"
+    """gram: layers compensate for inputs that they lost; mean_shift: for their mean only."""
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     """Of the subnet; bfloat16 ranks plans alike; auto: bfloat16 where the processor has it."""
     batch_size: Count = 512

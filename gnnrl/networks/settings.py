@@ -8,7 +8,7 @@ from pydantic import Field
 
 from gnnrl.errors import UserError
 from gnnrl.registry import is_own
-from gnnrl.settings import Count, Settings
+from gnnrl.settings import Count, Name, Settings
 
 Size = Annotated[Count, Field(le=8192)]
 
@@ -16,7 +16,7 @@ Size = Annotated[Count, Field(le=8192)]
 class NetworkSettings(Settings):
     """The network that is pruned, and the shape of its images."""
 
-    name: str = "resnet20"
+    name: Name = "resnet20"
     """A built-in name, torchvision/NAME or package.module:function."""
     input_shape: tuple[Size, Size, Size] = (3, 32, 32)
     """Channels, height, width."""

@@ -47,6 +47,11 @@ def refuse_too_few_images(params: Any) -> None:
             f"'search.reward.statistics_images' is {wanted}, expected at most the {there} of "
             "'data.reward_images': set it to 0 for all of them"
         )
+    if params.search.reward.race >= there:
+        raise ValueError(
+            f"'search.reward.race' is {params.search.reward.race}, expected less than the {there} "
+            "of 'data.reward_images': lower it, or set it to 0 for no race"
+        )
 
 
 def reward_unlike_prune(params: Any) -> str:
@@ -57,8 +62,8 @@ def reward_unlike_prune(params: Any) -> str:
     if params.prune.compensation == "none" or search.reward.compensation != "none":
         return ""
     return (
-        "'prune.compensation' is sequential, but the reward scores subnets that are not repaired: "
-        "set 'search.reward' to {kind: jensen_shannon, compensation: gram}"
+        f"'prune.compensation' is {params.prune.compensation}, but the reward scores subnets that "
+        "are not repaired: set 'search.reward' to {kind: jensen_shannon, compensation: gram}"
     )
 
 

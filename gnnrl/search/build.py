@@ -28,7 +28,7 @@ from gnnrl.files import user_path
 from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.graph.latency import LatencyTable
 from gnnrl.pruning.bottleneck import Bottleneck, bottleneck
-from gnnrl.pruning.compensation.gram import GramSolve
+from gnnrl.pruning.compensation.gram import SOLVES
 from gnnrl.pruning.importance import Importance, importance
 from gnnrl.pruning.saliency import CRITERIA, Scored, score
 from gnnrl.pruning.surgery import Surgeon
@@ -149,11 +149,12 @@ def run(task: SearchTask, journal: Path) -> tuple[SearchResult, float]:
         images = settings.rescore.images
         more = labelled_images(task.train_images, images, settings.seed, device())
         calibration = None
-        if settings.rescore.compensation == "sequential":
+        how = settings.rescore.compensation
+        if how != "reward":
             count = settings.calibration_images
             calibration = sample(task.train_images, count, settings.seed, device())
         plans = settings.rescore.plans
-        again = Rescoring.of(env.evaluate, plans, *more, calibration, settings.seed)
+        again = Rescoring.of(env.evaluate, plans, *more, calibration, settings.seed, how)
         evaluations = again.left_of(evaluations)
     if settings.controls and isinstance(env.space, HasControls):
         env.controls = env.space.controls()
@@ -187,7 +188,7 @@ def read(task: SearchTask) -> Inputs:
 def calibrate(settings: SearchSettings, inputs: Inputs) -> Calibrated:
     """Run the calibration passes that importance, prior and compensation ask for."""
     asked = (settings.importance, settings.prior)
-    moments = RECONSTRUCTION in asked or settings.reward.compensation == "gram"
+    moments = RECONSTRUCTION in asked or settings.reward.compensation in SOLVES
     if not moments and BOTTLENECK not in asked:
         return Calibrated()
     seed = settings.seed
@@ -229,22 +230,35 @@ def make_space(
     project: bool = True,
 ) -> Space:
     """Return the search space; curves, prior, project: as its class has them."""
-    path = settings.latency_table
+    table = latency_table(settings)
     return build_space(
         settings.space,
         network=inputs.surgeon.network,
         graph=inputs.graph,
         importance=importance,
         budget=settings.budget.budget(),
-        table=None if path is None else LatencyTable.load(user_path(path)),
+        table=table,
         min_channels=settings.min_channels,
         min_fraction=settings.min_fraction or 0.0,
-        multiple=settings.multiple,
+        multiple=settings.multiple or (1 if table is None else table.multiple),
         view="plain" if settings.encoder == "plain" else "hierarchical",
         curves=curves,
         prior=prior,
         project=project,
     )
+
+
+def latency_table(settings: SpaceSettings) -> LatencyTable | None:
+    """Return the table that a budget of latency is counted by; None for another budget.
+
+    Raises `UserError` where it is not of what `latency_for` asks.
+    """
+    path = settings.latency_table
+    if path is None or settings.budget.latency is None:
+        return None
+    table = LatencyTable.load(user_path(path))
+    table.refuse_other(path, **dict(settings.latency_for))
+    return table
 
 
 def make_evaluator(
@@ -262,8 +276,8 @@ def make_evaluator(
     if reward.statistics == "images":
         fresh = sample(train_images, reward.recalibration_images, seed, device())
     solve = None
-    if reward.compensation == "gram" and found is not None:
-        solve = GramSolve(inputs.graph, found.calibration)
+    if reward.compensation in SOLVES and found is not None:
+        solve = SOLVES[reward.compensation](inputs.graph, found.calibration)
     images, labels = mixed(inputs.reward_images, seed)
     make = partial(OneShot, inputs.surgeon, recalibration=fresh, compensate=solve, task=inputs.task)
     full = make(images, labels, reward)

@@ -77,7 +77,7 @@ _ARITHMETIC = (
     "square sqrt rsqrt exp log log1p abs neg reciprocal clamp clamp_ clamp_min clamp_max clip "
     "maximum minimum where float half bfloat16 double to type type_as "
     "lerp erf sign floor ceil round sin cos normalize zeros_like ones_like full_like masked_fill "
-    "gt ge lt le eq ne logical_and logical_or logical_not nan_to_num"
+    "gt ge lt le eq ne logical_and logical_or logical_not nan_to_num invert addcmul addcdiv"
 )
 _FUNCTIONS: tuple[tuple[str, str, Rule], ...] = (
     (
@@ -103,6 +103,7 @@ _FUNCTIONS: tuple[tuple[str, str, Rule], ...] = (
     ),
     ("interpolate upsample", "resize", unweighted.spatial),
     ("mean sum amax amin std var logsumexp", "pool", unweighted.reduction),
+    ("norm vector_norm", "pool", unweighted.norm),
     ("max min", "pool", unweighted.extreme),
     ("expand_as view_as reshape_as", "reshape", unweighted.like),
     ("zeros ones new_zeros new_ones", "constant", unweighted.constant),

@@ -98,11 +98,16 @@ def along_axis(flow: Flow, node: fx.Node) -> None:
         across_channels(flow, node)
 
 
-def reduction(flow: Flow, node: fx.Node) -> None:
-    """Sum, mean and the like over some axes."""
+def norm(flow: Flow, node: fx.Node) -> None:
+    """`torch.norm(x, p, dim)`: a reduction whose axes come after its exponent."""
+    reduction(flow, node, place=2)
+
+
+def reduction(flow: Flow, node: fx.Node, place: int = 1) -> None:
+    """Sum, mean and the like over some axes, named in the argument at `place`."""
     read = tensors_read(node)[0]
     layout, dims = layout_of(flow, read), len(shape_of(read))
-    over = argument(node, 1, "dim", node.kwargs.get("axis"))
+    over = argument(node, place, "dim", node.kwargs.get("axis"))
     if over is None or isinstance(over, bool) or over == ():
         over = tuple(range(dims))
     over = sorted({k % dims for k in ([over] if isinstance(over, int) else over)})
