@@ -41,6 +41,7 @@ def prune(
         chosen = PruningPlan.load(plan, read.digest)
         splits = load_data(sections.data, checkpoint.input_shape)
         surgeon = Surgeon(checkpoint.restore().to(device()), read)
+        surgeon.prove(chosen)
         figures = {}
         if sections.prune.recalibration_images or sections.prune.compensation != "none":
             plain = accuracy(surgeon.cut(chosen), splits.reward)

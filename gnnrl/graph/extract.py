@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from gnnrl.graph.rules.flow import (
 from gnnrl.graph.rules.reshape import refuse_shared_writing
 from gnnrl.graph.rules.table import look_up
 from gnnrl.graph.rules.width_constants import settle_numbers
-from gnnrl.tracing.check import check
+from gnnrl.tracing.check import check, takes_one_size
 from gnnrl.tracing.fx_utils import attribute, module_of, operation_name, scope_of
 from gnnrl.tracing.trace import flops_of, named_inputs, trace
 
@@ -62,7 +62,8 @@ def extract(
     """
     analysis = analyse(network, example_input, protect, embedding, attention)
     check(network, analysis.traced, example_input)
-    return analysis.graph
+    one_size = takes_one_size(network, analysis.traced, example_input)
+    return replace(analysis.graph, one_size=one_size)
 
 
 def analyse(
