@@ -136,6 +136,7 @@ class _Pair:
     ) -> list[Tensor] | None:
         """Return what a network gives, without dropout; None where it does not take this."""
         network.train(training)
+        buffers = [(b, b.clone()) for b in network.buffers()]  # training would change them
         with torch.no_grad(), torch.random.fork_rng(), _WithoutDropout():
             torch.manual_seed(seed)
             try:
@@ -145,6 +146,9 @@ class _Pair:
                     return None
                 part = scope_of(error.node) if hasattr(error, "node") else "the network"
                 raise _refusal(part, f"an error ({str(error).strip().splitlines()[0]})") from error
+            finally:
+                for buffer, value in buffers:
+                    buffer.copy_(value)
 
     def _first(self, given: tuple[Any, ...]) -> str:
         """Name the first part whose values differ on the channels that are left."""

@@ -147,7 +147,10 @@ def _gather(
     explicit: bool,
 ) -> None:
     """Replace what moved channels by a gather of those that are left."""
-    gather = analysis.flow.gathers[original]
+    gather, layouts = analysis.flow.gathers[original], analysis.flow.layouts
+    ends = [layouts[n] for n in (gather.source, original)]
+    if all((analysis.units.of(end.labels) < 0).all() for end in ends):
+        return  # it moves no channels that can be removed: it may follow the size of the images
     index, before = gathered(analysis, original, keep)
     node, source = copies[original], copies[gather.source]
     if not explicit and len(index) == before and (index == np.arange(before)).all():
@@ -215,7 +218,7 @@ def _fit(
         if axis >= 0:
             shape[axis] = width
             _set_argument(node, 1, "normalized_shape", tuple(shape))
-    else:
+    elif width < len(layout.labels):  # else a size that follows the image stays as it is written
         node.args, node.kwargs = fitted(node, layout.axis, width)
 
 
