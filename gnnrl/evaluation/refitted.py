@@ -35,6 +35,7 @@ class Refitted(Evaluator):
     def _evaluate(self, plan: Plan) -> Evaluation:
         subnet = self.repair(Decided.of(plan).plan).eval()
         with torch.inference_mode():
-            logits = torch.cat([subnet(part) for part in self._parts])
-        found = self.scorer.scored(plan, logits)
+            task = self.scorer.task
+            outputs = task.joined([task.outputs(subnet, part) for part in self._parts])
+        found = self.scorer.scored(plan, outputs)
         return replace(found, cost=self.cost)

@@ -22,6 +22,7 @@ from gnnrl.graph.extract import Analysis
 from gnnrl.graph.rules.flow import Layout
 from gnnrl.graph.unit_mapping import kept_indices
 from gnnrl.tracing.check import BATCHES, differs, larger, random_inputs, tensors
+from gnnrl.tracing.dress import dressed
 from gnnrl.tracing.fx_utils import attribute, operation_name, scope_of
 
 EXACT, ROUNDED = 1e-6, 1e-3
@@ -53,7 +54,7 @@ def prove(analysis: Analysis, keep: np.ndarray, subnet: nn.Module, thorough: boo
         pair.compare("larger images", other, training=False)
 
 
-def masked(analysis: Analysis, keep: np.ndarray) -> fx.GraphModule:
+def masked(analysis: Analysis, keep: np.ndarray) -> nn.Module:
     """A copy of the dense network whose parameters are zero where those of a subnet are missing."""
     network = copy.deepcopy(analysis.traced)
     with torch.no_grad():
@@ -62,7 +63,7 @@ def masked(analysis: Analysis, keep: np.ndarray) -> fx.GraphModule:
             for axis, kept in axes:
                 gone = np.setdiff1d(np.arange(value.shape[axis]), kept)
                 value.index_fill_(axis, torch.from_numpy(gone).to(value.device), 0)
-    return network
+    return dressed(network)
 
 
 class _Pair:
@@ -152,6 +153,10 @@ class _Pair:
 
     def _first(self, given: tuple[Any, ...]) -> str:
         """Name the first part whose values differ on the channels that are left."""
+        if not isinstance(self.masked, fx.GraphModule) or not isinstance(
+            self.subnet, fx.GraphModule
+        ):
+            return "the network"  # only parts of it are graphs
         values = dict(_values(self.masked, given))
         for node, found in _values(self.subnet, given).items():
             original = next((n for n in values if n.name == node.name), None)
@@ -171,7 +176,7 @@ class _Pair:
         return next(n for n in self.analysis.traced.graph.nodes if n.name == node.name)
 
 
-def _values(network: nn.Module, given: tuple[Any, ...]) -> dict[fx.Node, Tensor]:
+def _values(network: fx.GraphModule, given: tuple[Any, ...]) -> dict[fx.Node, Tensor]:
     """Every tensor that a traced network computes in evaluation mode."""
     found: dict[fx.Node, Tensor] = {}
 
@@ -184,7 +189,6 @@ def _values(network: nn.Module, given: tuple[Any, ...]) -> dict[fx.Node, Tensor]
 
     network.eval()
     with torch.no_grad():
-        assert isinstance(network, fx.GraphModule)
         Remember(network).run(*given)
     return found
 

@@ -27,7 +27,8 @@ from gnnrl.pruning.gather import ChannelGather
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.proof import prove
 from gnnrl.pruning.sparsity import sparsify
-from gnnrl.tracing.trace import attribute
+from gnnrl.tracing.dress import dressed
+from gnnrl.tracing.fx_utils import attribute
 
 
 def prune(network: nn.Module, graph: ComputationalGraph, plan: PruningPlan) -> nn.Module:
@@ -51,7 +52,7 @@ class Surgeon:
                 "widths or connections); extract the network's own graph"
             )
 
-    def cut(self, plan: PruningPlan) -> fx.GraphModule:
+    def cut(self, plan: PruningPlan) -> nn.Module:
         """A new network; parameters that lose nothing are copied too.
 
         The first one is compared with the masked network, on one batch.
@@ -76,7 +77,7 @@ class Surgeon:
         keep = kept_units(analysis.graph, plan.kept)
         prove(analysis, keep, cut_units(analysis, keep))
 
-    def cut_units(self, keep: np.ndarray, explicit: bool = False) -> fx.GraphModule:
+    def cut_units(self, keep: np.ndarray, explicit: bool = False) -> Any:
         """The subnet of the units with `keep` `[num_units]` true; `explicit` as below."""
         return cut_units(self.analysis, keep, explicit)
 
@@ -87,9 +88,10 @@ class Surgeon:
         graph = self.analysis.graph
         reduced = copy.deepcopy(self.analysis.traced)
         take_out(reduced, graph, removed)
-        names = dict(reduced.named_modules())
+        network = dressed(reduced)
+        names = dict(network.named_modules())
         protected = [name for name in graph.protected if name in names]
-        return _read(reduced, graph, protected)
+        return _read(network, graph, protected)
 
 
 def _read(network: nn.Module, graph: ComputationalGraph, protected: Iterable[str]) -> Analysis:
@@ -103,7 +105,7 @@ def _read(network: nn.Module, graph: ComputationalGraph, protected: Iterable[str
     return analyse(network, example, protected, **graph.settings)
 
 
-def cut_units(analysis: Analysis, keep: np.ndarray, explicit: bool = False) -> fx.GraphModule:
+def cut_units(analysis: Analysis, keep: np.ndarray, explicit: bool = False) -> Any:
     """The subnet of the units with `keep` `[num_units]` true.
 
     explicit: leave gathers that happen to change nothing, so that all plans give the same code.
@@ -125,7 +127,7 @@ def cut_units(analysis: Analysis, keep: np.ndarray, explicit: bool = False) -> f
     subnet.graph.eliminate_dead_code()
     subnet.delete_all_unused_submodules()
     subnet.recompile()
-    return subnet
+    return dressed(subnet)
 
 
 def _sliced(tensor: Tensor, index: tuple[tuple[int, np.ndarray], ...]) -> Tensor:

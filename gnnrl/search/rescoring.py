@@ -17,6 +17,7 @@ from gnnrl.pruning.compensation.sequential import Refit
 from gnnrl.runtime import generator
 from gnnrl.search.loop import SearchResult
 from gnnrl.settings import Count, Settings
+from gnnrl.tasks.base import Targets
 
 
 class RescoreSettings(Settings):
@@ -47,12 +48,12 @@ class Rescoring:
         evaluator: Evaluator,
         plans: int,
         images: Tensor,
-        labels: Tensor,
+        labels: Targets,
         calibration: Tensor | None = None,
         seed: int = 0,
         compensation: str = "sequential",
     ) -> Rescoring:
-        """Prepare it for images `[M, C, H, W]` with labels `[M]`.
+        """Prepare it for images `[M, C, H, W]` with their labels.
 
         calibration: images on which the subnets are repaired first, by `compensation`; None: they
         are not.  Raises `UserError` where the evaluator cannot score plans on other images.

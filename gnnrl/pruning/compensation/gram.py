@@ -64,10 +64,10 @@ class GramSolve:
 
         keep `[num_units]`: units that the subnet keeps.
         """
-        stays = np.append(keep, True)
+        stays, names = np.append(keep, True), dict(subnet.named_modules())
         for layer in self._layers:
             channels = np.flatnonzero(stays[layer.units])
-            if len(channels) < len(layer.units):
+            if len(channels) < len(layer.units) and layer.reader.layer in names:
                 filters = torch.from_numpy(np.flatnonzero(stays[layer.filters]))
                 last = torch.tensor([len(layer.matrix) - 1])[: layer.reader.has_constant]
                 kept = torch.cat([inputs_of(torch.from_numpy(channels), layer.reader.taps), last])

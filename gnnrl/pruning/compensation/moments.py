@@ -23,7 +23,7 @@ PLACES = 32
 """Places of an image at which a layer is sampled."""
 
 PROJECTIONS = 2
-"""Random directions of the logits whose gradients make the metric."""
+"""Random directions of the outputs whose gradients make the metric."""
 
 BATCH_SIZE = 256
 """Images that pass the network at once, at most."""
@@ -110,7 +110,7 @@ def _metrics_of(
     generator: torch.Generator,
     metric: dict[str, Tensor],
 ) -> None:
-    """Add second moments of the gradients of random projections of the logits."""
+    """Add second moments of the gradients of random projections of the outputs."""
     for each in gradients(traced, found, part, generator, PROJECTIONS):
         for reader, gradient in zip(found, each, strict=True):
             flat = gradient.movedim(-1 if reader.linear else 1, 0).flatten(1)

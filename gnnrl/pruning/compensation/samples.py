@@ -121,7 +121,9 @@ def gradients(
 def _direction(answer: Tensor, generator: torch.Generator) -> Tensor:
     """A random direction; of logits `[n, classes]` one that softmax does not ignore."""
     drawn = torch.randn(answer.shape, generator=generator).to(answer.device)
-    return drawn - drawn.mean(1, keepdim=True) if answer.ndim > 1 else drawn
+    if answer.ndim < 2 or answer.shape[1] < 2:
+        return drawn
+    return drawn - drawn.mean(1, keepdim=True)
 
 
 def used_places(
