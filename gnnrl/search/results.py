@@ -18,6 +18,7 @@ from gnnrl.search.budgets import AT
 from gnnrl.search.front import FILE
 from gnnrl.search.journal import EVALUATIONS
 from gnnrl.search.loop import SearchResult
+from gnnrl.training.evaluate import spoken
 
 
 def evaluated_before(journal: Path) -> int:
@@ -33,13 +34,14 @@ def save(
     spent: float,
     store: StudentStore | None = None,
     precision: str = "float32",
+    metric: str = "accuracy",
 ) -> dict[str, Any]:
     """Write the plan, every evaluated plan, the agent's history, the agent, and the figures.
 
     Returns the figures.
 
     spent: evaluation equivalents before the search.  store: of the best students, if there is one.
-    precision: in which plans were scored.
+    precision: in which plans were scored.  metric: name of the task's.
     """
     if result.front is not None:
         result.front.save(folder / FILE)
@@ -48,19 +50,27 @@ def save(
     result.plan.save(folder / "plan.json", graph.digest)
     parts = [rows, result.controls]
     tables = parts if store is None else [store.table(part) for part in parts]
-    write_csv(folder / "evaluations.csv", [row for table in tables for row in table])
+    write_csv(folder / "evaluations.csv", [_named(row, metric) for t in tables for row in t])
     if store is not None:
         store.publish(folder / "students")
     write_csv(folder / "history.csv", result.history)
     if result.rescored:
         write_csv(folder / "rescored.csv", result.rescored)
     write_state(folder / "agent.pt", result.agent.state_dict())
-    figures = summary(graph, result, spent) | {"precision_bits": PRECISIONS[precision].itemsize * 8}
+    figures = summary(graph, result, spent, metric)
+    figures |= {"precision_bits": PRECISIONS[precision].itemsize * 8}
     write_json(folder / "metrics.json", {"search": figures})
     return figures
 
 
-def summary(graph: ComputationalGraph, result: SearchResult, spent: float) -> dict[str, Any]:
+def _named(row: Mapping[str, Any], metric: str) -> dict[str, Any]:
+    """Return a row of an evaluation with the task's metric under its own name."""
+    return {metric if key == "accuracy" else key: value for key, value in row.items()}
+
+
+def summary(
+    graph: ComputationalGraph, result: SearchResult, spent: float, metric: str = "accuracy"
+) -> dict[str, Any]:
     """Return the figures of the best plan, what it took to find it, and what it gained."""
     dense, kept = cost(graph), cost(graph, result.plan)
     figures = {
@@ -74,24 +84,25 @@ def summary(graph: ComputationalGraph, result: SearchResult, spent: float) -> di
         return figures
     chosen = [row for row in result.evaluations if row["plan"] == result.plan.digest]
     best = max(chosen, key=lambda row: row["reward"])
-    found = {"reward": result.reward, "reward_accuracy": best["accuracy"], **figures}
-    found |= compared(graph, result, spent, best["reward"])
-    return found | ({"front": front_of(graph, result)} if result.front else {})
+    found = {"reward": result.reward, f"reward_{metric}": best["accuracy"], **figures}
+    found |= compared(graph, result, spent, best["reward"], metric)
+    return found | ({"front": front_of(graph, result, metric)} if result.front else {})
 
 
-def told(figures: Mapping[str, Any]) -> str:
+def told(figures: Mapping[str, Any], metric: str = "accuracy") -> str:
     """Return the figures in words, for the closing line."""
     reached = ""
     if "reward" in figures:
-        accuracy = f"accuracy {100 * figures['reward_accuracy']:.2f} % on the reward images, "
-        reached = f"best reward {figures['reward']:.4f}, {accuracy}"
+        value = f"{100 * figures[f'reward_{metric}']:.2f} %"
+        reached = f"best reward {figures['reward']:.4f}, {spoken(metric)} {value} on the reward "
+        reached += "images, "
     return (
         f"{figures['evaluations']:.4g} evaluations, {reached}"
         f"{figures['flops_kept']:.3f} of the flops"
     )
 
 
-def front_of(graph: ComputationalGraph, result: SearchResult) -> dict[str, Any]:
+def front_of(graph: ComputationalGraph, result: SearchResult, metric: str) -> dict[str, Any]:
     """Return by budget the figures of the best plan and those of the controls."""
     dense, found = cost(graph), {}
     asked = result.evaluations[0]["budget"]
@@ -100,7 +111,7 @@ def front_of(graph: ComputationalGraph, result: SearchResult) -> dict[str, Any]:
         lines = {"search": max(rows, key=lambda row: row["reward"])}
         lines |= controls_of(result, "" if budget == asked else f"{budget:g}")
         found[f"{budget:g}"] = {
-            name: {"reward": row["reward"], "accuracy": row["accuracy"],
+            name: {"reward": row["reward"], metric: row["accuracy"],
                    "flops_kept": row["flops"] / dense.flops}
             for name, row in lines.items()
         }  # fmt: skip
@@ -114,7 +125,11 @@ def controls_of(result: SearchResult, budget: str = "") -> dict[str, dict[str, A
 
 
 def compared(
-    graph: ComputationalGraph, result: SearchResult, spent: float, reward: float
+    graph: ComputationalGraph,
+    result: SearchResult,
+    spent: float,
+    reward: float,
+    metric: str = "accuracy",
 ) -> dict[str, Any]:
     """Return the controls, and the gain of a plan with this reward over each of them.
 
@@ -132,7 +147,7 @@ def compared(
                   for r in result.evaluations]  # fmt: skip
         controls[name] = {
             "reward": row["reward"],
-            "accuracy": row["accuracy"],
+            metric: row["accuracy"],
             "flops_kept": row["flops"] / dense.flops,
             **({"beaten_after": float(after[better.index(True)])} if any(better) else {}),
         }
