@@ -33,6 +33,7 @@ from gnnrl.search.rescoring import RescoreSettings
 from gnnrl.settings import (
     BelowOne,
     Count,
+    CountOrNone,
     Name,
     Probability,
     Seed,
@@ -135,6 +136,8 @@ class SpaceSettings(Settings):
     """channels, joint (channels and layers), layers, weights, filters."""
     budget: BudgetSettings = BudgetSettings(flops=0.5)
     """Fraction of the dense network's cost."""
+    budgets: tuple[Share, ...] = ()
+    """Further fractions of the budget's resource: one search plans for all, and for any between."""
     max_steps: Count = 1
     """1: a plan in one go; more: the network is pruned step by step."""
     latency_table: Name | None = None
@@ -165,9 +168,9 @@ class SearchSettings(SpaceSettings, CalibrationSettings):
     agent: Annotated[str, name_in("gnnrl.agents.registry:AGENTS")] = "ppo"
     """ppo, ddpg, reinforce, a3c, annealing, evolution, evopress, solver, random ..."""
     agent_from: Name | None = None
-    """The agent.pt of another search, on any network, to start with."""
-    evaluations: Count = 96
-    """What may be spent; 1 is 500 images passed through the network."""
+    """The agent.pt of another search, on any network, to start with; or pretrained."""
+    evaluations: CountOrNone = 96
+    """What may be spent; 1 is 500 images passed through the network; 0: the agent's first plan."""
     batch: Count = 8
     """Plans between two updates of the agent."""
     controls: Switch = True
