@@ -171,7 +171,7 @@ def right(name: str, score: Any, reached: float, file: Path, training: Any = Non
 
     score: what measured it on reward images, and `reached` there.
     """
-    from gnnrl.training.evaluate import spoken
+    from gnnrl.tasks.base import spoken
 
     done = "" if training is None else f"{len(training.history)} epochs, "
     metric, figure, images = score.task.metric, f"{100 * reached:.2f} %", len(score.images)

@@ -46,7 +46,7 @@ def evaluate(
         latency = comparison.latency(
             networks, shape, options.latency_batches, options.latency_rounds
         )
-        with _cli.results(out, "subnet.onnx", "subnet.pt2", settings=sections) as folder:
+        with _cli.results(out, "subnet*.onnx", "subnet*.pt2", settings=sections) as folder:
             write_json(folder / "metrics.json", {"evaluate": figures})
             write_json(folder / "latency.json", sealed(latency))
         _cli.closing("evaluate", comparison.sentence(figures, latency), out / "metrics.json")

@@ -16,9 +16,9 @@ from gnnrl.graph.cost import Cost, cost
 from gnnrl.graph.extract import extract
 from gnnrl.measurement.latency import median_latency
 from gnnrl.shapes import Shape
-from gnnrl.tasks.base import Task
+from gnnrl.tasks.base import Task, spoken
 from gnnrl.tasks.classification import CLASSIFICATION
-from gnnrl.training.evaluate import evaluate, spoken
+from gnnrl.training.evaluate import evaluate
 
 
 def figures(

@@ -52,9 +52,10 @@ class Surgeon:
                 "widths or connections); extract the network's own graph"
             )
 
-    def cut(self, plan: PruningPlan) -> nn.Module:
+    def cut(self, plan: PruningPlan) -> Any:
         """A new network; parameters that lose nothing are copied too.
 
+        It is a `fx.GraphModule`, but of a network whose own code is no graph the network's kind.
         The first one is compared with the masked network, on one batch.
         """
         analysis = self.without(plan.removed_layers)

@@ -93,11 +93,13 @@ def draw_front(front: Mapping[str, Mapping[str, Mapping[str, float]]], dpi: int)
     return figure
 
 
-def draw_training(accuracies: Mapping[str, Sequence[float]], dpi: int) -> Figure:
-    """Draw the accuracy after each epoch, a line for each network."""
+def draw_training(
+    reached: Mapping[str, Sequence[float]], dpi: int, metric: str = "accuracy"
+) -> Figure:
+    """Draw the metric after each epoch, a line for each network."""
     figure, axes = _figure(5.4, 3.1, dpi)
     colors = {"dense": DENSE, "subnet": SUBNET}
-    for name, values in accuracies.items():
+    for name, values in reached.items():
         epochs = range(1, len(values) + 1)
         axes.plot(
             epochs,
@@ -108,9 +110,9 @@ def draw_training(accuracies: Mapping[str, Sequence[float]], dpi: int) -> Figure
             label=name,
         )
     axes.set_xlabel("epoch")
-    axes.set_ylabel("accuracy, %")
+    axes.set_ylabel(f"{metric}, %")
     axes.locator_params(axis="x", integer=True)
-    if accuracies:
+    if reached:
         _legend(axes)
     return figure
 

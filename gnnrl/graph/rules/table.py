@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 
 from gnnrl.graph.rules import base, product, unweighted, weighted
 from gnnrl.graph.rules.base import Rule
-from gnnrl.tracing import shell
+from gnnrl.tracing import joined
 from gnnrl.tracing.fx_utils import module_of, operation_name
 
 _MODULES: tuple[tuple[tuple[type[nn.Module], ...], str, Rule], ...] = (
@@ -129,10 +129,10 @@ _TABLE = {
     name: (kind, rule) for names, kind, rule in reversed(_FUNCTIONS) for name in names.split()
 }
 _SHELL: dict[object, tuple[str, Rule]] = {
-    shell.taken: ("identity", unweighted.copying),
-    shell.pooled: ("pool", unweighted.pooling_of_regions),
-    shell.handed: ("opaque", base.left_whole),
-    shell.finished: ("opaque", base.left_whole),
+    joined.taken: ("identity", unweighted.copying),
+    joined.pooled: ("pool", unweighted.pooling_of_regions),
+    joined.handed: ("opaque", base.left_whole),
+    joined.finished: ("opaque", base.left_whole),
 }
 """What joins the parts of a network whose own code is no graph."""
 _UNKNOWN = base.Refused("there is no rule for it")
