@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,7 +79,10 @@ class Checkpoint:
         trained = replace(self, state=_copied(network.state_dict()), epoch=epoch)
         if plan is None:
             return trained
-        inputs, settings = dict(graph.inputs if graph else {}), dict(graph.settings if graph else {})
+        inputs, settings = (
+            dict(graph.inputs if graph else {}),
+            dict(graph.settings if graph else {}),
+        )
         if graph and not inputs and graph.input_shape != self.input_shape:
             inputs[""] = ("float32", *graph.input_shape)
         known = self.settings or ({},) * len(self.plans)
