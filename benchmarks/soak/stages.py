@@ -101,7 +101,8 @@ class Pipeline:
         An earlier run of the same code in this folder is taken instead.
         """
         load()
-        code = content_key(ROOT / "gnnrl", ROOT / "stages", ROOT / "params.yaml", SETTINGS)
+        files = [*sorted(ROOT.glob("gnnrl/**/*.py")), *sorted(ROOT.glob("stages/*.py"))]
+        code = content_key(*files, ROOT / "params.yaml", SETTINGS)
         before = read_json(self.notes) if self.notes.exists() else {}
         if before.pop("code", None) == code:
             self.seconds, self.steps = before["seconds"], before["steps"]
