@@ -104,7 +104,10 @@ def kinds_of(pipeline: Pipeline) -> dict[str, Kind]:
 
 def try_damage(kind: Kind, whole: bytes, expected: Any, chance: random.Random, mark: Path) -> str:
     """Damage a file, read it, put it back; say what became of it."""
-    kind.path.write_bytes(damaged(whole, chance, mark))
+    changed = whole
+    while changed == whole:
+        changed = damaged(whole, chance, mark)
+    kind.path.write_bytes(changed)
     signal.signal(signal.SIGALRM, _late)
     signal.alarm(SECONDS)
     try:
