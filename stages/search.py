@@ -28,7 +28,6 @@ def search(
         from gnnrl.search import results
         from gnnrl.search.build import SearchTask, latency_table, run
         from gnnrl.search.front import Front
-        from gnnrl.tasks.base import spoken
 
         options = sections.search
         if front is not None:
