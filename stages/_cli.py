@@ -32,6 +32,12 @@ Pretrain = Annotated[Path, typer.Option(help="Folder of the dense checkpoints.")
 Dense = Annotated[Path, typer.Option(help="Checkpoint of the dense network.")]
 Subnet = Annotated[Path, typer.Option(help="Checkpoint of the subnet.")]
 Graph = Annotated[Path, typer.Option(help="The network's graph.")]
+Front = Annotated[
+    float | None,
+    typer.Option(
+        help="Instead of a search: the plan for this budget, by search.budgets of the last."
+    ),
+]
 PARAMS = Path("params.yaml")
 GOES_ON = "run the same command again to go on where it was"
 

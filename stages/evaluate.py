@@ -26,7 +26,6 @@ def evaluate(
         from gnnrl.measurement import comparison
         from gnnrl.measurement.export import LOADING, files_of
         from gnnrl.runtime import device
-        from gnnrl.sealed import sealed
 
         options, task = sections.evaluate, sections.task.build()
         files = {"dense": dense, "subnet": subnet}
@@ -48,7 +47,7 @@ def evaluate(
         )
         with _cli.results(out, "subnet*.onnx", "subnet*.pt2", settings=sections) as folder:
             write_json(folder / "metrics.json", {"evaluate": figures})
-            write_json(folder / "latency.json", sealed(latency))
+            write_json(folder / "latency.json", latency)
         _cli.closing("evaluate", comparison.sentence(figures, latency), out / "metrics.json")
         exported = files_of(networks["subnet"], shape, splits)  # after the figures: it may fail
         with _cli.results(out) as folder:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from gnnrl.graph.rules.flow import (
 from gnnrl.graph.rules.reshape import refuse_shared_writing
 from gnnrl.graph.rules.table import look_up
 from gnnrl.graph.rules.width_constants import settle_numbers
+from gnnrl.tracing.check import takes_one_size
 from gnnrl.tracing.fx_utils import attribute, module_of, operation_name, scope_of
 from gnnrl.tracing.joined import finished, flops_of_joined
 from gnnrl.tracing.read import check_read, read_network
@@ -69,7 +70,8 @@ def extract(
     """
     analysis = analyse(network, example_input, protect, embedding, attention)
     check_read(network, analysis.traced, example_input)
-    return analysis.graph
+    one_size = takes_one_size(network, analysis.traced, example_input)
+    return replace(analysis.graph, one_size=one_size)
 
 
 def analyse(

@@ -15,6 +15,7 @@ from gnnrl.data.splits import Splits
 from gnnrl.graph.cost import Cost, cost
 from gnnrl.graph.extract import extract
 from gnnrl.measurement.latency import median_latency
+from gnnrl.sealed import sealed
 from gnnrl.shapes import Shape
 from gnnrl.tasks.base import Task, spoken
 from gnnrl.tasks.classification import CLASSIFICATION
@@ -79,20 +80,23 @@ def own_cost(network: nn.Module, input_shape: Shape, opaque: Iterable[str] = ())
 def latency(
     networks: Mapping[str, nn.Module], input_shape: Shape, batches: Sequence[int], rounds: int
 ) -> dict[str, Any]:
-    """Return median milliseconds by batch size and network, and what they were measured on."""
+    """Return median milliseconds by batch size and network, what they were measured on, and a
+    digest (`sealed`)."""
     weight = next(networks["dense"].parameters())
     place = weight.device
     name = torch.cuda.get_device_name(place) if place.type == "cuda" else platform.processor()
-    return {
-        "milliseconds": {
-            str(size): median_latency(networks, input_shape, size, rounds, place)
-            for size in batches
-        },
-        "rounds": rounds,
-        "device": f"{place.type} {name}".strip(),
-        "threads": torch.get_num_threads(),
-        "torch": str(torch.__version__),
+    times = {
+        str(size): median_latency(networks, input_shape, size, rounds, place) for size in batches
     }
+    return sealed(
+        {
+            "milliseconds": times,
+            "rounds": rounds,
+            "device": f"{place.type} {name}".strip(),
+            "threads": torch.get_num_threads(),
+            "torch": str(torch.__version__),
+        }
+    )
 
 
 def sentence(figures: Mapping[str, Any], latency: Mapping[str, Any]) -> str:

@@ -5,10 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+import pandas as pd
+
 import gnnrl
 from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.pruning.plan import PruningPlan
-from gnnrl.report.drawing import LayerWidth, draw_search, draw_training, draw_widths
+from gnnrl.report.drawing import (
+    LayerWidth,
+    draw_front,
+    draw_search,
+    draw_training,
+    draw_widths,
+)
 from gnnrl.report.layers import layer_costs
 from gnnrl.report.page import MINUS, Page, Picture, Row, html
 from gnnrl.report.run import Run
@@ -34,16 +42,15 @@ def _removed(layer: str, plan: PruningPlan) -> bool:
 
 def pictures(run: Run, dpi: int) -> list[Picture]:
     """Draw the widths, the search and the training."""
-    played = run.evaluations[run.evaluations["episode"] >= 0]  # controls are not played
-    played = played.sort_values("episode", kind="stable")
-    rewards = played.loc[played["status"] == "ok", "reward"].tolist()
+    front = run.metrics.get("search", {}).get("front", {})
+    rewards = _rewards(run.evaluations)
     reached = {
         name: history[f"reward_{run.metric}"].tolist()
         for name, history in run.histories.items()
         if len(history)
     }
     kind = run.search.get("reward", {}).get("kind", "")
-    return [
+    drawn = [
         Picture(
             "channels",
             "Kept channels",
@@ -59,6 +66,13 @@ def pictures(run: Run, dpi: int) -> list[Picture]:
             draw_search(rewards, dpi, kind),
         ),
         Picture(
+            "front",
+            "Every budget",
+            "The best plan of the one search for each budget, and the controls, before repair: "
+            "accuracy on the reward images.",
+            draw_front(front, dpi),
+        ),
+        Picture(
             "training",
             "Training",
             f"{_said(run)} on the reward images after each epoch, before and after the prune.",
@@ -66,6 +80,18 @@ def pictures(run: Run, dpi: int) -> list[Picture]:
             on_page=bool(reached),
         ),
     ]
+    return [picture for picture in drawn if front or picture.name != "front"]
+
+
+def _rewards(rows: pd.DataFrame) -> list[float]:
+    """Rewards of the plans that were played for the budget asked for, in order."""
+    if not len(rows):
+        return []
+    played = rows[rows["episode"] >= 0]  # controls are not played
+    if "budget" in rows:
+        played = played[played["budget"] == played["budget"].iloc[0]]
+    played = played.sort_values("episode", kind="stable")
+    return played.loc[played["status"] == "ok", "reward"].tolist()
 
 
 def standard_error(accuracy: float, images: int) -> float:

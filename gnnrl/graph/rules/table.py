@@ -77,7 +77,8 @@ _ARITHMETIC = (
     "square sqrt rsqrt exp log log1p abs neg reciprocal clamp clamp_ clamp_min clamp_max clip "
     "maximum minimum where float half bfloat16 double to type type_as "
     "lerp erf sign floor ceil round sin cos normalize zeros_like ones_like full_like masked_fill "
-    "gt ge lt le eq ne logical_and logical_or logical_not nan_to_num invert addcmul addcdiv"
+    "gt ge lt le eq ne logical_and logical_or logical_not nan_to_num invert addcmul addcdiv "
+    "and_ or_ xor bitwise_and bitwise_or bitwise_not"
 )
 _FUNCTIONS: tuple[tuple[str, str, Rule], ...] = (
     (
