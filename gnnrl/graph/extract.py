@@ -70,7 +70,7 @@ def extract(
     """
     analysis = analyse(network, example_input, protect, embedding, attention)
     check_read(network, analysis.traced, example_input)
-    one_size = takes_one_size(network, analysis.network, example_input)
+    one_size = takes_one_size(network, analysis.traced, example_input)
     return replace(analysis.graph, one_size=one_size)
 
 
