@@ -38,7 +38,7 @@ ELEMENTWISE = set(
     "imul truediv div pow neg abs exp sqrt square clamp maximum minimum softmax log_softmax where "
     "float to alpha_dropout feature_alpha_dropout type_as rsub lerp erf local_response_norm "
     "normalize rsqrt itruediv zeros_like ones_like max min gt lt where cos sin masked_fill eq "
-    "ne addcmul addcdiv".split()
+    "ne float_power addcmul addcdiv".split()
 )
 CREATIONS = {"zeros", "ones", "new_zeros", "new_ones", "full"}
 

@@ -1,4 +1,4 @@
-"""An encoder of words as transformers writes it: several inputs by name, outputs in a dictionary."""
+"""An encoder of words as transformers writes it: several inputs, outputs in a dictionary."""
 
 from __future__ import annotations
 

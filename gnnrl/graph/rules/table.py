@@ -76,6 +76,7 @@ _ARITHMETIC = (
     "square sqrt rsqrt exp log log1p abs neg reciprocal clamp clamp_ clamp_min clamp_max clip "
     "maximum minimum where "
     "lerp erf sign floor ceil round sin cos normalize zeros_like ones_like full_like masked_fill "
+    "float_power remainder fmod floor_divide copysign xlogy "
     "gt ge lt le eq ne logical_and logical_or logical_not nan_to_num invert addcmul addcdiv "
     "and_ or_ xor bitwise_and bitwise_or bitwise_not"
 )
