@@ -8,9 +8,7 @@ from what this writes, so that no published number is copied by hand.
 
 from __future__ import annotations
 
-import csv
 import re
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
