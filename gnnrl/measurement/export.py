@@ -15,7 +15,8 @@ from torch import nn
 
 from gnnrl.data.splits import Splits
 from gnnrl.errors import UserError
-from gnnrl.shapes import Shape
+from gnnrl.shapes import Shape, as_shape
+from gnnrl.tracing.programs import programs
 
 TOLERANCE = 1e-4
 """Largest difference between PyTorch and onnxruntime, as a fraction of the largest logit (of 1
@@ -73,6 +74,8 @@ def program_bytes(
         with _quiet(), torch.no_grad():
             batch = torch.export.Dim("batch")
             program = torch.export.export(network, (images,), dynamic_shapes=({0: batch},))
+            for node in program.graph.nodes:
+                node.meta.pop("from_node", None)  # holds addresses in memory
             extra = {"about.json": json.dumps(about or {})}
             torch.export.save(program, buffer, extra_files=extra)
     except Exception as error:  # the exporter has dozens of kinds
@@ -85,10 +88,24 @@ def files_of(network: nn.Module, input_shape: Shape, splits: Splits) -> dict[str
     """Return the content of the exported files by name; they say what images they want."""
     transform = splits.test.transform
     about = {"mean": transform.mean, "std": transform.std, "classes": splits.classes}
-    return {
-        "subnet.pt2": program_bytes(network, input_shape, about),
-        "subnet.onnx": onnx_bytes(network, input_shape, about),
-    }
+    found: dict[str, bytes] = {}
+    for name, (part, shape) in parts_of(network, input_shape).items():
+        file = "subnet" if not found else f"subnet.{name}"
+        found[f"{file}.pt2"] = program_bytes(part, shape, about)
+        found[f"{file}.onnx"] = onnx_bytes(part, shape, about)
+    return found
+
+
+def parts_of(network: nn.Module, input_shape: Shape) -> dict[str, tuple[nn.Module, Shape]]:
+    """Return what can be exported of a network by name, each with the shape of its input.
+
+    That is the network, or, of one whose own code is no graph (a detector), what computes: from
+    images to what its heads give; then from regions to theirs.  Raises `UserError` for none.
+    """
+    found = programs(network.cpu().eval(), torch.zeros(2, *input_shape))
+    if not found:
+        raise UserError(f"nothing of {type(network).__name__} can be exported as a program")
+    return {name: (part, as_shape(x.shape[1:])) for name, (part, x) in found.items()}
 
 
 @torch.inference_mode()
@@ -128,13 +145,16 @@ def _require_onnx() -> None:
 
 
 def _exported(network: nn.Module, images: torch.Tensor) -> Any:
+    with torch.no_grad():
+        given = _tensors(network(images))
+    names = ["logits"] if len(given) == 1 else [f"output{i}" for i in range(len(given))]
     with _quiet():
         program = torch.onnx.export(
             network,
             (images,),
             dynamo=True,
             input_names=["images"],
-            output_names=["logits"],
+            output_names=names,
             dynamic_shapes=({0: torch.export.Dim("batch")},),
             verbose=False,
         )

@@ -15,9 +15,11 @@ import pandas as pd
 from gnnrl.errors import UserError
 from gnnrl.files import read_json, read_yaml
 from gnnrl.graph.graph import ComputationalGraph
+from gnnrl.outputs import refuse_changed
 from gnnrl.pruning.plan import PruningPlan
+from gnnrl.sealed import opened
 
-COMPARED = ("accuracy", "flops", "parameters", "bytes")
+COMPARED = ("flops", "parameters", "bytes")  # and the metric
 NETWORKS = ("dense", "subnet")
 OTHERS = ("pretrain", "search", "prune", "train")
 
@@ -43,19 +45,31 @@ class Run:
     search: Mapping[str, Any] = field(default_factory=dict)
     commit: str = ""
 
+    @property
+    def metric(self) -> str:
+        """The name of the task's metric."""
+        return str(self.figures.get("metric", "accuracy"))
+
+    @property
+    def is_accuracy(self) -> bool:
+        """Whether it is a fraction of images, of which a standard error is known."""
+        return self.metric == "accuracy"
+
 
 def read_run(artifacts: Path) -> Run:
     """Read the results of all stages below `artifacts`."""
     graph = ComputationalGraph.load(artifacts / "extract" / "graph.json")
+    figures = _figures(artifacts / "evaluate" / "metrics.json")
+    followed = f"reward_{figures.get('metric', 'accuracy')}"
     return Run(
-        figures=_figures(artifacts / "evaluate" / "metrics.json"),
+        figures=figures,
         latency=_latency(artifacts / "evaluate" / "latency.json"),
         graph=graph,
         plan=PruningPlan.load(artifacts / "search" / "plan.json", graph.digest),
         evaluations=_csv(artifacts / "search" / "evaluations.csv", "episode", "reward", "status"),
         histories={
-            "dense": _csv(artifacts / "pretrain" / "history.csv", "reward_accuracy"),
-            "subnet": _csv(artifacts / "train" / "history.csv", "reward_accuracy"),
+            "dense": _csv(artifacts / "pretrain" / "history.csv", followed),
+            "subnet": _csv(artifacts / "train" / "history.csv", followed),
         },
         folder=artifacts,
         metrics={stage: _metrics(artifacts / stage, stage) for stage in OTHERS},
@@ -67,13 +81,13 @@ def read_run(artifacts: Path) -> Run:
 def _metrics(folder: Path, stage: str) -> Mapping[str, Any]:
     """Return the figures of a stage; none where it left none."""
     path = folder / "metrics.json"
-    content = _read(path, read_json) if path.exists() else {}
+    content = _read(path, read_json, {})
     figures = content.get(stage, {}) if isinstance(content, dict) else {}
     return figures if isinstance(figures, dict) else {}
 
 
 def _search(path: Path) -> Mapping[str, Any]:
-    found = _read(path, read_yaml).get("search") if path.exists() else {}
+    found = _read(path, read_yaml, {}).get("search")
     return found if isinstance(found, dict) else {}
 
 
@@ -92,7 +106,8 @@ def _figures(path: Path) -> Mapping[str, Any]:
     figures = content.get("evaluate") if isinstance(content, dict) else None
     if not isinstance(figures, dict):
         raise _unusable(path, "it has no figures under 'evaluate'")
-    names = [f"{of}{name}" for name in COMPARED for of in ("dense_", "")]
+    compared = (str(figures.get("metric", "accuracy")), *COMPARED)
+    names = [f"{of}{name}" for name in compared for of in ("dense_", "")]
     for name in (*names, "test_images"):
         if type(figures.get(name)) not in (int, float) or not math.isfinite(figures[name]):
             raise _unusable(path, f"evaluate.{name} is {figures.get(name)!r}, expected a number")
@@ -100,9 +115,9 @@ def _figures(path: Path) -> Mapping[str, Any]:
 
 
 def _latency(path: Path) -> Mapping[str, Any] | None:
-    if not path.exists():
+    content = _read(path, lambda path: opened(read_json(path)), None)
+    if content is None:
         return None
-    content = _read(path, read_json)
     try:
         times = [both[name] for both in content["milliseconds"].values() for name in NETWORKS]
         noted = [content[name] for name in ("rounds", "device", "threads", "torch")]
@@ -130,9 +145,11 @@ def _csv(path: Path, *columns: str) -> pd.DataFrame:
     return table
 
 
-def _read(path: Path, read: Callable[[Path], Any]) -> Any:
+def _read(path: Path, read: Callable[[Path], Any], *absent: Any) -> Any:
+    """Return what a file holds, `absent` where its stage wrote none."""
     try:
-        return read(path)
+        refuse_changed(path)
+        return absent[0] if absent and not path.exists() else read(path)
     except FileNotFoundError as error:
         stage = path.parent.name
         raise UserError(f"there is no {path}: run `python -m stages.{stage}` first") from error

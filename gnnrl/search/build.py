@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from gnnrl.agents.pretrained import PRETRAINED, SHIPPED, encoder
 from gnnrl.agents.registry import build_agent
 from gnnrl.agents.transfer import adopt
 from gnnrl.checkpoint import Checkpoint
@@ -28,30 +29,34 @@ from gnnrl.files import user_path
 from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.graph.latency import LatencyTable
 from gnnrl.pruning.bottleneck import Bottleneck, bottleneck
-from gnnrl.pruning.compensation.gram import GramSolve
+from gnnrl.pruning.compensation.gram import SOLVES
 from gnnrl.pruning.importance import Importance, importance
 from gnnrl.pruning.saliency import CRITERIA, Scored, score
 from gnnrl.pruning.surgery import Surgeon
 from gnnrl.rl.agent import Agent
 from gnnrl.runtime import device, generator, seed_everything
 from gnnrl.scratch import scratch_root
+from gnnrl.search.budgets import BudgetsEnv
 from gnnrl.search.calibration import Reconstruction, reconstruct
-from gnnrl.search.env import HasControls, PruningEnv, Space
-from gnnrl.search.loop import SearchResult, search
+from gnnrl.search.env import PruningEnv, Space
+from gnnrl.search.loop import SearchResult, decided, search
+from gnnrl.search.observations.channels import FEATURES
 from gnnrl.search.parallel.ray import ray_workers
 from gnnrl.search.parallel.workers import Shared
 from gnnrl.search.rescoring import Rescoring
 from gnnrl.search.settings import BOTTLENECK, RECONSTRUCTION, SearchSettings, SpaceSettings
 from gnnrl.search.spaces.filters import filter_choice
 from gnnrl.search.spaces.registry import build_space
+from gnnrl.tasks.base import Targets, Task
+from gnnrl.tasks.classification import CLASSIFICATION
 
 
 @dataclass(frozen=True, eq=False)
 class SearchTask:
     """All that a search is made from; workers elsewhere make it again from the same.
 
-    initial: the network before pretraining, where the importance asks for it.  folder: where the
-    best students are kept, if any are trained.
+    initial: the network before pretraining, where the importance asks for it.  meaning: what the
+    network's outputs mean.  folder: where the best students are kept, if any are trained.
     """
 
     settings: SearchSettings
@@ -60,6 +65,7 @@ class SearchTask:
     reward_images: Labelled
     train_images: Labelled
     initial: Checkpoint | None = None
+    meaning: Task = CLASSIFICATION
     folder: Path | None = None
 
     @property
@@ -77,20 +83,27 @@ class SearchTask:
     def agent(self, env: PruningEnv) -> Agent:
         """Return the agent as it is before the search."""
         settings = self.settings
-        agent = build_agent(settings.agent, env, seed=settings.seed, **settings.agent_parameters())
+        parameters = settings.agent_parameters()
+        shipped = settings.agent_from == PRETRAINED
+        if shipped:
+            kind = env.action_kind
+            parameters |= encoder(settings.agent, settings.space, FEATURES, kind)
+        agent = build_agent(settings.agent, env, seed=settings.seed, **parameters)
         if settings.agent_from is not None:
-            adopt(agent, user_path(settings.agent_from))
+            adopt(agent, SHIPPED if shipped else user_path(settings.agent_from))
         return agent
 
     def identity(self) -> list[object]:
         """Return what the result of the search depends on; files as paths."""
         settings = self.settings
-        files = [user_path(p) for p in (settings.latency_table, settings.agent_from) if p]
+        given = settings.latency_table, settings.agent_from
+        files = [SHIPPED if p == PRETRAINED else user_path(p) for p in given if p]
         images = self.reward_images.fingerprint(), self.train_images.fingerprint()
-        given = settings.resolved()  # files by what is in them, not by their names
-        given = {k: v for k, v in given.items() if k not in ("latency_table", "agent_from")}
+        rest = settings.resolved()  # files by what is in them, not by their names
+        rest = {k: v for k, v in rest.items() if k not in ("latency_table", "agent_from")}
         dense, graph = self.checkpoint, self.graph.digest
-        return [dense.digest, *images, graph, *files, dense.name, given]
+        named = f"{type(self.meaning).__module__}:{type(self.meaning).__qualname__}"
+        return [dense.digest, *images, graph, *files, dense.name, named, rest]
 
     def __call__(self) -> Shared:
         """Make both, for a worker."""
@@ -103,7 +116,7 @@ class SearchTask:
 class Inputs:
     """What a search is made from: the dense network, traced once, its images, and for some the
     network before training, the dense checkpoint, a place for students and a folder in which
-    calibrations are kept."""
+    calibrations are kept.  task: what the outputs mean."""
 
     surgeon: Surgeon
     reward_images: Labelled
@@ -112,6 +125,7 @@ class Inputs:
     dense: Checkpoint | None = None
     store: StudentStore | None = None
     cache: Path | None = None
+    task: Task = CLASSIFICATION
 
     @property
     def graph(self) -> ComputationalGraph:
@@ -139,20 +153,22 @@ def run(task: SearchTask, journal: Path) -> tuple[SearchResult, float]:
     Returns the evaluation equivalents spent before the search, too.
     """
     settings, env = task.settings, task.env()
+    if not settings.evaluations:
+        return decided(env, task.agent(env), settings.seed), env.spent
     evaluations, again = settings.evaluations, None
     if settings.rescore is not None:
         images = settings.rescore.images
         more = labelled_images(task.train_images, images, settings.seed, device())
         calibration = None
-        if settings.rescore.compensation == "sequential":
+        how = settings.rescore.compensation
+        if how != "reward":
             count = settings.calibration_images
             calibration = sample(task.train_images, count, settings.seed, device())
         plans = settings.rescore.plans
-        again = Rescoring.of(env.evaluate, plans, *more, calibration, settings.seed)
+        again = Rescoring.of(env.evaluate, plans, *more, calibration, settings.seed, how)
         evaluations = again.left_of(evaluations)
-    if settings.controls and isinstance(env.space, HasControls):
-        env.controls = env.space.controls()
-    elif settings.controls:
+    env.controls = env.comparisons() if settings.controls else {}
+    if settings.controls and not env.controls:
         name = type(env.space).__name__
         print(f"search: no controls, since {name} has no method `controls`", file=sys.stderr)
     with ray_workers(task, settings.ray) as workers:
@@ -176,13 +192,14 @@ def read(task: SearchTask) -> Inputs:
     initial = None if task.initial is None else task.initial.restore()
     surgeon, images = Surgeon(network, task.graph), (task.reward_images, task.train_images)
     cache = None if task.folder is None else scratch_root() / "calibration"
-    return Inputs(surgeon, *images, initial, task.checkpoint, task.store, cache)
+    return Inputs(surgeon, *images, initial, task.checkpoint, task.store, cache, task.meaning)
 
 
 def calibrate(settings: SearchSettings, inputs: Inputs) -> Calibrated:
     """Run the calibration passes that importance, prior and compensation ask for."""
     asked = (settings.importance, settings.prior)
-    moments = RECONSTRUCTION in asked or settings.reward.compensation == "gram"
+    scored = settings.evaluations > 0 and settings.reward.compensation in SOLVES
+    moments = RECONSTRUCTION in asked or scored
     if not moments and BOTTLENECK not in asked:
         return Calibrated()
     seed = settings.seed
@@ -196,6 +213,7 @@ def calibrate(settings: SearchSettings, inputs: Inputs) -> Calibrated:
             resource=budget.resource,
             generator=generator(seed, "bottleneck"),
             settings=settings.bottleneck,
+            task=inputs.task,
         )
     found = reconstruct(inputs.surgeon, images, seed, inputs.cache) if moments else None
     return Calibrated(found, gates)
@@ -210,7 +228,7 @@ def scores(settings: SearchSettings, inputs: Inputs, calibrated: Calibrated) -> 
         return Scored(calibrated.gates.importance)
     if name in CRITERIA:
         examples = partial(labelled_examples, inputs.train_images, settings.seed, device())
-        return score(name, network, inputs.graph, examples, inputs.initial)
+        return score(name, network, inputs.graph, examples, inputs.initial, inputs.task)
     return Scored(importance(name, network, inputs.graph))
 
 
@@ -223,22 +241,35 @@ def make_space(
     project: bool = True,
 ) -> Space:
     """Return the search space; curves, prior, project: as its class has them."""
-    path = settings.latency_table
+    table = latency_table(settings)
     return build_space(
         settings.space,
         network=inputs.surgeon.network,
         graph=inputs.graph,
         importance=importance,
         budget=settings.budget.budget(),
-        table=None if path is None else LatencyTable.load(user_path(path)),
+        table=table,
         min_channels=settings.min_channels,
         min_fraction=settings.min_fraction or 0.0,
-        multiple=settings.multiple,
+        multiple=settings.multiple or (1 if table is None else table.multiple),
         view="plain" if settings.encoder == "plain" else "hierarchical",
         curves=curves,
         prior=prior,
         project=project,
     )
+
+
+def latency_table(settings: SpaceSettings) -> LatencyTable | None:
+    """Return the table that a budget of latency is counted by; None for another budget.
+
+    Raises `UserError` where it is not of what `latency_for` asks.
+    """
+    path = settings.latency_table
+    if path is None or settings.budget.latency is None:
+        return None
+    table = LatencyTable.load(user_path(path))
+    table.refuse_other(path, **dict(settings.latency_for))
+    return table
 
 
 def make_evaluator(
@@ -250,15 +281,16 @@ def make_evaluator(
         return Students(
             inputs.surgeon, train_images, inputs.reward_images, settings.students, reward,
             budget=settings.budget.budget(), dense=inputs.dense, store=inputs.store, seed=seed,
+            task=inputs.task,
         )  # fmt: skip
     fresh = None
     if reward.statistics == "images":
         fresh = sample(train_images, reward.recalibration_images, seed, device())
     solve = None
-    if reward.compensation == "gram" and found is not None:
-        solve = GramSolve(inputs.graph, found.calibration)
+    if reward.compensation in SOLVES and found is not None:
+        solve = SOLVES[reward.compensation](inputs.graph, found.calibration)
     images, labels = mixed(inputs.reward_images, seed)
-    make = partial(OneShot, inputs.surgeon, recalibration=fresh, compensate=solve)
+    make = partial(OneShot, inputs.surgeon, recalibration=fresh, compensate=solve, task=inputs.task)
     full = make(images, labels, reward)
     if reward.training is not None:
         return Trained(full, images, train_images, reward.training, seed)
@@ -292,18 +324,21 @@ def make_env(
         prior,
         project=settings.reward.kind != CONSTRAINED,
     )
-    evaluator = make_evaluator(settings, inputs, found)
-    env = PruningEnv(space, evaluator, settings.max_steps)
+    evaluator = make_evaluator(settings, inputs, found) if settings.evaluations else Evaluator()
+    steps, budgets = settings.max_steps, settings.budgets
+    env = PruningEnv(space, evaluator, steps)
+    if budgets:
+        env = BudgetsEnv(space, budgets, evaluator, steps)
     env.spent = (calibrated.forward_images + scored.forward_images) / EQUIVALENT
     return env
 
 
-def mixed(images: Labelled, seed: int) -> tuple[Tensor, Tensor]:
+def mixed(images: Labelled, seed: int) -> tuple[Tensor, Targets]:
     """Return all images and labels in an order drawn by the seed: folders come class by class.
 
     Parts of them, for batch statistics and races, then have all classes.
     """
     whole, labels = next(iter(images.batches(len(images), device())))
-    order = torch.randperm(len(labels), generator=generator(seed, "order of reward images"))
-    order = order.to(labels.device)
+    order = torch.randperm(len(whole), generator=generator(seed, "order of reward images"))
+    order = order.to(whole.device)
     return whole[order], labels[order]

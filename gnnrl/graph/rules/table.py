@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 
 from gnnrl.graph.rules import base, product, unweighted, weighted
 from gnnrl.graph.rules.base import Rule
+from gnnrl.tracing import joined
 from gnnrl.tracing.fx_utils import module_of, operation_name
 
 _MODULES: tuple[tuple[tuple[type[nn.Module], ...], str, Rule], ...] = (
@@ -130,6 +131,13 @@ _FUNCTIONS: tuple[tuple[str, str, Rule], ...] = (
 _TABLE = {
     name: (kind, rule) for names, kind, rule in reversed(_FUNCTIONS) for name in names.split()
 }
+_SHELL: dict[object, tuple[str, Rule]] = {
+    joined.taken: ("identity", unweighted.copying),
+    joined.pooled: ("pool", unweighted.pooling_of_regions),
+    joined.handed: ("opaque", base.left_whole),
+    joined.finished: ("opaque", base.left_whole),
+}
+"""What joins the parts of a network whose own code is no graph."""
 _UNKNOWN = base.Refused("there is no rule for it")
 _LIBRARIES = ("torch", "torchvision", "_operator", "operator", "math", "builtins")
 
@@ -151,6 +159,8 @@ def look_up(node: fx.Node) -> tuple[str, Rule]:
         return "identity", unweighted.elementwise
     if node.op == "call_module":
         return _module(node)
+    if node.target in _SHELL:
+        return _SHELL[node.target]
     library = getattr(node.target, "__module__", None) or "torch"
     known = node.op == "call_method" or library.split(".")[0] in _LIBRARIES
     name = operation_name(node)

@@ -85,6 +85,11 @@ def spatial(flow: Flow, node: fx.Node) -> None:
     flow.layouts[node] = layout
 
 
+def pooling_of_regions(flow: Flow, node: fx.Node) -> None:
+    """Regions of several feature maps with the same channels."""
+    flow.layouts[node] = _together(flow, [layout_of(flow, n) for n in tensors_read(node)])
+
+
 def across_channels(flow: Flow, node: fx.Node) -> None:
     """Mixes channels without weights: they are kept."""
     read = tensors_read(node)[0]
