@@ -11,6 +11,7 @@ from stages import _cli
 
 app = _cli.app(__doc__)
 
+
 @app.command()
 def latency(
     dense: _cli.Dense = Path("artifacts/pretrain/final.safetensors"),

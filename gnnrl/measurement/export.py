@@ -15,6 +15,8 @@ from torch import nn
 
 from gnnrl.data.splits import Splits
 from gnnrl.errors import UserError
+from gnnrl.measurement import int8
+from gnnrl.measurement.settings import EvaluateSettings
 from gnnrl.shapes import Shape
 
 TOLERANCE = 1e-4
@@ -81,14 +83,26 @@ def program_bytes(
     return buffer.getvalue()
 
 
-def files_of(network: nn.Module, input_shape: Shape, splits: Splits) -> dict[str, bytes]:
-    """Return the content of the exported files by name; they say what images they want."""
+def files_of(
+    network: nn.Module, input_shape: Shape, splits: Splits, settings: EvaluateSettings
+) -> dict[str, bytes]:
+    """Return the content of the exported files by name; they say what images they want.
+
+    With `settings.int8` the last step is a quantised network, and what it costs and gains.
+    """
     transform = splits.test.transform
     about = {"mean": transform.mean, "std": transform.std, "classes": splits.classes}
-    return {
+    files = {
         "subnet.pt2": program_bytes(network, input_shape, about),
         "subnet.onnx": onnx_bytes(network, input_shape, about),
     }
+    if settings.int8:
+        quantised = int8.quantised(files["subnet.onnx"], splits.reward)
+        both = {"float32": files["subnet.onnx"], "int8": quantised}
+        found = int8.figures(both, splits.test, settings)
+        figures = json.dumps(found, indent=2, sort_keys=True)
+        files |= {"subnet_int8.onnx": quantised, "int8.json": f"{figures}\n".encode()}
+    return files
 
 
 @torch.inference_mode()

@@ -174,4 +174,3 @@ def _tied(node: Node) -> bool:
     """Whether it writes as many channels as it reads."""
     depthwise = node.operation == "conv" and int(node.attributes.get("groups", 1)) > 1
     return depthwise or not operation_of(node).mixes_channels
-

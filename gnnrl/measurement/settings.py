@@ -12,7 +12,9 @@ class EvaluateSettings(Settings):
 
     batch_size: Count = 256
     """Test images that pass the networks at once."""
-    latency_runtimes: tuple[Annotated[str, name_in("gnnrl.measurement.runtimes:RUNTIMES")], ...] = ("torch",)
+    latency_runtimes: tuple[Annotated[str, name_in("gnnrl.measurement.runtimes:RUNTIMES")], ...] = (
+        "torch",
+    )
     """torch, torch_channels_last, torch_compile, onnxruntime: each is measured."""
     latency_batches: tuple[Count, ...] = (1, 64)
     """Images that pass the networks at once where latency is measured."""

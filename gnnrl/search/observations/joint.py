@@ -29,7 +29,10 @@ class JointView:
     def __init__(self, view: View, parts: Sequence[Sequence[Node]]) -> None:
         graph, self._parts = view.graph, len(parts)
         flops, places = cost_model.flops(graph), graph.places
-        dense, size = max(flops.without(()), 1), max(sum(elements(graph, n) for n in graph.nodes), 1)
+        dense, size = (
+            max(flops.without(()), 1),
+            max(sum(elements(graph, n) for n in graph.nodes), 1),
+        )
         inside = [{node.name for node in part} for part in parts]
         saved = [1.0 - flops.without(names) / dense for names in inside]
         values = {

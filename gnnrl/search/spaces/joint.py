@@ -138,7 +138,7 @@ class JointSpace(PlanSpace):
         return left.uniform()
 
     def depth_only(self) -> PruningPlan | None:
-        """Return the plan without parts evenly over the depth, all others whole; None: over budget."""
+        """Return the plan without parts evenly over the depth; None: it would be over budget."""
         for count in range(len(self.parts) + 1):
             gone = frozenset(evenly(self.parts, count))
             if self.left(gone).fits:
@@ -214,5 +214,3 @@ class JointSpace(PlanSpace):
                 f"{len(self.parts)} removable parts, and with the fewest channels, "
                 f"{least.least / self._whole:.4f} of the dense network remains; raise the budget"
             )
-
-
