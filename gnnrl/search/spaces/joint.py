@@ -18,13 +18,13 @@ from gnnrl.evaluation.base import Decided
 from gnnrl.graph.budget import Budget
 from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.graph.latency import LatencyTable
-from gnnrl.graph.removal import members
+from gnnrl.graph.removal import members, removable_units
 from gnnrl.pruning.importance import Importance
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.search.observations.joint import JointView
 from gnnrl.search.spaces.base import PlanSpace
 from gnnrl.search.spaces.channels import ChannelSpace
-from gnnrl.search.spaces.layers import evenly, removable_units
+from gnnrl.search.spaces.layers import evenly
 from gnnrl.search.spaces.reduced import Reduced
 
 if TYPE_CHECKING:

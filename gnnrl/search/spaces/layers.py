@@ -14,10 +14,9 @@ from gnnrl.errors import UserError
 from gnnrl.graph.budget import Budget
 from gnnrl.graph.cost import cost
 from gnnrl.graph.cost_model import AxisCosts
-from gnnrl.graph.graph import ComputationalGraph, Node
+from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.graph.latency import LatencyCosts, LatencyTable
-from gnnrl.graph.operations import operation_of
-from gnnrl.graph.removal import members, outermost, removable
+from gnnrl.graph.removal import parts_of, removable_units
 from gnnrl.graph.resources import RESOURCES, costs_of, counted
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.search.observations.layers import LayerView
@@ -150,31 +149,7 @@ class LayerSpace(PlanSpace):
             )
 
 
-def removable_units(graph: ComputationalGraph) -> tuple[str, ...]:
-    """Return the parts with weights that are in no other: blocks, and layers in no such block."""
-    parts = parts_of(graph)
-    return outermost(graph, [n for n in parts if any(node.positions for node in parts[n])])
-
-
 def evenly(units: Sequence[str], count: int, phase: float = 0.5) -> set[str]:
     """Return so many of the units, evenly over the depth; phase: as in `LayerSpace.uniform`."""
     places = {min(int((i + phase) * len(units) / count), len(units) - 1) for i in range(count)}
     return {units[place] for place in places}
-
-
-def parts_of(graph: ComputationalGraph) -> dict[str, tuple[Node, ...]]:
-    """Return the parts that are decided, with their operations, outer before inner.
-
-    Layers, and blocks that hold more than layers which can be removed one by one.
-    """
-    every = members(graph)
-    found: dict[str, tuple[Node, ...]] = {}
-    sets: dict[frozenset[str], str] = {}
-    for name in reversed(removable(graph)):  # inner before outer
-        working = frozenset(n.name for n in every[name] if n.operation != "identity")
-        below = frozenset().union(*(inner for inner in sets if inner < working))
-        alone = len(every[name]) == 1 and not operation_of(every[name][0]).is_layer
-        if working and not alone and working != below and working not in sets:
-            sets[working] = name
-            found[name] = every[name]
-    return dict(reversed(found.items()))
