@@ -27,29 +27,29 @@ def evaluate(
         from gnnrl.measurement import comparison
         from gnnrl.measurement.export import LOADING, files_of
         from gnnrl.runtime import device
+        from gnnrl.sealed import sealed
 
-        options = sections.evaluate
+        options, task = sections.evaluate, sections.task.build()
         files = {"dense": dense, "subnet": subnet}
         trust = sections.network.name
         checkpoints = {name: Checkpoint.load(path, trust) for name, path in files.items()}
         checkpoints["subnet"].refuse_other(checkpoints["dense"])
         shape = checkpoints["subnet"].input_shape
-        splits = load_data(sections.data, shape)
+        splits = load_data(sections.data, shape, task.targets)
         networks = {name: c.restore().to(device()) for name, c in checkpoints.items()}
         opaque = checkpoints["subnet"].opaque
         size = options.batch_size
-        figures = comparison.figures(networks, files, shape, splits.test, size, opaque)
-        figures |= comparison.on_all_test_images(networks["dense"], splits, size)
+        figures = comparison.figures(networks, files, shape, splits.test, size, opaque, task)
+        figures |= comparison.on_all_test_images(networks["dense"], splits, size, task)
         figures |= {"test_images": len(splits.test), "reward_images_from": splits.reward_from}
         latency = comparison.latency(networks, shape, options)
         print("".join(f"evaluate: {line}\n" for line in latency["warnings"]), end="", file=stderr)
         own = ("subnet.onnx", "subnet.pt2", "subnet_int8.onnx", "int8.json")
         with _cli.results(out, *own, settings=sections) as folder:
             write_json(folder / "metrics.json", {"evaluate": figures})
-            write_json(folder / "latency.json", latency)
+            write_json(folder / "latency.json", sealed(latency))
         _cli.closing("evaluate", comparison.sentence(figures, latency), out / "metrics.json")
-        # after the figures: it may fail
-        exported = files_of(networks["subnet"], shape, splits, options)
+        exported = files_of(networks["subnet"], shape, splits, options, task)  # it may fail
         with _cli.results(out) as folder:
             for name, data in exported.items():
                 atomic_write(folder / name, data)

@@ -26,6 +26,7 @@ def search(
         from gnnrl.graph.graph import ComputationalGraph
         from gnnrl.search import results
         from gnnrl.search.build import SearchTask, run
+        from gnnrl.training.evaluate import spoken
 
         options = sections.search
         trust, weights = sections.network.name, _cli.weights_file(pretrain, options.weights)
@@ -33,20 +34,22 @@ def search(
         checkpoint.refuse_graph(read)
         start = pretrain / "initial.safetensors"
         initial = Checkpoint.load(start, trust) if options.needs_initial else None
-        splits = load_data(sections.data, checkpoint.input_shape)
-        task = SearchTask(options, checkpoint, read, splits.reward, splits.train, initial)
+        meaning = sections.task.build()
+        metric = meaning.metric
+        splits = load_data(sections.data, checkpoint.input_shape, meaning.targets)
+        task = SearchTask(options, checkpoint, read, splits.reward, splits.train, initial, meaning)
         with _cli.claimed("search", *task.identity()) as journal:
             if before := results.evaluated_before(journal):
                 print(f"search goes on after {before} evaluated plans", flush=True)
             task = replace(task, folder=journal / "students")
             found, spent = run(task, journal)
             with _cli.results(out, "students/*/*.safetensors", settings=sections) as folder:
-                precision = options.reward.precision
-                figures = results.save(folder, read, found, spent, task.store, precision)
+                kept = task.store, options.reward.precision, metric
+                figures = results.save(folder, read, found, spent, *kept)
             _cli.closing(
                 "search",
                 f"{figures['evaluations']:.4g} evaluations, best reward {figures['reward']:.4f}, "
-                f"accuracy {100 * figures['reward_accuracy']:.2f} % on the reward images, "
+                f"{spoken(metric)} {100 * figures[f'reward_{metric}']:.2f} % on the reward images, "
                 f"{figures['flops_kept']:.3f} of the flops",
                 out / "plan.json",
             )

@@ -18,6 +18,7 @@ from gnnrl.errors import UserError
 from gnnrl.measurement import int8
 from gnnrl.measurement.settings import EvaluateSettings
 from gnnrl.shapes import Shape
+from gnnrl.tasks.base import Task
 
 TOLERANCE = 1e-4
 """Largest difference between PyTorch and onnxruntime, as a fraction of the largest logit (of 1
@@ -75,6 +76,8 @@ def program_bytes(
         with _quiet(), torch.no_grad():
             batch = torch.export.Dim("batch")
             program = torch.export.export(network, (images,), dynamic_shapes=({0: batch},))
+            for node in program.graph.nodes:
+                node.meta.pop("from_node", None)  # holds addresses in memory
             extra = {"about.json": json.dumps(about or {})}
             torch.export.save(program, buffer, extra_files=extra)
     except Exception as error:  # the exporter has dozens of kinds
@@ -84,7 +87,7 @@ def program_bytes(
 
 
 def files_of(
-    network: nn.Module, input_shape: Shape, splits: Splits, settings: EvaluateSettings
+    network: nn.Module, input_shape: Shape, splits: Splits, settings: EvaluateSettings, task: Task
 ) -> dict[str, bytes]:
     """Return the content of the exported files by name; they say what images they want.
 
@@ -99,7 +102,7 @@ def files_of(
     if settings.int8:
         quantised = int8.quantised(files["subnet.onnx"], splits.reward)
         both = {"float32": files["subnet.onnx"], "int8": quantised}
-        found = int8.figures(both, splits.test, settings)
+        found = int8.figures(both, splits.test, settings, task)
         figures = json.dumps(found, indent=2, sort_keys=True)
         files |= {"subnet_int8.onnx": quantised, "int8.json": f"{figures}\n".encode()}
     return files

@@ -10,11 +10,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from gnnrl.data.images import Labelled
 from gnnrl.measurement.latency import SHORTEST, pinned, time_in_turns
 from gnnrl.measurement.runtimes import runtime_of, session_of
 from gnnrl.measurement.settings import EvaluateSettings
+from gnnrl.tasks.base import Task
+from gnnrl.tasks.classification import CLASSIFICATION
+from gnnrl.training.evaluate import evaluate
 
 BATCH = 64
 """Calibration images that pass at once."""
@@ -57,16 +61,20 @@ def quantised(model: bytes, images: Labelled) -> bytes:
 
 
 def figures(
-    models: dict[str, bytes], images: Labelled, settings: EvaluateSettings
+    models: dict[str, bytes],
+    images: Labelled,
+    settings: EvaluateSettings,
+    task: Task = CLASSIFICATION,
 ) -> dict[str, Any]:
-    """Return accuracy on images, bytes and latency of ONNX networks in ONNX Runtime, by name."""
+    """Return the metric on images, bytes and latency of ONNX networks in ONNX Runtime, by name."""
     found: dict[str, Any] = {}
     rounds = settings.latency_rounds
     with pinned(settings.latency_threads) as count:
         sessions = {name: session_of(model, count) for name, model in models.items()}
         for name, session in sessions.items():
-            found[name] = {"accuracy": _accuracy(session, images), "bytes": len(models[name])}
-            found[name]["milliseconds"] = {}
+            score = evaluate(_Network(session), images, BATCH, task)
+            found[name] = {task.metric: score.value, "bytes": len(models[name])}
+            found[name] |= {"metric": task.metric, "milliseconds": {}}
         pixels, _ = next(iter(images.batches(1, torch.device("cpu"))))
         for size in settings.latency_batches:
             given = {"images": np.zeros((size, *pixels.shape[1:]), np.float32)}
@@ -88,13 +96,17 @@ class _Run:
         return self.session.run(None, self.given)
 
 
-def _accuracy(session: Any, images: Labelled) -> float:
-    right, number = 0, 0
-    for x, y in images.batches(BATCH, torch.device("cpu")):
-        (logits, *_) = session.run(None, {"images": x.numpy()})
-        right += int((logits.argmax(1) == y.numpy()).sum())
-        number += len(y)
-    return right / number
+class _Network(nn.Module):
+    """An ONNX Runtime session as a network, so that a task measures it as any other."""
+
+    def __init__(self, session: Any) -> None:
+        super().__init__()
+        self.session = session
+        self.name = session.get_inputs()[0].name
+
+    def forward(self, x: Tensor) -> Any:
+        found = [torch.from_numpy(y) for y in self.session.run(None, {self.name: x.numpy()})]
+        return found[0] if len(found) == 1 else tuple(found)
 
 
 def _batches(images: Labelled) -> Iterator[dict[str, np.ndarray]]:

@@ -88,7 +88,7 @@ def notes(run: Run) -> list[str]:
             for size, time in found["milliseconds"].items()
         )
         said.append(
-            f"Exported file, {name}: accuracy {100 * found['accuracy']:.2f} %, "
+            f"Exported file, {name}: {found['metric']} {100 * found[found['metric']]:.2f} %, "
             f"{found['bytes'] / 1000:,.1f} kB, {times} in ONNX Runtime."
         )
     return said

@@ -33,6 +33,7 @@ from gnnrl.search.rescoring import RescoreSettings
 from gnnrl.settings import (
     BelowOne,
     Count,
+    Name,
     Probability,
     Seed,
     Settings,
@@ -136,7 +137,7 @@ class SpaceSettings(Settings):
     """Fraction of the dense network's cost."""
     max_steps: Count = 1
     """1: a plan in one go; more: the network is pruned step by step."""
-    latency_table: str | None = None
+    latency_table: Name | None = None
     """A file of `python -m stages.latency`, for a budget of latency."""
     latency_for: LatencyTarget = LatencyTarget()
     """What the latency table has to be of; another one is refused."""
@@ -163,7 +164,7 @@ class SearchSettings(SpaceSettings, CalibrationSettings):
     """Weights that are searched: initial, final or the epoch of a snapshot."""
     agent: Annotated[str, name_in("gnnrl.agents.registry:AGENTS")] = "ppo"
     """ppo, ddpg, reinforce, a3c, annealing, evolution, evopress, solver, random ..."""
-    agent_from: str | None = None
+    agent_from: Name | None = None
     """The agent.pt of another search, on any network, to start with."""
     evaluations: Count = 96
     """What may be spent; 1 is 500 images passed through the network."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal
 
+import torch
 from pydantic import field_validator, model_validator
+from torch import nn
 
 from gnnrl.settings import (
+    BelowOne,
     Count,
     CountOrNone,
     NotNegative,
@@ -20,7 +23,7 @@ from gnnrl.settings import (
 
 
 class TrainingRecipe(Settings):
-    """One training schedule: stochastic gradient descent with momentum."""
+    """One training schedule: stochastic gradient descent with momentum, or AdamW."""
 
     epochs: CountOrNone = 10
     """Passes over the training images; 0: the network is not trained."""
@@ -28,10 +31,12 @@ class TrainingRecipe(Settings):
     """Images of a step."""
     learning_rate: Positive = 0.1
     """Its maximum."""
-    momentum: Probability = 0.9
-    """Of the gradient."""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """sgd: convolutional networks; adamw: transformers, at a lower learning rate."""
+    momentum: BelowOne = 0.9
+    """Of the gradient; for sgd."""
     nesterov: Switch = True
-    """Nesterov's momentum."""
+    """Nesterov's momentum; for sgd."""
     weight_decay: NotNegative = 5e-4
     """Of all weights."""
     schedule: str = "one_cycle"
@@ -40,7 +45,7 @@ class TrainingRecipe(Settings):
     """Epochs after which the schedule `step` divides the learning rate by ten."""
     warmup_epochs: NotNegative = 0.0
     """Epochs over which the learning rate rises from zero, before the schedule."""
-    label_smoothing: Probability = 0.0
+    label_smoothing: BelowOne = 0.0
     """Share of the target that is spread over all classes."""
     augment: Switch = True
     """Change the images at random, as `data.augmentation` says."""
@@ -75,6 +80,22 @@ class TrainingRecipe(Settings):
         if self.nesterov and not self.momentum:
             raise ValueError("has nesterov, which needs a momentum above 0: set nesterov to false")
         return self
+
+    def make_optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """Return the optimizer of these parameters.
+
+        AdamW decays weights apart from the gradient (Loshchilov & Hutter 2019, algorithm 2).
+        """
+        rate, decay = self.learning_rate, self.weight_decay
+        if self.optimizer == "adamw":
+            return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
+        return torch.optim.SGD(
+            parameters,
+            lr=rate,
+            momentum=self.momentum,
+            nesterov=self.nesterov,
+            weight_decay=decay,
+        )
 
     def learning_rate_at(self, epoch: float) -> float:
         """Return the learning rate after `epoch` epochs (0 at the start, fractions within one)."""

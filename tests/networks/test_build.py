@@ -8,6 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from gnnrl.errors import UserError
 from gnnrl.networks.build import NETWORKS, build_network
 from gnnrl.networks.shufflenet import channel_shuffle
+from gnnrl.tracing.trace import trace
 
 # flops (multiply-accumulates of convolutions and linear layers) of one image, published figures
 GOLDEN = {
@@ -42,7 +43,7 @@ def test_costs_are_the_published_ones(name, num_classes, size):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_network_traces_and_takes_any_batch(name, shape):
     network = build_network(name, 7, shape).eval()
-    traced = torch.fx.symbolic_trace(network)
+    traced = trace(network, torch.zeros(1, *shape))
     images = torch.rand(2, *shape)
     with torch.no_grad():
         torch.testing.assert_close(traced(images), network(images))
@@ -55,6 +56,14 @@ def test_basic_cnn_has_960_filters_and_gives_logits():
     assert sum(conv.out_channels for conv in convolutions) == 960
     assert parameters(network) == 1_634_826
     assert not any(isinstance(module, nn.Softmax) for module in network.modules())
+
+
+def test_vit_patch4_has_the_parameters_of_its_sizes_and_takes_square_images_only():
+    block = 4 * 128 * 128 + 2 * 128 * 512 + 4 * 128 + 128 + 512 + 4 * 128  # weights, biases, norms
+    embedding = 3 * 16 * 128 + 128 + 65 * 128 + 128  # patches, positions, class token
+    assert parameters(build_network("vit_patch4")) == 6 * block + embedding + 256 + 1290
+    with pytest.raises(UserError, match="multiple of 4, got 30x30"):
+        build_network("vit_patch4", 10, (3, 30, 30))
 
 
 def test_sagemaker_network_has_171504_parameters_as_its_example_counts():

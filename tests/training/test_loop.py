@@ -7,7 +7,7 @@ from torch import nn
 from gnnrl.data.load import DataRecipe, load_data
 from gnnrl.errors import UserError
 from gnnrl.training import loop
-from gnnrl.training.distillation import Distillation
+from gnnrl.training.distillation import Distillation, Objective
 from gnnrl.training.evaluate import accuracy
 from gnnrl.training.loop import train
 from gnnrl.training.recipe import TrainingRecipe
@@ -52,6 +52,25 @@ def test_training_learns_the_digits(splits):
     losses = [row["loss"] for row in result.history]
     assert losses == sorted(losses, reverse=True)
     assert [row["epoch"] for row in result.history] == [1, 2, 3, 4]
+
+
+def test_adamw_learns_and_resumes_as_sgd_does(splits, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_STATES", 0.0)
+    recipe = RECIPE.changed(optimizer="adamw", learning_rate=0.003, weight_decay=0.05)
+    whole = network()
+    train(whole, splits.train, recipe)
+    assert accuracy(whole, splits.reward) > 0.9
+
+    def killed(epoch: int, network: nn.Module) -> dict[str, float]:
+        if epoch == 3:
+            raise KilledError
+        return {}
+
+    with pytest.raises(KilledError):
+        train(network(), splits.train, recipe, each_epoch=killed, scratch=tmp_path)
+    resumed = network()
+    train(resumed, splits.train, recipe, each_epoch=lambda *_: {}, scratch=tmp_path)
+    assert same(resumed, whole)
 
 
 def test_the_seed_alone_decides_the_weights(splits):
@@ -124,7 +143,12 @@ def test_a_teacher_is_learned_from_and_left_as_it_was(splits):
     teacher = network()
     train(teacher, splits.train, RECIPE)
     before, student = teacher.state_dict().copy(), network(seed=1)
-    train(student, splits.train, RECIPE, distillation=Distillation(teacher, alpha=1.0))
+    train(
+        student,
+        splits.train,
+        RECIPE,
+        objective=Objective(distillation=Distillation(teacher, alpha=1.0)),
+    )
     assert accuracy(student, splits.reward) > 0.9  # it has seen no label
     assert all(torch.equal(value, before[key]) for key, value in teacher.state_dict().items())
 

@@ -1,0 +1,44 @@
+"""Small vision transformers for small images (Dosovitskiy et al. 2021), by torchvision's class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import nn
+
+from gnnrl.errors import UserError
+from gnnrl.networks.shape import Builder, replace_first_conv
+from gnnrl.shapes import Shape
+
+PATCH = 4
+LAYERS, HEADS, WIDTH, HIDDEN = 6, 4, 128, 512
+
+
+def vit_patch4(num_classes: int, input_shape: Shape) -> nn.Module:
+    """Return a transformer of 6 blocks, 4 heads and width 128 over patches of 4x4 pixels.
+
+    About 1.2 million parameters; square images whose side is a multiple of 4.
+    """
+    from torchvision.models import VisionTransformer
+
+    channels, height, width = input_shape
+    if height != width or height % PATCH:
+        raise UserError(
+            f"vit_patch4 takes square images with a side that is a multiple of {PATCH}, got "
+            f"{height}x{width}: set network.input_shape so"
+        )
+    network = VisionTransformer(
+        image_size=height,
+        patch_size=PATCH,
+        num_layers=LAYERS,
+        num_heads=HEADS,
+        hidden_dim=WIDTH,
+        mlp_dim=HIDDEN,
+        num_classes=num_classes,
+    )
+    if channels != 3:
+        replace_first_conv(network, in_channels=channels)
+    return network
+
+
+NETWORKS: Mapping[str, Builder] = {"vit_patch4": vit_patch4}
