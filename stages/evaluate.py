@@ -27,7 +27,6 @@ def evaluate(
         from gnnrl.measurement import comparison
         from gnnrl.measurement.export import LOADING, files_of
         from gnnrl.runtime import device
-        from gnnrl.sealed import sealed
 
         options, task = sections.evaluate, sections.task.build()
         files = {"dense": dense, "subnet": subnet}
@@ -44,10 +43,10 @@ def evaluate(
         figures |= {"test_images": len(splits.test), "reward_images_from": splits.reward_from}
         latency = comparison.latency(networks, shape, options)
         print("".join(f"evaluate: {line}\n" for line in latency["warnings"]), end="", file=stderr)
-        own = ("subnet.onnx", "subnet.pt2", "subnet_int8.onnx", "int8.json")
+        own = ("subnet*.onnx", "subnet*.pt2", "int8.json")
         with _cli.results(out, *own, settings=sections) as folder:
             write_json(folder / "metrics.json", {"evaluate": figures})
-            write_json(folder / "latency.json", sealed(latency))
+            write_json(folder / "latency.json", latency)
         _cli.closing("evaluate", comparison.sentence(figures, latency), out / "metrics.json")
         exported = files_of(networks["subnet"], shape, splits, options, task)  # it may fail
         with _cli.results(out) as folder:

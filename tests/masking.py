@@ -143,7 +143,8 @@ class _Interpreter(fx.Interpreter):
         if name in CREATIONS:
             return all_there(value)
         if name in MOVES and isinstance(value, Tensor | tuple | list):
-            masks = function(*pick(args, whole_number), **pick(kwargs, whole_number))
+            moved = pick(args[0], lambda m: m.whole.double())
+            masks = function(moved, *pick(args[1:], whole_number), **pick(kwargs, whole_number))
             return _paired(value, masks)
         if all(m.mask.all() for m in read):
             return fx.node.map_aggregate(

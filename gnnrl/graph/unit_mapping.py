@@ -85,6 +85,18 @@ def kept_filters(graph: ComputationalGraph, keep: np.ndarray) -> dict[str, tuple
     }
 
 
+def kept_indices(
+    graph: ComputationalGraph, keep: np.ndarray
+) -> Mapping[str, tuple[tuple[int, np.ndarray], ...]]:
+    """For each parameter that shrinks, (axis, indices that are kept) of each axis."""
+    stays = np.append(keep, True)  # index -1: fixed
+    return {
+        name: tuple((c.axis, np.flatnonzero(stays[c.units])) for c in parameter.channels)
+        for name, parameter in graph.parameters.items()
+        if parameter.channels
+    }
+
+
 def _some(names: list[str]) -> str:
     shown = ", ".join(names[:4])
     return shown if len(names) <= 4 else f"{shown}, … {len(names)} in all"

@@ -16,10 +16,11 @@ from gnnrl.graph.extract import extract
 from gnnrl.measurement.latency import Timing, pinned, time_networks
 from gnnrl.measurement.runtimes import machine_of, runtime_of
 from gnnrl.measurement.settings import EvaluateSettings
+from gnnrl.sealed import sealed
 from gnnrl.shapes import Shape
-from gnnrl.tasks.base import Task
+from gnnrl.tasks.base import Task, spoken
 from gnnrl.tasks.classification import CLASSIFICATION
-from gnnrl.training.evaluate import evaluate, spoken
+from gnnrl.training.evaluate import evaluate
 
 
 def figures(
@@ -84,7 +85,8 @@ def latency(
 
     By runtime and batch size: median milliseconds and spread of both networks, and the speed-up,
     the median of the ratios round by round, with its spread.  warnings: one sentence for each
-    figure that was taken on a noisy machine.  Raises `UserError` where a runtime is not installed.
+    figure that was taken on a noisy machine.  With a digest (`sealed`).  Raises `UserError` where
+    a runtime is not installed.
     """
     place = next(networks["dense"].parameters()).device
     rounds, threads = settings.latency_rounds, settings.latency_threads
@@ -106,15 +108,17 @@ def latency(
     for network in networks.values():
         network.to(place)  # a runtime may have moved it
     with pinned(threads) as count:
-        return {
-            "runtimes": found,
-            "rounds": rounds,
-            "device": f"{place.type} {machine_of(place)}".strip(),
-            "threads": count,
-            "torch": str(torch.__version__),
-            "noisy_above": settings.noisy_above,
-            "warnings": noise(found, settings.noisy_above),
-        }
+        return sealed(
+            {
+                "runtimes": found,
+                "rounds": rounds,
+                "device": f"{place.type} {machine_of(place)}".strip(),
+                "threads": count,
+                "torch": str(torch.__version__),
+                "noisy_above": settings.noisy_above,
+                "warnings": noise(found, settings.noisy_above),
+            }
+        )
 
 
 def _figures(timing: Timing) -> dict[str, float]:

@@ -102,8 +102,8 @@ class Picture:
 class Page:
     """What the page says, from top to bottom.
 
-    facts: short values by name.  steps: what, and its accuracy.  controls: lines of name, reward,
-    accuracy, gain.  commands: what it does, and the command.
+    facts: short values by name.  steps: what, and its metric.  controls: lines of name, metric,
+    reward, gain.  commands: what it does, and the command.  metric: its name, as it is read.
     """
 
     title: str
@@ -116,6 +116,7 @@ class Page:
     layers: Sequence[LayerCost] = ()
     pictures: Sequence[Picture] = ()
     commands: Sequence[tuple[str, str]] = ()
+    metric: str = "accuracy"
 
 
 def html(page: Page) -> str:

@@ -20,7 +20,7 @@ from gnnrl.outputs import refuse_changed
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.sealed import opened
 
-COMPARED = ("accuracy", "flops", "parameters", "bytes")
+COMPARED = ("flops", "parameters", "bytes")  # and the metric
 NETWORKS = ("dense", "subnet")
 OTHERS = ("pretrain", "search", "prune", "train")
 
@@ -49,28 +49,40 @@ class Run:
     table: LatencyTable | None = None
     int8: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def metric(self) -> str:
+        """The name of the task's metric."""
+        return str(self.figures.get("metric", "accuracy"))
+
+    @property
+    def is_accuracy(self) -> bool:
+        """Whether it is a fraction of images, of which a standard error is known."""
+        return self.metric == "accuracy"
+
 
 def read_run(artifacts: Path) -> Run:
     """Read the results of all stages below `artifacts`."""
     graph = ComputationalGraph.load(artifacts / "extract" / "graph.json")
     search, quantised = _search(artifacts / "search" / "settings.yaml"), artifacts / "evaluate"
     quantised /= "int8.json"
+    figures = _figures(artifacts / "evaluate" / "metrics.json")
+    followed = f"reward_{figures.get('metric', 'accuracy')}"
     return Run(
-        figures=_figures(artifacts / "evaluate" / "metrics.json"),
+        figures=figures,
         latency=_latency(artifacts / "evaluate" / "latency.json"),
         graph=graph,
         plan=PruningPlan.load(artifacts / "search" / "plan.json", graph.digest),
         evaluations=_csv(artifacts / "search" / "evaluations.csv", "episode", "reward", "status"),
         histories={
-            "dense": _csv(artifacts / "pretrain" / "history.csv", "reward_accuracy"),
-            "subnet": _csv(artifacts / "train" / "history.csv", "reward_accuracy"),
+            "dense": _csv(artifacts / "pretrain" / "history.csv", followed),
+            "subnet": _csv(artifacts / "train" / "history.csv", followed),
         },
         folder=artifacts,
         metrics={stage: _metrics(artifacts / stage, stage) for stage in OTHERS},
         search=search,
         commit=_commit(),
         table=_table(search),
-        int8=_read(quantised, read_json) if quantised.exists() else {},
+        int8=_read(quantised, lambda path: opened(read_json(path)), {}),
     )
 
 
@@ -102,7 +114,8 @@ def _figures(path: Path) -> Mapping[str, Any]:
     figures = content.get("evaluate") if isinstance(content, dict) else None
     if not isinstance(figures, dict):
         raise _unusable(path, "it has no figures under 'evaluate'")
-    names = [f"{of}{name}" for name in COMPARED for of in ("dense_", "")]
+    compared = (str(figures.get("metric", "accuracy")), *COMPARED)
+    names = [f"{of}{name}" for name in compared for of in ("dense_", "")]
     for name in (*names, "test_images"):
         if type(figures.get(name)) not in (int, float) or not math.isfinite(figures[name]):
             raise _unusable(path, f"evaluate.{name} is {figures.get(name)!r}, expected a number")

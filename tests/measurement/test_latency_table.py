@@ -182,7 +182,7 @@ def test_a_runtime_that_is_not_known_or_not_installed_is_refused(monkeypatch):
         runtimes.runtime_of("onnxruntme")
     absent = replace(runtimes.RUNTIMES["onnxruntime"], needs=("no_such_module",))
     monkeypatch.setitem(runtimes.RUNTIMES, "onnxruntime", absent)
-    with pytest.raises(UserError, match=r"onnxruntime is not installed \(no_such_module is missing"):
+    with pytest.raises(UserError, match="onnxruntime is not installed"):
         runtimes.runtime_of("onnxruntime")
     monkeypatch.setattr(runtimes, "which", lambda name: None)
     with pytest.raises(UserError, match="torch_compile needs a C\\+\\+ compiler"):
