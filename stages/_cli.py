@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import shutil
 import sys
 import traceback
@@ -34,7 +35,21 @@ Dense = Annotated[Path, typer.Option(help="Checkpoint of the dense network.")]
 Subnet = Annotated[Path, typer.Option(help="Checkpoint of the subnet.")]
 Graph = Annotated[Path, typer.Option(help="The network's graph.")]
 PARAMS = Path("params.yaml")
-GOES_ON = "run the same command again to go on where it was"
+BEGUN = "run the same command again"
+
+
+def goes_on() -> str:
+    """Return what to do to go on where a run was: the exact command, as far as it is known."""
+    program, *words = sys.argv
+    again = BEGUN
+    if os.environ.get("DVC_EXP_NAME"):
+        again = "queue or run the experiment again with the same values"
+    elif os.environ.get("DVC_STAGE"):
+        again = "run `dvc repro` again"
+    elif Path(program).parent.name == "stages":
+        module = "stages" if Path(program).stem == "__main__" else f"stages.{Path(program).stem}"
+        again = f"run `{shlex.join(['python', '-m', module, *words])}`"
+    return f"{again} to go on where it was"
 
 
 READS_AND_WRITES = {
@@ -75,6 +90,7 @@ def stage(
     with refusals(name):
         from gnnrl.params import load_params, without_effect
         from gnnrl.scratch import refuse_unwritable
+        from gnnrl.watch import refuse_no_board
 
         if os.environ.get("DVC_STAGE"):
             end_with_dvc()
@@ -82,6 +98,7 @@ def stage(
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         sections = load_params(name, params, overrides or ())
         refuse_unwritable(out)
+        refuse_no_board()
         for line in without_effect(sections):
             print(f"{name}: {line}", file=sys.stderr)
         if (seed := getattr(getattr(sections, name, None), "seed", None)) is not None:
@@ -102,7 +119,7 @@ def refusals(name: str) -> Iterator[None]:
         with ended_by_signals():
             yield
     except Ended as ended:
-        print(f"{name}: ended by a signal; {GOES_ON}", file=sys.stderr)
+        print(f"{name}: ended by a signal; {goes_on()}", file=sys.stderr)
         raise typer.Exit(ended.code) from None
     except (typer.Exit, typer.Abort):
         raise
@@ -129,7 +146,7 @@ def _sentence(error: Exception) -> str:
         if isinstance(error, kind):
             return f"{remedy} ({type(error).__name__}; GNNRL_TRACEBACK=1 shows where)"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"the disk is full ({line}): make room; {GOES_ON}"
+        return f"the disk is full ({line}): make room; {goes_on()}"
     return f"{type(error).__name__}: {line[:500]} (GNNRL_TRACEBACK=1 shows where)"
 
 

@@ -25,6 +25,7 @@ def pretrain(
         from gnnrl.pretrained import keep, no_better_than_chance, starting_point
         from gnnrl.training.evaluate import accuracy, reward_accuracy
         from gnnrl.training.loop import train
+        from gnnrl.watch import Watch
 
         options = sections.pretrain
         splits = load_data(sections.data, sections.network.input_shape)
@@ -42,7 +43,7 @@ def pretrain(
                 snapshots=options.snapshots,
                 each_epoch=partial(reward_accuracy, splits.reward),
                 scratch=scratch,
-                visible=True,
+                visible=Watch.of(f"pretrain-{name}-seed{options.seed}", scratch.name),
             )
             reached = accuracy(network, splits.reward)
             figures = {"reward_accuracy": reached, **splits.figures()}

@@ -26,6 +26,7 @@ def search(
         from gnnrl.graph.graph import ComputationalGraph
         from gnnrl.search import results
         from gnnrl.search.build import SearchTask, run
+        from gnnrl.watch import Watch
 
         options = sections.search
         trust, weights = sections.network.name, _cli.weights_file(pretrain, options.weights)
@@ -39,8 +40,11 @@ def search(
             if before := results.evaluated_before(journal):
                 print(f"search goes on after {before} evaluated plans", flush=True)
             task = replace(task, folder=journal / "students")
-            found, spent = run(task, journal)
-            with _cli.results(out, "students/*/*.safetensors", settings=sections) as folder:
+            watch = Watch.of(f"search-{options.agent}-seed{options.seed}", journal.name)
+            found, spent = run(task, journal, watch)
+            own = "students/*/*.safetensors", "agents/*.pt"
+            with _cli.results(out, *own, settings=sections) as folder:
+                results.keep_agents(journal, folder)
                 precision = options.reward.precision
                 figures = results.save(folder, read, found, spent, task.store, precision)
             _cli.closing(

@@ -25,32 +25,32 @@ def train(
         from gnnrl.data.load import load_data
         from gnnrl.files import write_csv, write_json
         from gnnrl.pruning.sparsity import zero_masks
+        from gnnrl.training import evaluate, loop
         from gnnrl.training.distillation import Distillation
-        from gnnrl.training.evaluate import accuracy, reward_accuracy
-        from gnnrl.training.loop import train as fit
+        from gnnrl.watch import Watch
 
         options, trust = sections.train, sections.network.name
-        checkpoint, dense = (Checkpoint.load(path, trust) for path in (subnet, teacher))
-        checkpoint.refuse_other(dense)
-        splits = load_data(sections.data, checkpoint.input_shape)
+        own, dense = (Checkpoint.load(path, trust) for path in (subnet, teacher))
+        own.refuse_other(dense)
+        splits = load_data(sections.data, own.input_shape)
         taught = Distillation(dense.restore(), settings=options.distillation)
-        parts = (checkpoint.digest, dense.digest, splits.train.fingerprint(), checkpoint.name)
+        parts = (own.digest, dense.digest, splits.train.fingerprint(), own.name)
         with _cli.claimed("train", *parts, options.model_dump(mode="json")) as scratch:
-            network, own = checkpoint.restore(), checkpoint
-            training = fit(
+            network = own.restore()
+            training = loop.train(
                 network,
                 splits.train,
                 options.recipe,
                 seed=options.seed,
                 distillation=taught if taught.active else None,
-                each_epoch=partial(reward_accuracy, splits.reward),
+                each_epoch=partial(evaluate.reward_accuracy, splits.reward),
                 zeros=zero_masks(network, own.input_shape, own.plans, own.opaque),
                 scratch=scratch,
-                visible=True,
+                visible=Watch.of(f"train-{trust}-seed{options.seed}", scratch.name),
             )
-            figures = {"reward_accuracy": accuracy(network, splits.reward)}
+            figures = {"reward_accuracy": evaluate.accuracy(network, splits.reward)}
             with _cli.results(out, settings=sections) as folder:
-                checkpoint.following(network).save(folder / "subnet.safetensors")
+                own.following(network).save(folder / "subnet.safetensors")
                 write_csv(folder / "history.csv", training.history)
                 write_json(folder / "metrics.json", {"train": figures})
         _cli.right("train", figures, splits.reward, out / "subnet.safetensors", training)

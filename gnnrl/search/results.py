@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from gnnrl.files import write_csv, write_json
 from gnnrl.graph.cost import cost
 from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.sealed import write_state
-from gnnrl.search.journal import EVALUATIONS
+from gnnrl.search.journal import AGENTS, EVALUATIONS
 from gnnrl.search.loop import SearchResult
 
 
@@ -21,6 +22,12 @@ def evaluated_before(journal: Path) -> int:
     """Return how many plans a search that was killed had evaluated, by the folder it left."""
     path = journal / EVALUATIONS
     return path.read_text(encoding="utf-8").count("\n") if path.exists() else 0
+
+
+def keep_agents(journal: Path, folder: Path) -> None:
+    """Copy the agents that a search has kept in its journal to its results."""
+    if (kept := journal / AGENTS).exists():
+        shutil.copytree(kept, folder / AGENTS)
 
 
 def save(

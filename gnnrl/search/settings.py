@@ -33,6 +33,7 @@ from gnnrl.search.rescoring import RescoreSettings
 from gnnrl.settings import (
     BelowOne,
     Count,
+    Float,
     Probability,
     Seed,
     Settings,
@@ -154,6 +155,10 @@ class SearchSettings(SpaceSettings, CalibrationSettings):
     """What may be spent; 1 is 500 images passed through the network."""
     batch: Count = 8
     """Plans between two updates of the agent."""
+    target: Float | None = None
+    """Reward at which the search ends early; null: it uses up its evaluations."""
+    keep_every: Count | None = None
+    """Updates after which the agent is kept, in agents/; null: only the last one is."""
     controls: Switch = True
     """Plans that need no search are evaluated first, to compare: uniform, the allocation."""
     reward: RewardSettings = RewardSettings()

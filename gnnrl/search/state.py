@@ -19,6 +19,7 @@ from gnnrl.rl.rollout import Episode
 from gnnrl.search.env import PruningEnv
 from gnnrl.search.journal import Journal
 from gnnrl.search.pending import bare, evaluated, is_pending, with_reward
+from gnnrl.search.watched import Watched
 
 SAVED = ("rows", "history", "spent", "idle", "finished", "going", "controls")
 """Fields that a journal keeps as they are."""
@@ -43,6 +44,7 @@ class SearchState:
     best: Episode | None = None
     leaders: list[Episode] = field(default_factory=list)  # with the best plans, best first
     bar: Progress | None = None
+    watched: Watched | None = None
     going: dict[str, Any] = field(default_factory=dict)  # of workers that were not done
     controls: list[dict[str, Any]] = field(default_factory=list)
 
@@ -60,6 +62,12 @@ class SearchState:
         """The largest reward so far."""
         return -math.inf if self.best is None else self.best.reward
 
+    @property
+    def solved(self) -> bool:
+        """Whether the best reward has reached the environment's threshold."""
+        threshold = self.env.reward_threshold
+        return threshold is not None and self.best_reward >= threshold
+
     def best_plan(self) -> Any:
         """Return the plan of the best episode; its actions where it has none."""
         assert self.best is not None
@@ -71,6 +79,9 @@ class SearchState:
             {"episodes": float(len(self.rows)), "spent": self.spent, "best": self.best_reward,
              "reward": float(np.mean(rewards)), "reward_std": float(np.std(rewards)), **figures}
         )  # fmt: skip
+        if self.watched is not None:
+            self.watched.learned(self.history[-1], rewards)
+            self.watched.keep(len(self.history), self.agent)
 
     def notice(self, size: int) -> None:
         """Take note of whether the last `size` episodes brought a new plan."""
@@ -96,6 +107,8 @@ class SearchState:
         else:
             row |= {"plan": episode.info["plan"].digest, **evaluation.row()}
         self.rows.append(row | {"best": self.best_reward})
+        if self.watched is not None:
+            self.watched.played(self.rows[-1])
         self.show(self.spent, self.best_reward)
 
     def record_control(self, name: str, digest: str, evaluation: Evaluation) -> None:

@@ -130,7 +130,7 @@ class AsynchronousSearch:
     def _next(self) -> Task | None:
         if self.left_over:
             return self.left_over.pop(0)
-        if self.run.idle >= PATIENCE * self.workers.size:
+        if self.run.solved or self.run.idle >= PATIENCE * self.workers.size:
             return None
         cost = self.run.evaluator.cost if isinstance(self.run.env, PruningEnv) else 1.0
         under_way = cost * sum(task.size for task in self.tasks.values())
