@@ -59,7 +59,7 @@ READS_AND_WRITES = {
     "prune": ("data, network, prune", "subnet.safetensors"),
     "train": ("data, network, train", "subnet.safetensors, history.csv"),
     "evaluate": ("data, network, evaluate", "latency.json, subnet.onnx, subnet.pt2"),
-    "report": ("report", "report.html, pictures"),
+    "report": ("report", "report.html, pictures, summary.json, speed.json, tables for plots"),
 }
 """Sections of params.yaml and files of each stage, for its help."""
 

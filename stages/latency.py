@@ -17,7 +17,9 @@ def latency(
     graph: Annotated[Path, typer.Option(help="The network's graph.")] = Path(
         "artifacts/extract/graph.json"
     ),
-    out: Annotated[Path, typer.Option(help="The file to write.")] = Path("latency.json"),
+    out: Annotated[Path, typer.Option(help="The file to write.")] = Path(
+        "inputs/search/latency.json"
+    ),
     images: Annotated[int, typer.Option(min=1, help="Images that pass at once.")] = 16,
     rounds: Annotated[int, typer.Option(min=1, help="Of which the median is taken.")] = 7,
 ) -> None:
