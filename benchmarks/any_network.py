@@ -1,13 +1,18 @@
-"""Which networks can be pruned: by `gnnrl`, and by Torch-Pruning, on the same list.
+"""Which networks can be pruned, and how exactly: by `gnnrl`, and by Torch-Pruning beside it.
 
-`python -m benchmarks.any_network` builds every classifier of torchvision and every
-network of `gnnrl.networks` and writes `benchmarks/results/any_network.csv`, one row for each.
+`python -m benchmarks.any_network` goes through the networks of `benchmarks.zoo` and of
+`gnnrl.networks` and writes `benchmarks/results/any_network.csv`, one row for each; cells that are
+filled are not measured again.  Half of the channels of every group, drawn at random, are removed.
 
-Half of the channels, drawn at random, are removed.  A network passes if the pruned network's output
-equals that of the masked dense network (1e-4) and every remaining parameter receives a gradient.
-Torch-Pruning passes if the result of its `MagnitudePruner` at one half runs forward and backward,
-keeps its output shape and costs less.  It is optional:
-`pip install --no-deps torch-pruning==1.6.1`.
+What is measured of a network, each with a time limit and in a process of its own:
+
+- `cut`: the pruned network's output against that of the masked dense network, in double precision;
+  flops and parameters against what PyTorch counts; a training step; a checkpoint that is saved,
+  loaded and rebuilds itself; the fraction of the flops that any plan can reach.
+- `onnx`: the pruned network in onnxruntime against PyTorch.
+- `rival`: Torch-Pruning's `MagnitudePruner` at one half passes if the result runs forward and
+  backward, keeps its output shape and costs less.  It is optional:
+  `pip install --no-deps torch-pruning==1.6.1`.
 """
 
 from __future__ import annotations
@@ -15,121 +20,276 @@ from __future__ import annotations
 import argparse
 import copy
 import csv
-import gc
 import importlib.util
+import multiprocessing
+import resource
+import tempfile
 import time
 import warnings
+from collections.abc import Iterator, Mapping
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
+from benchmarks import zoo
+from gnnrl.checkpoint import Checkpoint
+from gnnrl.errors import UserError
 from gnnrl.graph.cost import cost
+from gnnrl.graph.cost_model import flops_of
 from gnnrl.graph.extract import extract
-from gnnrl.networks.build import NETWORKS, build_network
+from gnnrl.graph.graph import ComputationalGraph
+from gnnrl.measurement.export import onnx_bytes
+from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.surgery import prune
-from tests.cutting import (
-    assert_costs_are_counted,
-    assert_equals_masked,
-    assert_trains,
-    conditioned,
-    flops_counted,
-    random_plan,
-    randomise,
-)
+from gnnrl.tracing.check import tensors
+from gnnrl.tracing.trace import named_inputs
+from tests.cutting import assert_trains, conditioned, flops_counted, random_plan, randomise
+from tests.masking import Oracle
 
 RESULTS = Path(__file__).parent / "results" / "any_network.csv"
-TRANSFORMERS = ("vit", "swin", "maxvit")
-COLUMNS = (
-    "network",
-    "gnnrl",
-    "extraction_seconds",
-    "flops_kept",
-    "torch_pruning",
-    "torch_pruning_flops_kept",
-)
+EXACT, FLOAT = 1e-9, 1e-4
+"""Largest difference, of the largest output, in double precision and in the network's own."""
+GIGABYTES = 9
+Row = dict[str, str]
 
 
-def names() -> list[str]:
-    """Classifiers of torchvision, then our own networks."""
-    from torchvision import models
-
-    return [f"torchvision/{n}" for n in models.list_models(module=models)] + list(NETWORKS)
-
-
-def side(name: str) -> int:
-    """Pixels: the least that a network of this kind takes without trouble."""
-    if name.endswith("inception_v3"):
-        return 96
-    if name.removeprefix("torchvision/").startswith(TRANSFORMERS):
-        return 224
-    return 64 if name.startswith("torchvision/") else 32
-
-
-def ours(network: nn.Module, image: Tensor) -> tuple[str, float, float]:
-    """(verdict, seconds of extraction, fraction of flops kept)."""
-    start, seconds, kept = time.perf_counter(), float("nan"), float("nan")
-    try:
-        graph = extract(network, image)
-        seconds = time.perf_counter() - start
-        plan = random_plan(graph, 0.5, seed=0)
-        kept = cost(graph, plan).flops / cost(graph).flops
-        subnet = prune(network, graph, plan)
-        assert_equals_masked(network, subnet, plan, image, 1e-4, graph.whole)
-        assert_costs_are_counted(graph, plan, subnet, image)
-        assert_trains(subnet, image)
-    except Exception as error:  # any failure is a result
-        return f"{type(error).__name__}: {_first_line(error)}", seconds, kept
-    return "pass", seconds, kept
+def cut(name: str) -> Iterator[Row]:
+    """Yield what is found out about a cut network, piece by piece."""
+    network, example = _ready(name)
+    network, example, tolerance = _doubled(network, example)
+    start = time.perf_counter()
+    graph = extract(network, example)
+    yield {"kind": "crash", "seconds": f"{time.perf_counter() - start:.1f}"}
+    yield {"reachable": f"{reachable(graph):.3f}", "why": _whole(graph)}
+    plan = random_plan(graph, 0.5, seed=0)
+    subnet = prune(network, graph, plan)
+    difference = _difference(network, graph, subnet, plan, example)
+    if not difference <= tolerance:
+        yield {"kind": "wrong", "why": f"it differs by {difference:.1e} of the largest output"}
+        return
+    kind = "part left whole" if graph.whole else "pruned exactly"
+    kind = "nothing to prune" if not graph.num_units else kind
+    yield {
+        "kind": kind,
+        "difference": f"{difference:.0e}",
+        "costs": _costs(graph, plan, subnet, example),
+    }
+    yield {"flops_kept": f"{cost(graph, plan).flops / max(cost(graph).flops, 1):.3f}"}
+    yield {"trains": _tried(lambda: assert_trains(subnet, example))}
+    yield {"checkpoint": _tried(lambda: _reload(name, network, graph, subnet, plan, example))}
 
 
-def theirs(network: nn.Module, image: Tensor) -> tuple[str, float]:
-    """(verdict, fraction of flops kept) of Torch-Pruning."""
+def onnx(name: str) -> Iterator[Row]:
+    """Yield whether onnxruntime computes what the cut network does."""
+    network, example = _ready(name)
+    if not isinstance(example, Tensor):
+        yield {"onnx": "not tried: several inputs"}
+        return
+    graph = extract(network, example)
+    subnet = prune(network, graph, random_plan(graph, 0.5, seed=0))
+    yield {"onnx": _tried(lambda: onnx_bytes(subnet, graph.input_shape))}
+
+
+def rival(name: str) -> Iterator[Row]:
+    """Yield the verdict on Torch-Pruning and the fraction of the flops that it keeps."""
     import torch_pruning
 
-    dense, kept = flops_counted(network, image), float("nan")
-    shape = network(image).shape
+    network, example = _ready(name)
+    dense = flops_counted(network, example)
+    inputs = tuple(named_inputs(network, example).values())
+    given: Any = example if isinstance(example, Tensor) else dict(named_inputs(network, example))
+    shapes = [t.shape for t in tensors(network(*inputs))]
     last = [m for m in network.modules() if isinstance(m, nn.Linear | nn.Conv2d)][-1]
     try:
-        pruner = torch_pruning.pruner.MagnitudePruner(
+        torch_pruning.pruner.MagnitudePruner(
             network,
-            image,
+            given,
             importance=torch_pruning.importance.MagnitudeImportance(p=2),
             pruning_ratio=0.5,
             ignored_layers=[last],
-        )
-        pruner.step()
-        output = network(image)
-        kept = flops_counted(network, image) / dense
-        output.square().mean().backward()
-        if output.shape != shape:
-            return f"output {tuple(output.shape)} instead of {tuple(shape)}", kept
-        if kept > 0.9:
-            return "nothing is cut", kept
+        ).step()
+        output = list(tensors(network(*inputs)))
+        kept = flops_counted(network, example) / dense
+        sum(t.square().mean() for t in output if t.is_floating_point()).backward()
     except Exception as error:  # any failure is a result
-        return f"{type(error).__name__}: {_first_line(error)}", kept
-    return "pass", kept
+        yield {"torch_pruning": f"{type(error).__name__}: {_first_line(error)}"}
+        return
+    yield {"torch_pruning_flops_kept": f"{kept:.3f}"}
+    if [t.shape for t in output] != shapes:
+        yield {"torch_pruning": "another shape of the output"}
+    else:
+        yield {"torch_pruning": "nothing is removed" if kept > 0.9 else "pass"}
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [""])[0][:160]
+STEPS = {"cut": cut, "onnx": onnx, "rival": rival}
+COLUMNS = {
+    "cut": ("kind", "why", "seconds", "reachable", "difference", "costs", "flops_kept", "trains",
+            "checkpoint"),
+    "onnx": ("onnx",),
+    "rival": ("torch_pruning", "torch_pruning_flops_kept"),
+}  # fmt: skip
+"""What each step fills in, the column that is never empty after it first."""
 
 
-def row(name: str, with_theirs: bool) -> dict[str, str]:
-    """The results of one network."""
-    pixels = side(name)
+def reachable(graph: ComputationalGraph) -> float:
+    """Return the fraction of the flops in operations that some plan makes cheaper."""
+    terms = [term for node in graph.nodes for term in flops_of(graph, node)]
+    total = free = 0
+    for term in terms:
+        flops = term.factor
+        for axis in term.axes:
+            flops *= len(axis.units)
+        total += flops
+        free += flops if any((axis.units >= 0).any() for axis in term.axes) else 0
+    return free / max(total, 1)
+
+
+def _ready(name: str) -> tuple[nn.Module, Any]:
+    """A network with weights that matter, and an example of its inputs."""
     torch.manual_seed(0)
-    network, image = build_network(name, 10, (3, pixels, pixels)), torch.randn(2, 3, pixels, pixels)
-    conditioned(randomise(network), image)
-    verdict, seconds, kept = ours(network, image)
-    other, other_kept = "not installed", float("nan")
-    if with_theirs:
-        other, other_kept = theirs(copy.deepcopy(network), image)
-    values = (name, verdict, f"{seconds:.2f}", f"{kept:.3f}", other, f"{other_kept:.3f}")
-    return dict(zip(COLUMNS, values, strict=True))
+    network = zoo.build(name)
+    example = zoo.example(name)
+    randomise(network)
+    if isinstance(example, Tensor):
+        try:
+            conditioned(network, example)
+        except Exception:  # an output that is no tensor; the weights are random all the same
+            network.eval()
+    return network, example
 
 
-def read(path: Path) -> dict[str, dict[str, str]]:
+def _doubled(network: nn.Module, example: Any) -> tuple[nn.Module, Any, float]:
+    """Network and example in double precision if the network can run so, and the tolerance."""
+    twice = copy.deepcopy(network).double()
+    wide: Any = fx.node.map_aggregate(example, lambda v: v.double() if v.is_floating_point() else v)
+    try:
+        with torch.no_grad():
+            twice(*named_inputs(twice, wide).values())
+    except Exception:  # it makes tensors of one type by itself
+        return network, example, FLOAT
+    return twice, wide, EXACT
+
+
+def _difference(
+    network: nn.Module,
+    graph: ComputationalGraph,
+    subnet: nn.Module,
+    plan: PruningPlan,
+    example: Any,
+) -> float:
+    """The largest difference between cut and masked network, of the largest output."""
+    given = tuple(named_inputs(subnet, example).values())
+    with torch.no_grad():
+        found = list(tensors(subnet(*given)))
+        expected = list(tensors(Oracle(network, example, graph.whole).says(plan, *given)))
+    scale = max(float(e.abs().max()) for e in expected)
+    apart = [float((a - b).abs().max()) for a, b in zip(found, expected, strict=True)]
+    return max(apart) / scale
+
+
+def _costs(graph: ComputationalGraph, plan: PruningPlan, subnet: nn.Module, example: Any) -> str:
+    told = cost(graph, plan)
+    flops = flops_counted(subnet, example)
+    parameters = sum(p.numel() for p in subnet.parameters())
+    if (told.flops, told.parameters) == (flops, parameters):
+        return "yes"
+    return f"{told.flops} flops, {flops} counted; {told.parameters} parameters, {parameters}"
+
+
+def _reload(
+    name: str,
+    network: nn.Module,
+    graph: ComputationalGraph,
+    subnet: nn.Module,
+    plan: PruningPlan,
+    example: Any,
+) -> None:
+    """Save and load the checkpoint of the subnet, which must then say what the subnet says."""
+    dense = Checkpoint.of(network, zoo.builder(name), zoo.CLASSES)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "subnet.safetensors"
+        dense.following(subnet, plan, graph).save(path)
+        again = Checkpoint.load(path, trust=True).restore()
+    given = tuple(named_inputs(subnet, example).values())
+    kind = next(subnet.parameters()).dtype
+    with torch.no_grad():
+        ours, other = subnet(*given), again.to(kind)(*given)
+    assert all(map(torch.equal, tensors(ours), tensors(other))), "another output after loading"
+
+
+def _tried(attempt: Any) -> str:
+    try:
+        attempt()
+    except Exception as error:  # any failure is a result
+        return f"{type(error).__name__}: {_first_line(error)}"
+    return "yes"
+
+
+def _whole(graph: ComputationalGraph) -> str:
+    """Causes by the number of parts that are left whole for each."""
+    causes: dict[str, int] = {}
+    for why in graph.whole.values():
+        for cause in why.split("; "):
+            causes[cause] = causes.get(cause, 0) + 1
+    return "; ".join(f"{cause} ({count})" for cause, count in causes.items())
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [""])[0][:200]
+
+
+def _child(step: str, name: str, pipe: Connection) -> None:
+    """Send what a step finds, and what it raises, to the process that waits for it."""
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    limit = GIGABYTES << 30
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    first = COLUMNS[step][0]
+    try:
+        for found in STEPS[step](name):
+            pipe.send(found)
+    except UserError as error:
+        pipe.send({first: "refused", "why": _first_line(error)} if step == "cut"
+                  else {first: f"refused: {_first_line(error)}"})  # fmt: skip
+    except BaseException as error:  # any failure is a result
+        text = f"{type(error).__name__}: {_first_line(error)}"
+        pipe.send({first: "crash", "why": text} if step == "cut" else {first: text})
+    pipe.close()
+
+
+def measured(step: str, name: str, seconds: float) -> Row:
+    """Return what a step finds about a network, in a process that ends after `seconds`."""
+    context = multiprocessing.get_context("fork")
+    read, write = context.Pipe(duplex=False)
+    process = context.Process(target=_child, args=(step, name, write))
+    process.start()
+    write.close()
+    row, until, first = (
+        dict.fromkeys(COLUMNS[step], ""),
+        time.monotonic() + seconds,
+        COLUMNS[step][0],
+    )
+    try:
+        while read.poll(max(until - time.monotonic(), 0.0)):
+            row |= read.recv()
+    except EOFError:
+        process.join()
+        if process.exitcode:
+            row[first] = row[first] or f"ended by signal {-process.exitcode}"
+        return row
+    process.kill()
+    process.join()
+    late = f"not done after {seconds:.0f} s"
+    if step == "cut" and row["kind"] in ("", "crash"):
+        return row | {"kind": "time limit", "why": late}
+    last = next((c for c in COLUMNS[step] if not row[c] and c != "why"), None)
+    return row | ({last: late} if last else {})
+
+
+def read(path: Path) -> dict[str, Row]:
     """Rows of a table that was written before, by network."""
     if not path.exists():
         return {}
@@ -137,34 +297,41 @@ def read(path: Path) -> dict[str, dict[str, str]]:
         return {r["network"]: r for r in csv.DictReader(file)}
 
 
-def write(path: Path, rows: dict[str, dict[str, str]]) -> None:
+def write(path: Path, rows: Mapping[str, Row]) -> None:
     """The table, after each network, so that an interrupted run leaves what it found."""
+    columns = ["network", *(column for each in COLUMNS.values() for column in each)]
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows.values())
+        writer.writerows(rows[name] for name in sorted(rows))
 
 
 def main() -> None:
-    """Fill the table, in the order of the list."""
+    """Fill the table, one step after the other."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("networks", nargs="*", help="names, whose rows are replaced; default: all")
+    parser.add_argument("networks", nargs="*", help="names, measured again; default: what is new")
+    parser.add_argument("--library", action="append", help="of these only", default=[],
+                        choices=[*zoo.LIBRARIES, "own"])  # fmt: skip
+    parser.add_argument("--step", action="append", choices=list(STEPS), default=[])
+    parser.add_argument("--seconds", type=float, default=180.0, help="limit for each step")
     parser.add_argument("--out", type=Path, default=RESULTS, help="the table to write")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
-    installed = importlib.util.find_spec("torch_pruning") is not None
-    if not installed:
-        print("torch_pruning is not installed; its columns stay empty (see --help)")
+    for name in ("timm", "transformers", "torch_pruning"):
+        if importlib.util.find_spec(name) is None:
+            print(f"{name} is not installed; its cells stay as they are (see --help)")
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    rows = read(arguments.out) if arguments.networks else {}
-    for name in arguments.networks or names():
-        rows[name] = row(name, installed)
-        print(" | ".join(rows[name].values()), flush=True)
-        gc.collect()
-        write(arguments.out, rows)
-    for column in ("gnnrl", "torch_pruning"):
-        passed = sum(r[column] == "pass" for r in rows.values())
-        print(f"{column}: {passed} of {len(rows)} pass")
+    rows = read(arguments.out)
+    for step in arguments.step or STEPS:
+        if step == "rival" and importlib.util.find_spec("torch_pruning") is None:
+            continue
+        for name in arguments.networks or zoo.names(tuple(arguments.library)):
+            row = rows.setdefault(name, {"network": name})
+            if row.get(COLUMNS[step][0]) and not arguments.networks:
+                continue
+            row |= measured(step, name, arguments.seconds)
+            print(name, *(row[column] for column in COLUMNS[step]), sep=" | ", flush=True)
+            write(arguments.out, rows)
 
 
 if __name__ == "__main__":

@@ -102,7 +102,7 @@ def evaluations(setting: Setting, rounds: int) -> dict[str, list[float]]:
     found = {"plain": [timed(lambda p=p: plainly(setting, images, p)) for p in plans]}
     for name, evaluator in ours.items():
         found[name] = [timed(lambda p=p, e=evaluator: e.evaluate(p)) for p in plans]
-    logits = ours["bfloat16"].logits(plans[0])
+    logits = ours["bfloat16"].outputs(plans[0])
     found["around the network"] = [
         timed(lambda p=p: around_the_network(ours["bfloat16"], p, logits)) for p in plans
     ]

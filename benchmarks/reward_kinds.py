@@ -42,7 +42,7 @@ def scored(setting: Setting, budget: float, plans: int) -> tuple[dict[str, np.nd
             env, spread = around, random.choice(SPREADS)
             action = np.clip(random.normal(0.5, spread, env.space.size), 0, 1)
         plan = env.space.plan(action)
-        found = env.evaluate.measure(env.evaluate.logits(plan), cost(env.space.graph, plan))
+        found = env.evaluate.measure(env.evaluate.outputs(plan), cost(env.space.graph, plan))
         for kind in KINDS:
             rewards[kind].append(REWARDS[kind](found))
         used = dataclasses.replace(setting, graph=env.space.graph)

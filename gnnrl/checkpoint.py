@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,9 @@ class Checkpoint:
     plans: the pruning plans which made it what it is, in turn, as `PruningPlan.to_json` gives them.
     protected: for each plan, the parts that were protected as the graph it is a plan of was read.
     epoch: after how many epochs of pretraining it was kept; None where that means nothing.
+    inputs: type and shape of one example of each input, as in `ComputationalGraph.inputs`; of one
+    input without a name where it is called ""; empty: an image of `input_shape`.
+    settings: for each plan, how attention was read in the graph it is a plan of; empty: as usual.
     trusted: whether `restore` may import `name` where it is `package.module:name`.
     """
 
@@ -44,6 +47,8 @@ class Checkpoint:
     plans: tuple[Mapping[str, Any], ...] = ()
     protected: tuple[tuple[str, ...], ...] = ()
     epoch: int | None = None
+    inputs: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    settings: tuple[Mapping[str, Any], ...] = ()
     trusted: bool = True
 
     @classmethod
@@ -51,8 +56,8 @@ class Checkpoint:
         cls,
         network: nn.Module,
         name: str,
-        num_classes: int,
-        input_shape: Shape,
+        num_classes: int = 10,
+        input_shape: Shape = (3, 32, 32),
         epoch: int | None = None,
     ) -> Checkpoint:
         """Return a checkpoint of the uncut network as it is now."""
@@ -63,18 +68,31 @@ class Checkpoint:
         self,
         network: nn.Module,
         plan: PruningPlan | None = None,
-        protected: Iterable[str] = (),
+        graph: ComputationalGraph | None = None,
         epoch: int | None = None,
     ) -> Checkpoint:
         """Return a checkpoint of what became of this one's network: trained, or cut by a plan.
 
-        protected: as in the graph that the plan is of.
+        graph: that the plan is of; needed where it was not read as usual (parts protected, other
+        settings, other inputs than an image of `input_shape`).
         """
         trained = replace(self, state=_copied(network.state_dict()), epoch=epoch)
         if plan is None:
             return trained
-        cuts = (*self.protected, tuple(protected))
-        return replace(trained, plans=(*self.plans, plan.to_json()), protected=cuts)
+        inputs, settings = (
+            dict(graph.inputs if graph else {}),
+            dict(graph.settings if graph else {}),
+        )
+        if graph and not inputs and graph.input_shape != self.input_shape:
+            inputs[""] = ("float32", *graph.input_shape)
+        known = self.settings or ({},) * len(self.plans)
+        return replace(
+            trained,
+            plans=(*self.plans, plan.to_json()),
+            protected=(*self.protected, graph.protected if graph else ()),
+            inputs=inputs,
+            settings=(*known, settings) if settings or self.settings else (),
+        )
 
     def restore(self) -> nn.Module:
         """Return the network on the CPU, ready for evaluation. Draws no random numbers.
@@ -92,8 +110,8 @@ class Checkpoint:
             )
         with torch.random.fork_rng(devices=[]):
             network = build_network(self.name, self.num_classes, self.input_shape)
-        for plan, protected in zip(self.plans, self.protected, strict=True):
-            network = self._cut(network.eval(), plan, protected)
+        for number in range(len(self.plans)):
+            network = self._cut(network.eval(), number)
         try:
             network.load_state_dict(self.state)
         except RuntimeError as error:
@@ -125,15 +143,25 @@ class Checkpoint:
                 f"{self.input_shape}: extract it again (`python -m stages.extract`)"
             )
 
-    def _cut(
-        self, network: nn.Module, plan: Mapping[str, Any], protected: tuple[str, ...]
-    ) -> nn.Module:
+    def _cut(self, network: nn.Module, number: int) -> nn.Module:
+        """The network after the plan of this number."""
         from gnnrl.graph.extract import extract
         from gnnrl.pruning.plan import PruningPlan
         from gnnrl.pruning.surgery import prune
 
-        graph = extract(network, torch.zeros(1, *self.input_shape), protected)
-        return prune(network, graph, PruningPlan.from_json(plan))
+        settings = self.settings[number] if self.settings else {}
+        graph = extract(network, self._example(), self.protected[number], **settings)
+        return prune(network, graph, PruningPlan.from_json(self.plans[number]))
+
+    def _example(self) -> Any:
+        """What the network is read on: zeros."""
+        if not self.inputs:
+            return torch.zeros(1, *self.input_shape)
+        made = {
+            name: torch.zeros(1, *shape, dtype=getattr(torch, kind))
+            for name, (kind, *shape) in self.inputs.items()
+        }
+        return made.get("", made)
 
     def save(self, path: str | Path) -> None:
         """Write it whole or not at all; the same checkpoint gives the same bytes."""
@@ -196,6 +224,8 @@ class Checkpoint:
             "protected": self.protected,
             "epoch": self.epoch,
         }
+        recipe |= {"inputs": dict(self.inputs)} if self.inputs else {}
+        recipe |= {"settings": [dict(each) for each in self.settings]} if self.settings else {}
         state = {key: value.contiguous() for key, value in self.state.items()}
         content = sealed({**recipe, "tensors": tensors_digest(state)})
         return save(state, {HEADER: json.dumps(content, sort_keys=True)})
@@ -210,6 +240,8 @@ def _checked(recipe: Any) -> dict[str, Any]:
     """Return the fields of a recipe; raise where one misses or is of another type."""
     shape, plans, epoch = recipe["input_shape"], recipe["plans"], recipe["epoch"]
     protected = tuple(tuple(names) for names in recipe["protected"])
+    inputs = {name: tuple(each) for name, each in recipe.get("inputs", {}).items()}
+    settings = tuple(recipe.get("settings", ()))
     right = (
         isinstance(recipe["name"], str)
         and type(recipe["num_classes"]) is int
@@ -218,8 +250,19 @@ def _checked(recipe: Any) -> dict[str, Any]:
         and all(isinstance(plan, dict) for plan in plans)
         and len(protected) == len(plans)
         and (epoch is None or (type(epoch) is int and epoch >= 0))
+        and all(_is_input(each) for each in inputs.values())
+        and len(settings) in (0, len(plans))
+        and all(isinstance(each, dict) for each in settings)
     )
     if not right:
         raise ValueError(f"its recipe reads {recipe}")
     tuples = {"input_shape": tuple(shape), "plans": tuple(plans), "protected": protected}
-    return {**recipe, **tuples}
+    return {**recipe, **tuples, "inputs": inputs, "settings": settings}
+
+
+def _is_input(described: tuple[Any, ...]) -> bool:
+    """Whether it is the name of a type of numbers, and sizes."""
+    kind, *shape = described
+    return isinstance(getattr(torch, str(kind), None), torch.dtype) and all(
+        type(size) is int for size in shape
+    )

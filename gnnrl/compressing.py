@@ -67,7 +67,7 @@ def compress(
     from gnnrl.search.build import Inputs, make_env
     from gnnrl.search.loop import search
     from gnnrl.search.settings import BudgetSettings, SearchSettings
-    from gnnrl.training.distillation import Distillation
+    from gnnrl.training.distillation import Distillation, Objective
     from gnnrl.training.evaluate import accuracy
     from gnnrl.training.loop import train
     from gnnrl.training.recipe import TrainingRecipe
@@ -95,8 +95,8 @@ def compress(
     images_seen = calibration_images(splits.train, 1024, seed, device())
     subnet = compensate(surgeon, plan, images_seen, generator(seed, "compensation"))
     recipe = TrainingRecipe(epochs=epochs, learning_rate=0.01)
-    teacher = Distillation(network, 0.9)
-    train(subnet, splits.train, recipe, seed=seed, distillation=teacher, visible=True)
+    taught = Objective(distillation=Distillation(network, 0.9))
+    train(subnet, splits.train, recipe, seed=seed, objective=taught, visible=True)
     dense, left = cost(graph), cost(graph, plan)
     figures = {
         "dense_accuracy": accuracy(network, splits.test),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import glob
 import io
 import json
 import os
@@ -18,9 +20,11 @@ LARGEST_JSON = 64 * 2**20  # bytes; the graph of a network of a thousand layers 
 
 
 def atomic_write(path: str | Path, data: bytes) -> None:
-    """Write all of `data` or nothing: a killed run leaves the old file as it was."""
+    """Write all of `data` or nothing: a killed run leaves the old file as it was, and a part beside
+    it, which the next writing of the file removes."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(partial, "wb") as file:
@@ -30,6 +34,30 @@ def atomic_write(path: str | Path, data: bytes) -> None:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove the parts that killed runs left of a file."""
+    if os.name != "posix":  # elsewhere a process cannot be asked whether it is there
+        return
+    for part in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        pid = part.name.split(".")[-2]
+        try:
+            os.kill(int(pid), 0)
+        except ProcessLookupError:
+            part.unlink(missing_ok=True)
+        except (ValueError, OverflowError, PermissionError):
+            continue
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder on the disk, where the system can (Windows cannot)."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def user_path(text: str | Path) -> Path:

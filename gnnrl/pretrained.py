@@ -9,11 +9,24 @@ from urllib.parse import urlparse
 from torch import Tensor, nn
 
 from gnnrl.checkpoint import Checkpoint
+from gnnrl.data.splits import Splits
+from gnnrl.data.targets import Targets
 from gnnrl.errors import UserError
 from gnnrl.networks.build import build_network
+from gnnrl.networks.settings import NetworkSettings
 from gnnrl.networks.weights import load_weights, weights_file
 from gnnrl.shapes import Shape
 from gnnrl.training.loop import Training
+from gnnrl.training.settings import PretrainSettings
+
+
+def dense_checkpoint(
+    network: NetworkSettings, options: PretrainSettings, splits: Splits
+) -> Checkpoint:
+    """Return the network that a run starts from, as its settings and its images ask for it."""
+    classes = network.classes(splits.num_classes)
+    given = options.weights, options.sha256, splits.reward_from
+    return starting_point(network.name, classes, network.input_shape, *given)
 
 
 def starting_point(
@@ -71,11 +84,14 @@ def keep(folder: Path, start: Checkpoint, network: nn.Module, training: Training
     start.following(network, epoch=len(training.history)).save(folder / "final.safetensors")
 
 
-def no_better_than_chance(accuracy: float, labels: Tensor) -> str:
+def no_better_than_chance(accuracy: float, labels: Targets, metric: str = "accuracy") -> str:
     """What to say of a network that is no better on these images than the commonest label; or "".
 
-    Two standard deviations of the accuracy of guessing count as no better.
+    Two standard deviations of the accuracy of guessing count as no better.  Nothing is known of
+    chance in another metric.
     """
+    if metric != "accuracy" or not isinstance(labels, Tensor):
+        return ""
     chance = labels.bincount().max().item() / len(labels)
     if accuracy > chance + 2.0 * (chance * (1.0 - chance) / len(labels)) ** 0.5:
         return ""

@@ -43,6 +43,12 @@ def _switch(value: Any) -> bool:
     return value
 
 
+def _name(value: str) -> str:
+    if not value.strip() or "\0" in value:
+        raise ValueError(f"must be a name, got {value!r}: leave it out")
+    return value
+
+
 def _weights(value: Any) -> str:
     """Take an epoch as a number or as text."""
     if not re.fullmatch(r"final|initial|\d+", str(value)) or isinstance(value, bool):
@@ -100,6 +106,7 @@ NotNegative = Annotated[Float, Field(ge=0)]
 Share = Annotated[Float, Field(gt=0, le=1)]  # a fraction, at least something
 Probability = Annotated[Float, Field(ge=0, le=1)]
 BelowOne = Annotated[Float, Field(ge=0, lt=1)]  # a fraction, not all
+Name = Annotated[str, AfterValidator(_name)]  # of a layer, file, address: not nothing
 Weights = Annotated[str, BeforeValidator(_weights)]
 
 Own = TypeVar("Own", bound="Settings")

@@ -5,20 +5,22 @@ from __future__ import annotations
 import errno
 import os
 import shlex
-import shutil
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gnnrl.errors import UserError
 from gnnrl.runtime import Ended, end_with_dvc, ended_by_signals, seed_everything
+
+if TYPE_CHECKING:
+    from gnnrl.watch import Watch
 
 ParamsFile = Annotated[Path, typer.Option("--params", help="The file with all parameters.")]
 Overrides = Annotated[
@@ -53,12 +55,15 @@ def goes_on() -> str:
 
 
 READS_AND_WRITES = {
-    "pretrain": ("data, network, pretrain", "initial.safetensors, final.safetensors, snapshots"),
+    "pretrain": (
+        "data, network, task, pretrain",
+        "initial.safetensors, final.safetensors, snapshots",
+    ),
     "extract": ("network, extract", "graph.json, coverage.json, graph.png"),
-    "search": ("data, network, search", "plan.json, agent.pt, evaluations.csv, history.csv"),
-    "prune": ("data, network, prune", "subnet.safetensors"),
-    "train": ("data, network, train", "subnet.safetensors, history.csv"),
-    "evaluate": ("data, network, evaluate", "latency.json, subnet.onnx, subnet.pt2"),
+    "search": ("data, network, task, search", "plan.json, agent.pt, evaluations.csv, history.csv"),
+    "prune": ("data, network, task, prune", "subnet.safetensors"),
+    "train": ("data, network, task, train", "subnet.safetensors, history.csv"),
+    "evaluate": ("data, network, task, evaluate", "latency.json, subnet.onnx, subnet.pt2"),
     "report": ("report", "report.html, pictures, summary.json, speed.json, tables for plots"),
 }
 """Sections of params.yaml and files of each stage, for its help."""
@@ -88,6 +93,7 @@ def stage(
     The seed of the stage, where it has one, seeds everything.
     """
     with refusals(name):
+        from gnnrl.outputs import recover
         from gnnrl.params import load_params, without_effect
         from gnnrl.scratch import refuse_unwritable
         from gnnrl.watch import refuse_no_board
@@ -99,6 +105,7 @@ def stage(
         sections = load_params(name, params, overrides or ())
         refuse_unwritable(out)
         refuse_no_board()
+        recover(out)
         for line in without_effect(sections):
             print(f"{name}: {line}", file=sys.stderr)
         if (seed := getattr(getattr(sections, name, None), "seed", None)) is not None:
@@ -152,40 +159,19 @@ def _sentence(error: Exception) -> str:
 
 @contextmanager
 def results(out: Path, *own: str, settings: SimpleNamespace | None = None) -> Iterator[Path]:
-    """Give a folder to write to; when all is written its files replace those in `out`.
+    """Give a folder to write to; when all is written its files replace those in `out` (`replaced`).
 
     settings: the sections that the stage was handed; they are written as `settings.yaml`, complete.
-
-    If a stage fails or is killed, `out` does not change, but for a folder `.new` in it that the
-    next run removes. Other files in `out` are kept, except those of an earlier run that match a
-    pattern of `own` and were not written again.
+    own: patterns of files of an earlier run that are removed where they are not written again.
     """
-    from filelock import FileLock
-
     from gnnrl.files import write_yaml
+    from gnnrl.outputs import replaced
     from gnnrl.params import resolved
-    from gnnrl.scratch import content_key, scratch_root
 
-    there, fresh = out.exists(), out / ".new"
-    locks = scratch_root() / "results"
-    locks.mkdir(parents=True, exist_ok=True)
-    with FileLock(locks / f"{content_key(str(out.absolute()))}.lock"):
-        shutil.rmtree(fresh, ignore_errors=True)  # of a run that was killed
-        fresh.mkdir(parents=True)
-        try:
-            yield fresh
-            if settings is not None:
-                write_yaml(fresh / "settings.yaml", resolved(vars(settings)))
-            written = {path.relative_to(fresh) for path in fresh.rglob("*") if path.is_file()}
-            for path in sorted(written):
-                (out / path).parent.mkdir(parents=True, exist_ok=True)
-                os.replace(fresh / path, out / path)
-            there = True
-            for old in [path for pattern in own for path in out.glob(pattern)]:
-                if old.relative_to(out) not in written and fresh not in old.parents:
-                    old.unlink()
-        finally:
-            shutil.rmtree(fresh if there else out, ignore_errors=True)
+    with replaced(out, own) as fresh:
+        yield fresh
+        if settings is not None:
+            write_yaml(fresh / "settings.yaml", resolved(vars(settings)))
 
 
 def closing(name: str, text: str, *files: Path) -> None:
@@ -194,13 +180,20 @@ def closing(name: str, text: str, *files: Path) -> None:
     print(f"{name}: {text} -> {where}", flush=True)
 
 
-def right(
-    name: str, figures: Mapping[str, Any], images: Sized, file: Path, training: Any = None
-) -> None:
-    """Print the closing line of a stage that leaves a network."""
+def right(name: str, score: Any, reached: float, file: Path, training: Any = None) -> None:
+    """Print the closing line of a stage that leaves a network.
+
+    score: what measured it on reward images, and `reached` there.
+    """
+    from gnnrl.training.evaluate import spoken
+
     done = "" if training is None else f"{len(training.history)} epochs, "
-    reached = 100 * figures["reward_accuracy"]
-    closing(name, f"{done}right on {reached:.2f} % of {len(images)} reward images", file)
+    metric, figure, images = score.task.metric, f"{100 * reached:.2f} %", len(score.images)
+    if metric == "accuracy":
+        said = f"right on {figure} of {images} reward images"
+    else:
+        said = f"{spoken(metric)} {figure} on {images} reward images"
+    closing(name, f"{done}{said}", file)
 
 
 def weights_file(pretrain: Path, weights: str) -> Path:
@@ -224,6 +217,16 @@ def claimed(name: str, *parts: object) -> Iterator[Path]:
 
     with claim(name, run_key(*parts)) as scratch:
         yield scratch
+
+
+def watched(name: str, what: str, seed: int, scratch: Path) -> Watch:
+    """Return what writes down the figures of a run while it goes on.
+
+    what: the agent or network, so that people know the run by it.  scratch: its claimed folder.
+    """
+    from gnnrl.watch import Watch
+
+    return Watch.of(f"{name}-{what}-seed{seed}", scratch.name)
 
 
 def run_key(*parts: object) -> str:

@@ -64,19 +64,19 @@ def checked(settings: list[str]) -> list[str]:
     from gnnrl.data.load import load_data, transform_of
     from gnnrl.errors import UserError
     from gnnrl.params import check, presets
-    from gnnrl.pretrained import starting_point
+    from gnnrl.pretrained import dense_checkpoint
 
     found = check(presets.preset("own", [*settings, "data.reward_images=1"]), "compress")
     data, shape = found.data, found.network.input_shape
-    splits, transform = load_data(data, shape), transform_of(data, shape)
+    splits = load_data(data, shape, found.task.build().targets)
+    transform = transform_of(data, shape)
     sizes = splits.sizes()
     there = sizes["test"] + 1
     if there < 2:
         raise UserError(f"{data.root} has one test image: half of them score the search, add more")
     given = any(setting.startswith("data.reward_images=") for setting in settings)
     count = min(500, there // 2)
-    name = found.network.name
-    starting_point(name, splits.num_classes, shape, found.pretrain.weights, found.pretrain.sha256)
+    dense_checkpoint(found.network, found.pretrain, splits)
     print(
         f"images: {sizes['train']} to train, {there} to test, {splits.num_classes} classes; "
         f"{count} of the test images score the search\n"

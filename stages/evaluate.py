@@ -26,27 +26,29 @@ def evaluate(
         from gnnrl.measurement import comparison
         from gnnrl.measurement.export import LOADING, files_of
         from gnnrl.runtime import device
+        from gnnrl.sealed import sealed
 
-        options = sections.evaluate
+        options, task = sections.evaluate, sections.task.build()
         files = {"dense": dense, "subnet": subnet}
         trust = sections.network.name
         checkpoints = {name: Checkpoint.load(path, trust) for name, path in files.items()}
         checkpoints["subnet"].refuse_other(checkpoints["dense"])
         shape = checkpoints["subnet"].input_shape
-        splits = load_data(sections.data, shape)
+        splits = load_data(sections.data, shape, task.targets)
         networks = {name: c.restore().to(device()) for name, c in checkpoints.items()}
         opaque = checkpoints["subnet"].opaque
         figures = comparison.figures(
-            networks, files, shape, splits.test, options.batch_size, opaque
+            networks, files, shape, splits.test, options.batch_size, opaque, task
         )
-        figures |= comparison.on_all_test_images(networks["dense"], splits, options.batch_size)
+        size = options.batch_size
+        figures |= comparison.on_all_test_images(networks["dense"], splits, size, task)
         figures |= {"test_images": len(splits.test), "reward_images_from": splits.reward_from}
         latency = comparison.latency(
             networks, shape, options.latency_batches, options.latency_rounds
         )
         with _cli.results(out, "subnet.onnx", "subnet.pt2", settings=sections) as folder:
             write_json(folder / "metrics.json", {"evaluate": figures})
-            write_json(folder / "latency.json", latency)
+            write_json(folder / "latency.json", sealed(latency))
         _cli.closing("evaluate", comparison.sentence(figures, latency), out / "metrics.json")
         exported = files_of(networks["subnet"], shape, splits)  # after the figures: it may fail
         with _cli.results(out) as folder:

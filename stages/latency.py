@@ -9,31 +9,41 @@ import typer
 
 from stages import _cli
 
+TABLE = Path("inputs/search/latency.json")
+
 app = _cli.app(__doc__)
 
 
 @app.command()
 def latency(
-    graph: Annotated[Path, typer.Option(help="The network's graph.")] = Path(
-        "artifacts/extract/graph.json"
-    ),
-    out: Annotated[Path, typer.Option(help="The file to write.")] = Path(
-        "inputs/search/latency.json"
-    ),
+    dense: _cli.Dense = Path("artifacts/pretrain/final.safetensors"),
+    graph: _cli.Graph = Path("artifacts/extract/graph.json"),
+    out: Annotated[Path, typer.Option(help="The file to write.")] = TABLE,
+    runtime: Annotated[str, typer.Option(help="As in evaluate.latency_runtimes.")] = "torch",
     images: Annotated[int, typer.Option(min=1, help="Images that pass at once.")] = 16,
+    threads: Annotated[int | None, typer.Option(min=1, help="Default: PyTorch's own.")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Of which the median is taken.")] = 7,
+    subnets: Annotated[int, typer.Option(min=0, help="Whole subnets, to correct the sum.")] = 12,
+    params: _cli.ParamsFile = _cli.PARAMS,
 ) -> None:
-    """Measure once per machine, keep the file, and name it in search.latency_table."""
+    """Measure once per device, runtime and batch size; name the file in search.latency_table."""
     with _cli.refusals("latency"):
-        import platform
-
+        from gnnrl.checkpoint import Checkpoint
         from gnnrl.graph.graph import ComputationalGraph
-        from gnnrl.measurement.operation_latency import measure
+        from gnnrl.measurement.latency_table import about, table_of
+        from gnnrl.measurement.runtimes import runtime_of
+        from gnnrl.params import load_params
+        from gnnrl.pruning.surgery import Surgeon
+        from gnnrl.runtime import device
 
-        machine = f"{platform.machine()} {platform.processor()}".strip()
-        table = measure(ComputationalGraph.load(graph), images, rounds, machine)
+        runtime_of(runtime)
+        trust = load_params("extract", params).network.name if params.exists() else False
+        checkpoint, read = Checkpoint.load(dense, trust), ComputationalGraph.load(graph)
+        checkpoint.refuse_graph(read)
+        surgeon = Surgeon(checkpoint.restore().to(device()).eval(), read)
+        table = table_of(surgeon, images, rounds, runtime, threads, subnets)
         table.save(out)
-        print(f"{out}: {len(table.milliseconds)} operations at {images} images")
+        print(f"{out}: {about(table)}")
 
 
 if __name__ == "__main__":

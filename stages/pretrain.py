@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
 from pathlib import Path
 
 from stages import _cli
@@ -22,37 +21,38 @@ def pretrain(
     with _cli.stage("pretrain", params, overrides, out) as sections:
         from gnnrl.data.load import load_data
         from gnnrl.files import write_csv, write_json
-        from gnnrl.pretrained import keep, no_better_than_chance, starting_point
-        from gnnrl.training.evaluate import accuracy, reward_accuracy
+        from gnnrl.pretrained import dense_checkpoint, keep, no_better_than_chance
+        from gnnrl.tasks.check import refuse_misfit
+        from gnnrl.training.distillation import Objective
+        from gnnrl.training.evaluate import RewardScore
         from gnnrl.training.loop import train
-        from gnnrl.watch import Watch
 
-        options = sections.pretrain
-        splits = load_data(sections.data, sections.network.input_shape)
-        name, shape = sections.network.name, sections.network.input_shape
-        given = options.weights, options.sha256
-        start = starting_point(name, splits.num_classes, shape, *given, splits.reward_from)
-        parts = (start.digest, splits.train.fingerprint(), sections.network.name)
+        options, task = sections.pretrain, sections.task.build()
+        splits = load_data(sections.data, sections.network.input_shape, task.targets)
+        start = dense_checkpoint(sections.network, options, splits)
+        score, names = RewardScore(task, splits.reward), (sections.network.name, sections.task.name)
+        parts = (start.digest, splits.train.fingerprint(), *names)
         with _cli.claimed("pretrain", *parts, options.model_dump(mode="json")) as scratch:
             network = start.restore()
+            refuse_misfit(task, network, splits.reward)
             training = train(
                 network,
                 splits.train,
                 options.recipe,
                 seed=options.seed,
+                objective=Objective(task),
                 snapshots=options.snapshots,
-                each_epoch=partial(reward_accuracy, splits.reward),
+                each_epoch=score.each_epoch,
                 scratch=scratch,
-                visible=Watch.of(f"pretrain-{name}-seed{options.seed}", scratch.name),
+                visible=_cli.watched("pretrain", sections.network.name, options.seed, scratch),
             )
-            reached = accuracy(network, splits.reward)
-            figures = {"reward_accuracy": reached, **splits.figures()}
+            figures = {score.name: (reached := score(network)), **splits.figures()}
             with _cli.results(out, "snapshots/*.safetensors", settings=sections) as folder:
                 keep(folder, start, network, training)
                 write_csv(folder / "history.csv", training.history)
                 write_json(folder / "metrics.json", {"pretrain": figures})
-        _cli.right("pretrain", figures, splits.reward, out / "final.safetensors", training)
-        if warning := no_better_than_chance(reached, splits.reward.labels):
+        _cli.right("pretrain", score, reached, out / "final.safetensors", training)
+        if warning := no_better_than_chance(reached, splits.reward.labels, task.metric):
             print(f"pretrain: {warning}", file=sys.stderr)
 
 

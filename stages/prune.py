@@ -32,26 +32,27 @@ def prune(
         from gnnrl.pruning.repair import repaired
         from gnnrl.pruning.surgery import Surgeon
         from gnnrl.runtime import device
-        from gnnrl.training.evaluate import accuracy
+        from gnnrl.training.evaluate import RewardScore
 
         weights = _cli.weights_file(pretrain, sections.prune.weights)
         checkpoint = Checkpoint.load(weights, trust=sections.network.name)
         read = ComputationalGraph.load(graph)
         checkpoint.refuse_graph(read)
         chosen = PruningPlan.load(plan, read.digest)
-        splits = load_data(sections.data, checkpoint.input_shape)
+        task = sections.task.build()
+        splits = load_data(sections.data, checkpoint.input_shape, task.targets)
         surgeon = Surgeon(checkpoint.restore().to(device()), read)
+        score = RewardScore(task, splits.reward, surgeon.network)
         figures = {}
         if sections.prune.recalibration_images or sections.prune.compensation != "none":
-            plain = accuracy(surgeon.cut(chosen), splits.reward)
-            figures["reward_accuracy_before_repair"] = plain
+            figures[f"{score.name}_before_repair"] = score(surgeon.cut(chosen))
         subnet = repaired(surgeon, chosen, sections.prune, splits.train, sections.data.seed)
-        figures["reward_accuracy"] = accuracy(subnet, splits.reward)
+        figures[score.name] = score(subnet)
         with _cli.results(out, settings=sections) as folder:
-            cut = checkpoint.following(subnet, chosen, read.protected)
+            cut = checkpoint.following(subnet, chosen, read)
             cut.save(folder / "subnet.safetensors")
             write_json(folder / "metrics.json", {"prune": figures})
-        _cli.right("prune", figures, splits.reward, out / "subnet.safetensors")
+        _cli.right("prune", score, figures[score.name], out / "subnet.safetensors")
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ def search(
         from gnnrl.graph.graph import ComputationalGraph
         from gnnrl.search import results
         from gnnrl.search.build import SearchTask, run
-        from gnnrl.watch import Watch
+        from gnnrl.training.evaluate import spoken
 
         options = sections.search
         trust, weights = sections.network.name, _cli.weights_file(pretrain, options.weights)
@@ -34,23 +34,23 @@ def search(
         checkpoint.refuse_graph(read)
         start = pretrain / "initial.safetensors"
         initial = Checkpoint.load(start, trust) if options.needs_initial else None
-        splits = load_data(sections.data, checkpoint.input_shape)
-        task = SearchTask(options, checkpoint, read, splits.reward, splits.train, initial)
+        meaning = sections.task.build()
+        metric = meaning.metric
+        splits = load_data(sections.data, checkpoint.input_shape, meaning.targets)
+        task = SearchTask(options, checkpoint, read, splits.reward, splits.train, initial, meaning)
         with _cli.claimed("search", *task.identity()) as journal:
             if before := results.evaluated_before(journal):
                 print(f"search goes on after {before} evaluated plans", flush=True)
             task = replace(task, folder=journal / "students")
-            watch = Watch.of(f"search-{options.agent}-seed{options.seed}", journal.name)
+            watch = _cli.watched("search", options.agent, options.seed, journal)
             found, spent = run(task, journal, watch)
-            own = "students/*/*.safetensors", "agents/*.pt"
-            with _cli.results(out, *own, settings=sections) as folder:
-                results.keep_agents(journal, folder)
-                precision = options.reward.precision
-                figures = results.save(folder, read, found, spent, task.store, precision)
+            with _cli.results(out, *results.OWN, settings=sections) as folder:
+                kept = task.store, options.reward.precision, metric, journal
+                figures = results.save(folder, read, found, spent, *kept)
             _cli.closing(
                 "search",
                 f"{figures['evaluations']:.4g} evaluations, best reward {figures['reward']:.4f}, "
-                f"accuracy {100 * figures['reward_accuracy']:.2f} % on the reward images, "
+                f"{spoken(metric)} {100 * figures[f'reward_{metric}']:.2f} % on the reward images, "
                 f"{figures['flops_kept']:.3f} of the flops",
                 out / "plan.json",
             )

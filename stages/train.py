@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 from stages import _cli
@@ -25,35 +24,36 @@ def train(
         from gnnrl.data.load import load_data
         from gnnrl.files import write_csv, write_json
         from gnnrl.pruning.sparsity import zero_masks
-        from gnnrl.training import evaluate, loop
-        from gnnrl.training.distillation import Distillation
-        from gnnrl.watch import Watch
+        from gnnrl.training.distillation import Distillation, Objective
+        from gnnrl.training.evaluate import RewardScore
+        from gnnrl.training.loop import train as fit
 
-        options, trust = sections.train, sections.network.name
+        options, task, trust = sections.train, sections.task.build(), sections.network.name
         own, dense = (Checkpoint.load(path, trust) for path in (subnet, teacher))
         own.refuse_other(dense)
-        splits = load_data(sections.data, own.input_shape)
+        splits = load_data(sections.data, own.input_shape, task.targets)
         taught = Distillation(dense.restore(), settings=options.distillation)
-        parts = (own.digest, dense.digest, splits.train.fingerprint(), own.name)
+        score = RewardScore(task, splits.reward, taught.teacher)
+        parts = (own.digest, dense.digest, splits.train.fingerprint(), own.name, sections.task.name)
         with _cli.claimed("train", *parts, options.model_dump(mode="json")) as scratch:
             network = own.restore()
-            training = loop.train(
+            training = fit(
                 network,
                 splits.train,
                 options.recipe,
                 seed=options.seed,
-                distillation=taught if taught.active else None,
-                each_epoch=partial(evaluate.reward_accuracy, splits.reward),
+                objective=Objective(task, taught),
+                each_epoch=score.each_epoch,
                 zeros=zero_masks(network, own.input_shape, own.plans, own.opaque),
                 scratch=scratch,
-                visible=Watch.of(f"train-{trust}-seed{options.seed}", scratch.name),
+                visible=_cli.watched("train", trust, options.seed, scratch),
             )
-            figures = {"reward_accuracy": evaluate.accuracy(network, splits.reward)}
+            figures = {score.name: (reached := score(network))}
             with _cli.results(out, settings=sections) as folder:
                 own.following(network).save(folder / "subnet.safetensors")
                 write_csv(folder / "history.csv", training.history)
                 write_json(folder / "metrics.json", {"train": figures})
-        _cli.right("train", figures, splits.reward, out / "subnet.safetensors", training)
+        _cli.right("train", score, reached, out / "subnet.safetensors", training)
 
 
 if __name__ == "__main__":

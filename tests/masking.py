@@ -38,7 +38,7 @@ ELEMENTWISE = set(
     "imul truediv div pow neg abs exp sqrt square clamp maximum minimum softmax log_softmax where "
     "float to alpha_dropout feature_alpha_dropout type_as rsub lerp erf local_response_norm "
     "normalize rsqrt itruediv zeros_like ones_like max min gt lt where cos sin masked_fill eq "
-    "ne".split()
+    "ne addcmul addcdiv".split()
 )
 CREATIONS = {"zeros", "ones", "new_zeros", "new_ones", "full"}
 
@@ -153,6 +153,8 @@ class _Interpreter(fx.Interpreter):
             return value
         if name in SPATIAL:
             return pooled(read[0], value)
+        if name in ("norm", "vector_norm"):
+            return self._reduced(read[0], value, (args[0], *args[2:]), kwargs)
         if name in REDUCTIONS:
             return self._reduced(read[0], value, args, kwargs)
         if name in ("batch_norm", "instance_norm"):

@@ -32,11 +32,13 @@ HEIGHTS = {
     "graph": 20,
     "tracing": 18,
     "networks": 20,
+    "tasks": 17,  # what outputs mean; training, pruning and evaluation ask it
     "data": 15,
     "progress": 5,
     "runtime": 5,
     "scratch": 4,
     "watch": 5,
+    "outputs": 6,
     "files": 4,
     "sealed": 5,
     "registry": 4,

@@ -70,7 +70,7 @@ def test_a_bad_value_in_python_is_one_sentence():
         TrainingRecipe(epochs=-1)
     with pytest.raises(UserError, match=r"unknown key 'epoch'; did you mean 'epochs'"):
         TrainingRecipe(epoch=1)
-    with pytest.raises(UserError, match="'momentum' must be at most 1"):
+    with pytest.raises(UserError, match="'momentum' must be less than 1"):
         TrainingRecipe().changed(momentum=2)
 
 

@@ -310,7 +310,8 @@ def test_results_remove_nothing_but_what_the_stage_wrote_itself(tmp_path):
         (folder / "snapshots").mkdir()
         (folder / "snapshots" / "1.safetensors").write_text("now")
     left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")}
-    assert left == {"theirs", ".gitignore", "snapshots", "snapshots/1.safetensors"}
+    digests = {"digests.json"}
+    assert left == {"theirs", ".gitignore", "snapshots", "snapshots/1.safetensors"} | digests
 
 
 def test_what_a_killed_run_left_is_removed_by_the_next(tmp_path, monkeypatch):
@@ -320,7 +321,7 @@ def test_what_a_killed_run_left_is_removed_by_the_next(tmp_path, monkeypatch):
     (out / ".new" / "half").write_text("1")
     with _cli.results(out) as folder:
         (folder / "whole").write_text("2")
-    assert [path.name for path in out.iterdir()] == ["whole"]
+    assert {path.name for path in out.iterdir()} == {"whole", "digests.json"}
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def list_files(folder: Path) -> Files:
     """
     try:
         classes = sorted(path for path in folder.iterdir() if _is_class(path))
-        found = [_images_in(path) for path in classes]
+        found = [images_in(path) for path in classes]
     except OSError as error:
         raise UserError(
             f"the image folder {folder} cannot be read ({error.strerror}): expected {folder}/"
@@ -61,7 +61,8 @@ def _is_class(path: Path) -> bool:
     return path.is_dir() and not path.name.startswith(".")
 
 
-def _images_in(folder: Path) -> list[Path]:
+def images_in(folder: Path) -> list[Path]:
+    """Return the images in and below a folder, names in order; warn of files that are none."""
     found: list[str] = []
     others: Counter[str] = Counter()
     for place, folders, names in os.walk(folder, onerror=_stop):
@@ -117,7 +118,7 @@ class Decoder:
                 f"the image {path} cannot be read ({error}): replace or remove it"
             ) from error
         if part is None:
-            box = _middle(image.size, (width, height), self.margin)
+            box = middle(image.size, (width, height), self.margin)
         else:
             top, left, high, wide = boxes(part[None], image.height, image.width)[0].tolist()
             box = (left, top, left + wide, top + high)
@@ -143,7 +144,7 @@ def _plain(file: Image.Image) -> Image.Image:
     return image
 
 
-def _middle(
+def middle(
     size: tuple[int, int], wanted: tuple[int, int], margin: float
 ) -> tuple[float, float, float, float]:
     """Return left, upper, right, lower of the largest part of `wanted` shape, less the margin."""
@@ -151,6 +152,12 @@ def _middle(
     wide, high = wanted[0] * scale, wanted[1] * scale
     left, top = (size[0] - wide) / 2, (size[1] - high) / 2
     return left, top, left + wide, top + high
+
+
+def oriented_size(path: Path) -> tuple[int, int]:
+    """Return width and height of an image, turned as its EXIF tag says."""
+    with Image.open(path) as file:
+        return ImageOps.exif_transpose(file).size
 
 
 def decode_all(paths: Sequence[Path], decode: Decoder) -> Tensor:

@@ -61,7 +61,7 @@ def _folders(
             f"{root / folders['train']} holds one class ({found['train'].classes[0]!r}): any "
             "network would be right on it, expected at least two"
         )
-    listed = {split: partial(_listing, files, decode, transform) for split, files in found.items()}
+    listed = {split: partial(listing, files, decode, transform) for split, files in found.items()}
     return Source(root.name, found["train"].classes, listed["train"], listed["test"])
 
 
@@ -75,7 +75,9 @@ def _same_classes(train: Files, test: Files, folders: Mapping[str, Path]) -> Non
             )
 
 
-def _listing(files: Files, decode: Decoder, transform: Transform) -> Listing:
+def listing(files: Files, decode: Decoder, transform: Transform) -> Listing:
+    """Return image files as images that are read where they are asked for."""
+
     def stream(indices: Tensor) -> Labelled:
         every = StreamedImages(files.paths, files.labels, transform, decode)
         return every.take(indices)

@@ -6,27 +6,29 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Generator, Tensor
 
-from gnnrl.data.transform import Augmentation, Transform, augmented
+from gnnrl.data.targets import Boxes, Targets, digest
+from gnnrl.data.transform import Augmentation, Transform, augmented, augmented_with_masks
 from gnnrl.shapes import Shape
 
 # N: images   B: images of a batch   C: channels   H, W: height, width
 
-Batch: TypeAlias = tuple[Tensor, Tensor]  # images, normalised, float32 [B, C, H, W]; labels [B]
-Read: TypeAlias = Iterator[tuple[Tensor, Tensor, Augmentation]]
+Batch: TypeAlias = tuple[Tensor, Any]  # images, normalised, float32 [B, C, H, W]; their targets
+Read: TypeAlias = Iterator[tuple[Tensor, Targets, Augmentation]]
 
 
 class Labelled(ABC):
     """Labelled images, held in memory or on disk.
 
-    labels: `[N]`, whole numbers from 0.  transform: how pixels become a network's input.
+    labels: classes `[N]`, whole numbers from 0; or masks `[N, H, W]`, uint8; or boxes.
+    transform: how pixels become a network's input.
     """
 
-    labels: Tensor
+    labels: Targets
     transform: Transform
 
     def __len__(self) -> int:
@@ -51,7 +53,7 @@ class Labelled(ABC):
 
     @abstractmethod
     def _read(self, order: list[Tensor], how: Augmentation, draw: Generator | None) -> Read:
-        """Yield pixels uint8 `[B, C, H, W]`, labels `[B]` and what is still to be augmented."""
+        """Yield pixels uint8 `[B, C, H, W]`, their labels and what is still to be augmented."""
 
     def batches(
         self,
@@ -70,7 +72,7 @@ class Labelled(ABC):
         for pixels, labels, rest in self._read(order, how, generator):
             pixels = pixels.to(device)
             if generator is not None:
-                pixels = augmented(pixels, rest, generator)
+                pixels, labels = _augmented(pixels, labels, rest, generator)
             yield self.transform.normalised(pixels), labels.to(device)
 
 
@@ -79,7 +81,7 @@ class Images(Labelled):
     """Images in memory.  pixels: uint8 `[N, C, H, W]`."""
 
     pixels: Tensor
-    labels: Tensor
+    labels: Targets
     transform: Transform
 
     @property
@@ -98,15 +100,24 @@ class Images(Labelled):
 
     def fingerprint(self) -> str:
         """Return a digest of pixels, labels and transform."""
-        digest = hashlib.sha256(repr(self.transform).encode())
-        for tensor in (self.pixels, self.labels):
-            digest.update(tensor.contiguous().cpu().numpy().tobytes())
-        return digest.hexdigest()[:20]
+        found = hashlib.sha256(repr(self.transform).encode())
+        found.update(self.pixels.contiguous().cpu().numpy().tobytes())
+        found.update(digest(self.labels))
+        return found.hexdigest()[:20]
 
     def _read(self, order: list[Tensor], how: Augmentation, draw: Generator | None) -> Read:
         for indices in order:
             here = indices.to(self.pixels.device)
             yield self.pixels[here], self.labels[here], how
+
+
+def _augmented(
+    pixels: Tensor, labels: Targets, how: Augmentation, generator: Generator
+) -> tuple[Tensor, Targets]:
+    """Change pixels at random, and masks with them."""
+    if isinstance(labels, Boxes) or labels.ndim == 1:
+        return augmented(pixels, how, generator), labels
+    return augmented_with_masks(pixels, labels.to(pixels.device), how, generator)
 
 
 def chosen_indices(count: int, batch_size: int, generator: torch.Generator | None) -> list[Tensor]:

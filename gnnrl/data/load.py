@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TypeAlias
 
 from gnnrl.data.arrays import CIFAR10, CIFAR100, cifar, digits, fashion_mnist
+from gnnrl.data.canvas import digit_canvas
 from gnnrl.data.folders import image_folder, imagenet
+from gnnrl.data.masks import mask_folder, unlabelled_folder
 from gnnrl.data.settings import DataRecipe
 from gnnrl.data.splits import Source, Splits
-from gnnrl.data.transform import AUGMENTATIONS, Transform
+from gnnrl.data.transform import AUGMENTATIONS, Augmentation, Transform
 from gnnrl.errors import UserError
 from gnnrl.files import user_path
 from gnnrl.registry import named
@@ -23,9 +25,12 @@ Opener: TypeAlias = Callable[[Path, Shape, Transform], Source]
 
 @dataclass(frozen=True)
 class Kind:
-    """How a data set is opened, and what is customary for it."""
+    """How a data set is opened, and what is customary for it.
 
-    open: Opener
+    open: by the targets that it has: classes, masks, boxes, none.
+    """
+
+    open: Mapping[str, Opener]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     augmentation: str
@@ -35,40 +40,96 @@ class Kind:
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 KINDS: Mapping[str, Kind] = {
-    "digits": Kind(digits, (0.305,), (0.328,), "crop", needs_root=False),
-    "image_folder": Kind(image_folder, IMAGENET_MEAN, IMAGENET_STD, "crop_flip"),
+    "digits": Kind({"classes": digits}, (0.305,), (0.328,), "crop", needs_root=False),
+    "digit_canvas": Kind(
+        {
+            "masks": partial(digit_canvas, targets="masks"),
+            "boxes": partial(digit_canvas, targets="boxes"),
+        },
+        (0.19,),
+        (0.2,),
+        "none",
+        needs_root=False,
+    ),
+    "image_folder": Kind(
+        {"classes": image_folder, "masks": mask_folder, "none": unlabelled_folder},
+        IMAGENET_MEAN,
+        IMAGENET_STD,
+        "crop_flip",
+    ),
     "cifar10": Kind(
-        partial(cifar, kind=CIFAR10), (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616), "crop_flip"
+        {"classes": partial(cifar, kind=CIFAR10)},
+        (0.4914, 0.4822, 0.4465),
+        (0.247, 0.2435, 0.2616),
+        "crop_flip",
     ),
     "cifar100": Kind(
-        partial(cifar, kind=CIFAR100),
+        {"classes": partial(cifar, kind=CIFAR100)},
         (0.5071, 0.4865, 0.4409),
         (0.2673, 0.2564, 0.2762),
         "crop_flip",
     ),
-    "fashion_mnist": Kind(fashion_mnist, (0.286,), (0.353,), "crop_flip"),
-    "imagenet": Kind(imagenet, IMAGENET_MEAN, IMAGENET_STD, "resized_crop_flip"),
+    "fashion_mnist": Kind({"classes": fashion_mnist}, (0.286,), (0.353,), "crop_flip"),
+    "imagenet": Kind({"classes": imagenet}, IMAGENET_MEAN, IMAGENET_STD, "resized_crop_flip"),
 }
 
 
-def load_data(recipe: DataRecipe, input_shape: Shape = (3, 32, 32)) -> Splits:
-    """Return the splits, each read at its first use, as images of the input shape."""
+def load_data(
+    recipe: DataRecipe, input_shape: Shape = (3, 32, 32), targets: str = "classes"
+) -> Splits:
+    """Return the splits, each read at its first use, as images of the input shape.
+
+    targets: what is asked of an image: classes, masks, boxes or none.  Raises `UserError` where the
+    data set has something else, or the augmentation would not move it with the image.
+    """
     kind = _kind(recipe)
     if kind.needs_root and not recipe.root:
         raise UserError(f"the data set {recipe.name} needs a root: the folder its images are in")
     root = user_path(recipe.root or ".")
-    source = kind.open(root, as_shape(input_shape), _transform(kind, recipe, input_shape[0]))
-    if len(source.classes) < 2:
+    transform = _transform(kind, recipe, input_shape[0])
+    opened = _opener(kind, recipe.name, targets)(root, as_shape(input_shape), transform)
+    source = replace(opened, name=recipe.name)
+    if targets not in (source.targets, "none"):
+        raise UserError(_without(recipe.name, source.targets, targets))
+    _refuse_moves(transform.augmentation, targets)
+    if len(source.classes) < 2 and targets != "none":
         raise UserError(
-            f"{root} has one class, {source.classes[0]!r}: expected a folder for each of at least "
-            "two classes"
+            f"{root} has {len(source.classes)} classes ({', '.join(source.classes) or 'none'}): "
+            "expected at least two"
         )
     return Splits(
-        replace(source, name=recipe.name),
+        source,
         reward_images=recipe.reward_images,
         reward_from=recipe.reward_from,
         seed=recipe.seed,
     )
+
+
+def _opener(kind: Kind, name: str, targets: str) -> Opener:
+    if targets in kind.open:
+        return kind.open[targets]
+    if targets == "none" or "own" in kind.open:
+        return next(iter(kind.open.values()))
+    raise UserError(_without(name, " or ".join(kind.open), targets))
+
+
+def _without(name: str, has: str, targets: str) -> str:
+    others = [other for other, kind in KINDS.items() if targets in kind.open]
+    return (
+        f"the data set {name} has {has}, the task needs {targets}: set data.name to "
+        f"{' or '.join(others)}{' or ' if others else ''}one of your own, or another task.name"
+    )
+
+
+def _refuse_moves(how: Augmentation, targets: str) -> None:
+    """Raise `UserError` for random changes that the targets cannot follow."""
+    if targets == "boxes" and how != Augmentation():
+        raise UserError("data.augmentation moves images, but not their boxes: set it to none")
+    if targets == "masks" and how.resized:
+        raise UserError(
+            "data.augmentation resized_crop_flip scales images, but not their masks: set it to "
+            "none, crop or crop_flip"
+        )
 
 
 def _kind(recipe: DataRecipe) -> Kind:
@@ -80,7 +141,7 @@ def _kind(recipe: DataRecipe) -> Kind:
             f"no mean and standard deviation are customary for {recipe.name}: give data.mean and "
             "data.std, one number per channel"
         )
-    return Kind(found, recipe.mean, recipe.std, "none", needs_root=False)
+    return Kind({"own": found}, recipe.mean, recipe.std, "none", needs_root=False)
 
 
 def transform_of(recipe: DataRecipe, input_shape: Shape) -> Transform:

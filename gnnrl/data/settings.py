@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from gnnrl.settings import Count, Float, Positive, Seed, Settings, name_in
+from pydantic import Field
+
+from gnnrl.settings import Count, Float, Name, Probability, Seed, Settings, name_in
+
+Scale = Annotated[Float, Field(ge=1e-3, le=1e3)]  # images divided by less are hardly finite
 
 
 class DataRecipe(Settings):
     """Which images, and which of them score the search."""
 
     name: Annotated[str, name_in("gnnrl.data.load:KINDS")] = "digits"
-    """digits, image_folder, cifar10, cifar100, fashion_mnist, imagenet."""
-    root: str | None = None
-    """Folder of the images (not for digits); ~ and $VARIABLES are expanded."""
+    """digits, digit_canvas, image_folder, cifar10, cifar100, fashion_mnist, imagenet."""
+    root: Name | None = None
+    """Folder of the images (none for digits); ~ and $VARIABLES are expanded."""
     reward_images: Count = 300
     """Images that score what the search finds."""
     reward_from: Literal["train", "test"] = "train"
@@ -22,7 +26,7 @@ class DataRecipe(Settings):
     """Of the choice of reward images."""
     augmentation: Annotated[str, name_in("gnnrl.data.transform:AUGMENTATIONS")] | None = None
     """none, crop, crop_flip, resized_crop_flip; null: as is customary for the data set."""
-    mean: tuple[Float, ...] | None = None
+    mean: tuple[Probability, ...] | None = None
     """Per channel, of pixels in [0, 1]; null: as is customary for the data set."""
-    std: tuple[Positive, ...] | None = None
+    std: tuple[Scale, ...] | None = None
     """Per channel, of pixels in [0, 1]; null: as is customary for the data set."""

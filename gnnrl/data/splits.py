@@ -20,7 +20,7 @@ ORIGINS = ("train", "test")
 class Listing:
     """Images that are known but not read yet.
 
-    labels: [N], whole numbers from 0.
+    labels: [N], whole numbers from 0, of which each split has its share: classes, or all 0.
     read: images at the given indices, to measure with.
     read_to_train: the same to train on, where that differs (parts of files cut at random).
     """
@@ -32,12 +32,16 @@ class Listing:
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A data set as it is published: training and test images, neither opened before its use."""
+    """A data set as it is published: training and test images, neither opened before its use.
+
+    targets: what it has for an image: classes, masks, boxes or none.
+    """
 
     name: str
     classes: tuple[str, ...]
     train: Callable[[], Listing]
     test: Callable[[], Listing]
+    targets: str = "classes"
 
 
 class Splits:

@@ -28,7 +28,7 @@ class StreamedImages(Labelled):
     """Image files, decoded anew whenever they are asked for."""
 
     paths: Sequence[Path]
-    labels: Tensor
+    labels: Tensor  # classes [N]
     transform: Transform
     decode: Decoder
 

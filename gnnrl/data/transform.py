@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gnnrl.data.targets import IGNORED
 from gnnrl.errors import UserError
 
 # B: images of a batch   C: channels   H, W: height, width
@@ -86,6 +87,18 @@ def augmented(pixels: Tensor, how: Augmentation, generator: torch.Generator) -> 
         mask = flipped.to(pixels.device).view(-1, 1, 1, 1)
         pixels = torch.where(mask, pixels.flip(-1), pixels)
     return pixels
+
+
+def augmented_with_masks(
+    pixels: Tensor, masks: Tensor, how: Augmentation, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Return uint8 [B, C, H, W] and masks uint8 [B, H, W], moved together by the same draws.
+
+    What comes in from outside the image is of no class.
+    """
+    # as one more channel; padding with 0 then reads as IGNORED
+    both = augmented(torch.cat([pixels, (IGNORED - masks)[:, None]], 1), how, generator)
+    return both[:, :-1], IGNORED - both[:, -1]
 
 
 def _cropped(pixels: Tensor, padding: int, generator: torch.Generator) -> Tensor:

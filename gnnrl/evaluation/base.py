@@ -11,8 +11,10 @@ import numpy as np
 from torch import Tensor
 
 from gnnrl.graph.graph import ComputationalGraph
+from gnnrl.graph.removal import absent_layers
 from gnnrl.graph.unit_mapping import kept_units
 from gnnrl.pruning.plan import PruningPlan
+from gnnrl.tasks.base import Targets
 
 EQUIVALENT = 500
 """Forward images of one evaluation equivalent, the unit that costs of searches are compared in."""
@@ -25,7 +27,8 @@ FAILED = -100.0
 class Evaluation:
     """How good one plan is. All fields are JSON values: evaluations are journalled.
 
-    reward: what the agent maximises.  accuracy: in [0, 1], on reward images.
+    reward: what the agent maximises.  accuracy: in [0, 1], on reward images; in another task than
+    classification its metric, such as mean IoU.
     flops, parameters: of the pruned network.  status: "ok", or in a few words why it failed.
     cached: this plan had been evaluated before, nothing was run.
     cost: in evaluation equivalents (1 = 500 forward images); what the search is charged.
@@ -85,7 +88,10 @@ class Decided:
 
     def units_of(self, graph: ComputationalGraph) -> np.ndarray:
         """Return the units of the graph that are kept, bool `[num_units]`."""
-        return kept_units(graph, self.plan.kept) if self.units is None else self.units
+        if self.units is not None:
+            return self.units
+        absent = absent_layers(graph, self.plan.removed_layers)
+        return kept_units(graph, self.plan.kept, absent)
 
 
 Plan = PruningPlan | Decided
@@ -96,8 +102,8 @@ Plan = PruningPlan | Decided
 class Evaluator(Protocol):
     """Says how good plans are; the search, its workers and rescoring ask nothing else of it.
 
-    cost: evaluation equivalents of one plan.  batched: plans of a batch are given together, since
-    their evaluations depend on each other.  images: how many a plan is scored on.
+    cost: evaluation equivalents of one plan, at most.  batched: plans of a batch are given
+    together, since their evaluations depend on each other.  images: how many a plan is scored on.
     """
 
     cost: float = 1.0
@@ -116,8 +122,8 @@ class Evaluator(Protocol):
         """Return the reward that the agent learns from after so many of its updates."""
         return evaluation.reward
 
-    def on(self, images: Tensor, labels: Tensor) -> Evaluator | None:
-        """Return the same evaluator on other images `[N, C, H, W]` with labels `[N]`.
+    def on(self, images: Tensor, labels: Targets) -> Evaluator | None:
+        """Return the same evaluator on other images `[N, C, H, W]` with their labels.
 
         None where plans cannot be scored on other images.
         """

@@ -6,8 +6,6 @@ is their teacher: its output is computed once.  So equal plans get equal evaluat
 and in any process.
 """
 
-# N: reward images   K: classes
-
 from __future__ import annotations
 
 import math
@@ -16,14 +14,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from gnnrl.checkpoint import Checkpoint
 from gnnrl.data.images import Labelled, batch_count
 from gnnrl.errors import UserError
 from gnnrl.evaluation.base import Decided, Evaluation, Evaluator, Plan
 from gnnrl.evaluation.budget_penalty import OVER, PUNISHED, Constraint
-from gnnrl.evaluation.rewards import CONSTRAINED, REWARDS, RewardSettings, measured, n2n, sagemaker
+from gnnrl.evaluation.rewards import (
+    CONSTRAINED,
+    REWARDS,
+    RewardSettings,
+    measured,
+    metric,
+    n2n,
+    sagemaker,
+)
 from gnnrl.evaluation.student_store import StudentStore
 from gnnrl.evaluation.training_settings import StudentSettings
 from gnnrl.graph.budget import Budget
@@ -33,7 +39,9 @@ from gnnrl.pruning.sparsity import zero_masks
 from gnnrl.pruning.surgery import Surgeon
 from gnnrl.registry import named
 from gnnrl.runtime import device
-from gnnrl.training.distillation import Distillation, Remembered
+from gnnrl.tasks.base import Outputs, Targets, Task
+from gnnrl.tasks.classification import CLASSIFICATION
+from gnnrl.training.distillation import Distillation, Objective, Remembered
 from gnnrl.training.loop import train
 from gnnrl.training.state import Diverged
 
@@ -58,12 +66,13 @@ class Students(Evaluator):
         dense: Checkpoint | None = None,
         store: StudentStore | None = None,
         seed: int = 0,
+        task: Task = CLASSIFICATION,
     ) -> None:
         self.network, self.graph, self.checkpoint = surgeon.network.eval(), surgeon.graph, dense
         self.settings, self.reward = settings, reward
         self.budget, self.store = budget or Budget(parameters=1.0), store
         self._train_images, self._reward_images, self._seed = train_images, reward_images, seed
-        self.images = len(reward_images)
+        self.images, self.task = len(reward_images), task
         self._surgeon: Surgeon | None = surgeon
         self._dense = cost(surgeon.graph)
         self._teacher: _Teacher | None = None
@@ -87,7 +96,7 @@ class Students(Evaluator):
             return self.failed(plan, _reason("cannot be built", error))
         try:
             self._train(student, plan)
-            logits = _logits(student, self._reward_images, self.reward.batch_size)
+            outputs = self.outputs(student)
         except (MemoryError, torch.OutOfMemoryError):
             return self.failed(plan, "out of memory")
         except Diverged:
@@ -96,9 +105,9 @@ class Students(Evaluator):
             raise
         except (ValueError, RuntimeError, TypeError, IndexError) as error:
             return self.failed(plan, _reason("cannot be trained", error))
-        if not torch.isfinite(logits).all():
+        if not self.task.finite(outputs):
             return self.failed(plan, "not finite")
-        return self.scored(plan, student, logits)
+        return self.scored(plan, student, outputs)
 
     def taught(self, plan: PruningPlan) -> nn.Module:
         """Return the student of a plan, trained."""
@@ -127,15 +136,21 @@ class Students(Evaluator):
             self._train_images,
             self.settings.recipe,
             seed=self._seed,
-            distillation=distillation if distillation.active else None,
+            objective=Objective(self.task, distillation),
             zeros=zeros,
         )
         student.eval()
 
-    def scored(self, plan: PruningPlan, student: nn.Module, logits: Tensor) -> Evaluation:
-        """Return the evaluation of a student with these logits `[N, K]` on the reward images."""
+    @torch.no_grad()
+    def outputs(self, network: nn.Module) -> Outputs:
+        """Return the outputs of a network on the reward images, as the task reads them."""
+        parts = self._reward_images.batches(self.reward.batch_size, device())
+        return self.task.joined([self.task.outputs(network, x) for x, _ in parts])
+
+    def scored(self, plan: PruningPlan, student: nn.Module, outputs: Outputs) -> Evaluation:
+        """Return the evaluation of a student with these outputs on the reward images."""
         teacher, size = self._taught_by(), self._cost(plan)
-        found = measured(logits, teacher.logits, teacher.labels, size, self._dense)
+        found = measured(outputs, teacher.outputs, teacher.labels, size, self._dense, self.task)
         reward, status = float(named(self.reward.kind, REWARDS, "reward")(found)), "ok"
         if not math.isfinite(reward):
             return self.failed(plan, f"its reward is {reward}")
@@ -177,32 +192,24 @@ class Students(Evaluator):
 
 @dataclass(frozen=True)
 class _Teacher:
-    """What is computed once: the teacher's memory, its output on the reward images `[N, K]`."""
+    """What is computed once: the teacher's memory, and its outputs on the reward images."""
 
     network: Remembered
-    logits: Tensor
-    labels: Tensor
+    outputs: Outputs
+    labels: Targets
     constraint: Constraint | None
 
     @classmethod
     def of(cls, students: Students) -> _Teacher:
         network, recipe = students.network.to(device()).eval(), students.settings.recipe
         batches = batch_count(len(students._train_images), recipe.batch_size) * recipe.epochs
-        logits = _logits(network, students._reward_images, students.reward.batch_size)
-        labels = students._reward_images.labels.to(logits.device)
-        right = float((logits.argmax(1) == labels).double().mean())
+        outputs, labels = students.outputs(network), students._reward_images.labels.to(device())
         constraint = None
         if students.reward.kind == CONSTRAINED:
             ease_in = students.settings.ease_in
+            right = metric(outputs, labels, outputs, students.task)
             constraint = Constraint(students.budget, students._dense, ease_in, right)
-        return cls(Remembered(network, batches), logits, labels, constraint)
-
-
-@torch.no_grad()
-def _logits(network: nn.Module, images: Labelled, batch_size: int) -> Tensor:
-    """Return a network's output on all images `[N, K]`."""
-    parts = images.batches(batch_size, device())
-    return torch.cat([network(x).float() for x, _ in parts])
+        return cls(Remembered(network, batches), outputs, labels, constraint)
 
 
 def _reason(what: str, error: Exception) -> str:

@@ -4,7 +4,7 @@ The network is traced once and pruned many times; the images are in memory, norm
 device, before the first plan.
 """
 
-# N: reward images   K: classes
+# N: reward images
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
 from gnnrl.errors import UserError
 from gnnrl.evaluation.base import EQUIVALENT, FAILED, Decided, Evaluation, Evaluator, Plan
@@ -26,13 +26,15 @@ from gnnrl.pruning.compensation.gram import GramSolve
 from gnnrl.pruning.matching import NormMoments, match, norm_moments
 from gnnrl.pruning.surgery import Surgeon
 from gnnrl.registry import named
+from gnnrl.tasks.base import Network, Outputs, Targets, Task
+from gnnrl.tasks.classification import CLASSIFICATION
 
 
 class OneShot(Evaluator):
     """Evaluates plans of one network, as its subnets are before any training.
 
-    surgeon: of the dense network.  images `[N, C, H, W]`, normalised, with labels `[N]`: reward
-    images, never test images.
+    surgeon: of the dense network.  images `[N, C, H, W]`, normalised, with labels `[N]`, or other
+    targets of the task: reward images, never test images.
     settings.statistics: of batch norm in the subnet.  `matched`: batch statistics, with scale and
     shift set so that each norm's output has the dense network's mean and variance; `batch`: batch
     statistics with the old scale and shift; `kept`: the dense network's; `images`: measured anew on
@@ -48,11 +50,12 @@ class OneShot(Evaluator):
         self,
         surgeon: Surgeon,
         images: Tensor,
-        labels: Tensor,
+        labels: Targets,
         settings: RewardSettings | None = None,
         *,
         recalibration: Tensor | None = None,
         compensate: GramSolve | None = None,
+        task: Task = CLASSIFICATION,
     ) -> None:
         self.settings = settings = settings or RewardSettings()
         if (settings.statistics == "images") != (recalibration is not None):
@@ -61,13 +64,15 @@ class OneShot(Evaluator):
                 "the statistics `images`, and for no others"
             )
         self.surgeon, self.graph, self.labels = surgeon, surgeon.graph, labels
-        self.images = len(images)
+        self.images, self.task = len(images), task
         self._reward = named(settings.kind, REWARDS, "reward")
-        self._given: dict[str, Any] = {"recalibration": recalibration, "compensate": compensate}
+        self._given: dict[str, Any] = {
+            "recalibration": recalibration, "compensate": compensate, "task": task
+        }  # fmt: skip
         self._compensate = compensate
         network, self._precision = surgeon.network.eval(), PRECISIONS[settings.precision]
         with torch.no_grad():
-            self._dense = _logits(network, images, settings.batch_size)
+            self._dense = self._outputs(network, images)
         norms: dict[str, NormMoments] = {}
         if settings.statistics == "matched":
             first = images[: settings.statistics_images or len(images)]
@@ -81,8 +86,8 @@ class OneShot(Evaluator):
         extra = 0 if recalibration is None else len(recalibration)
         self.cost = (len(images) + extra) / EQUIVALENT
 
-    def on(self, images: Tensor, labels: Tensor) -> OneShot:
-        """Return the same evaluator on other images `[N, C, H, W]` with labels `[N]`."""
+    def on(self, images: Tensor, labels: Targets) -> OneShot:
+        """Return the same evaluator on other images `[N, C, H, W]` with their labels."""
         return OneShot(self.surgeon, images, labels, self.settings, **self._given)
 
     def __call__(self, plans: Sequence[Plan]) -> list[Evaluation]:
@@ -92,15 +97,15 @@ class OneShot(Evaluator):
     def evaluate(self, plan: Plan) -> Evaluation:
         """Prune the network to the plan and score it on the reward images."""
         decided = self._decided(plan)
-        return self.scored(decided, self.logits(decided))
+        return self.scored(decided, self.outputs(decided))
 
-    def scored(self, plan: Plan, logits: Tensor) -> Evaluation:
-        """Return the evaluation of a plan whose logits `[N, K]` are known."""
+    def scored(self, plan: Plan, outputs: Outputs) -> Evaluation:
+        """Return the evaluation of a plan whose outputs for all images are known."""
         decided = self._decided(plan)
         subnet = cost(self.graph, decided.plan, decided.units)
-        if not torch.isfinite(logits).all():
+        if not self.task.finite(outputs):
             return self.failed(plan, "not finite")
-        measured = self.measure(logits, subnet)
+        measured = self.measure(outputs, subnet)
         reward = float(self._reward(measured))
         if not math.isfinite(reward):
             raise UserError(
@@ -116,24 +121,29 @@ class OneShot(Evaluator):
         subnet = cost(self.graph, Decided.of(plan).plan)
         return Evaluation(FAILED, 0.0, subnet.flops, subnet.parameters, reason, cost=self.cost)
 
-    def logits(self, plan: Plan) -> Tensor:
-        """Return the subnet's output on the reward images `[N, K]`."""
+    def outputs(self, plan: Plan) -> Outputs:
+        """Return the subnet's outputs on the reward images, as the task reads them."""
         with torch.inference_mode():
             subnet = self.cut(plan)
             if self.settings.statistics_images:
-                return self._folded_logits(subnet)
+                return self._folded_outputs(subnet)
             if self.settings.statistics in ("matched", "batch"):
                 with batch_statistics(subnet):
-                    return _logits(subnet, self._images, self.settings.batch_size)
-            return _logits(subnet, self._images, self.settings.batch_size)
+                    return self._outputs(subnet, self._images)
+            return self._outputs(subnet, self._images)
 
-    def _folded_logits(self, subnet: fx.GraphModule) -> Tensor:
+    def _outputs(self, network: Network, images: Tensor) -> Outputs:
+        parts = images.split(self.settings.batch_size)
+        return self.task.joined([self.task.outputs(network, part) for part in parts])
+
+    def _folded_outputs(self, subnet: fx.GraphModule) -> Outputs:
         if self._folded is None or self._folded.subnet is not subnet:
             self._folded = FoldedSubnet(subnet)
         first, size = self.settings.statistics_images, self.settings.batch_size
         rest = (self._images[k : k + size] for k in range(first, len(self._images), size))
-        logits = [self._folded.first(self._images[:first]), *map(self._folded, rest)]
-        return torch.cat(logits).float()
+        outputs = [self.task.outputs(self._folded.first, self._images[:first])]
+        outputs += [self.task.outputs(self._folded, part) for part in rest]
+        return self.task.joined(outputs)
 
     def cut(self, plan: Plan) -> fx.GraphModule:
         """Return the subnet as it is run, but for batch statistics; valid until the next call."""
@@ -148,9 +158,9 @@ class OneShot(Evaluator):
             match(subnet, self._norms, decided.units)
         return subnet
 
-    def measure(self, logits: Tensor, subnet: Cost) -> Measured:
-        """Compare logits `[N, K]` with labels, and all of it with the dense network."""
-        return measured(logits, self._dense, self.labels, subnet, self._dense_cost)
+    def measure(self, outputs: Outputs, subnet: Cost) -> Measured:
+        """Compare outputs with labels, and all of it with the dense network."""
+        return measured(outputs, self._dense, self.labels, subnet, self._dense_cost, self.task)
 
     def _decided(self, plan: Plan) -> Decided:
         """Return the plan with its units."""
@@ -164,7 +174,3 @@ class OneShot(Evaluator):
 
     def _ready(self, images: Tensor) -> Tensor:
         return images.to(self._precision).contiguous(memory_format=torch.channels_last)
-
-
-def _logits(network: nn.Module, images: Tensor, batch_size: int) -> Tensor:
-    return torch.cat([network(part) for part in images.split(batch_size)]).float()

@@ -11,10 +11,10 @@ from dataclasses import replace
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from gnnrl.evaluation.base import Evaluation, Evaluator, Plan
 from gnnrl.evaluation.one_shot import OneShot
+from gnnrl.tasks.base import Outputs, Targets
 
 CLEARLY = 2.0
 """Standard errors of the paired difference to the best plan beyond which a plan is stopped."""
@@ -38,7 +38,7 @@ class Racing(Evaluator):
         self._first, self._full = first, full
         self.graph, self.images, self.cost = full.graph, full.images, first.cost + full.cost
 
-    def on(self, images: Tensor, labels: Tensor) -> OneShot:
+    def on(self, images: Tensor, labels: Targets) -> OneShot:
         """Return the evaluator of all images, without a race, on others."""
         return self._full.on(images, labels)
 
@@ -50,9 +50,9 @@ class Racing(Evaluator):
         """Evaluate a batch of plans; a plan alone does not race."""
         if len(plans) < 2:
             return self._full(plans)
-        logits = [self._first.logits(plan) for plan in plans]
-        early = [self._first.scored(plan, x) for plan, x in zip(plans, logits, strict=True)]
-        stops = behind(torch.stack([_losses(x, self._first.labels) for x in logits]))
+        outputs = [self._first.outputs(plan) for plan in plans]
+        early = [self._first.scored(plan, x) for plan, x in zip(plans, outputs, strict=True)]
+        stops = behind(torch.stack([self._losses(x) for x in outputs]))
         rest = iter(self._full([p for p, stop in zip(plans, stops, strict=True) if not stop]))
         found = [seen if stop else next(rest) for seen, stop in zip(early, stops, strict=True)]
         going = np.flatnonzero(~stops)
@@ -65,6 +65,11 @@ class Racing(Evaluator):
             for e, stop in zip(found, stops, strict=True)
         ]
 
+    def _losses(self, outputs: Outputs) -> Tensor:
+        """Loss of every image; that of a network without finite numbers is beyond others."""
+        losses = self._first.task.losses(outputs, self._first.labels).double()
+        return losses.nan_to_num(nan=1e6, posinf=1e6).cpu()
+
 
 def behind(losses: Tensor) -> np.ndarray:
     """Return which plans are stopped, bool `[P]`, by their losses on the same images `[P, N]`."""
@@ -76,9 +81,3 @@ def behind(losses: Tensor) -> np.ndarray:
     stops = np.zeros(len(losses), dtype=bool)
     stops[[i for i in worst if clear[i]][: len(losses) // 2]] = True
     return stops
-
-
-def _losses(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of every image; that of a network without finite numbers is beyond others."""
-    losses = F.cross_entropy(logits.double(), labels, reduction="none")
-    return losses.nan_to_num(nan=1e6, posinf=1e6).cpu()

@@ -1,4 +1,4 @@
-"""How good a plan is after the repair that `prune` makes: every layer refitted in sequence."""
+"""How good a plan is after the repair that `prune` makes."""
 
 from __future__ import annotations
 
@@ -10,30 +10,32 @@ from torch import Tensor
 
 from gnnrl.evaluation.base import EQUIVALENT, Decided, Evaluation, Evaluator, Plan
 from gnnrl.evaluation.one_shot import OneShot
+from gnnrl.pruning.compensation.gram import Solved
 from gnnrl.pruning.compensation.sequential import Refit
 
 
 class Refitted(Evaluator):
-    """Scores refitted subnets on images `[N, C, H, W]`, with the reward of `scorer` on them.
+    """Scores repaired subnets on images `[N, C, H, W]`, with the reward of `scorer` on them.
 
-    refit: on its calibration images; a plan is charged for passing them, and for its share, as one
-    of so many `plans`, of the dense network's pass.
+    repair: on its calibration images; a plan is charged for what it takes of them, and for its
+    share, as one of so many `plans`, of what the dense network takes.
     """
 
-    def __init__(self, scorer: OneShot, images: Tensor, refit: Refit, plans: int) -> None:
-        self.scorer, self.refit = scorer, refit
+    def __init__(self, scorer: OneShot, images: Tensor, repair: Refit | Solved, plans: int) -> None:
+        self.scorer, self.repair = scorer, repair
         self._parts = images.split(scorer.settings.batch_size)
         self.images = len(images)
-        passed = len(images) + len(refit.images) * (1 + 1 / plans)
+        passed = len(images) + repair.each + repair.first / plans
         self.cost = passed / EQUIVALENT
 
     def __call__(self, plans: Sequence[Plan]) -> list[Evaluation]:
-        """Refit and score plans one after the other."""
+        """Repair and score plans one after the other."""
         return [self._evaluate(plan) for plan in plans]
 
     def _evaluate(self, plan: Plan) -> Evaluation:
-        subnet = self.refit(Decided.of(plan).plan).eval()
+        subnet = self.repair(Decided.of(plan).plan).eval()
         with torch.inference_mode():
-            logits = torch.cat([subnet(part) for part in self._parts])
-        found = self.scorer.scored(plan, logits)
+            task = self.scorer.task
+            outputs = task.joined([task.outputs(subnet, part) for part in self._parts])
+        found = self.scorer.scored(plan, outputs)
         return replace(found, cost=self.cost)

@@ -9,23 +9,25 @@ from typing import Annotated, Literal
 
 import torch
 from pydantic import field_validator, model_validator
-from torch import Tensor
-from torch.nn import functional as F
 
 from gnnrl.evaluation.training_settings import ShortTraining
 from gnnrl.graph.cost import Cost
 from gnnrl.runtime import has_bfloat16
 from gnnrl.settings import Count, CountOrNone, Settings, name_in
+from gnnrl.tasks.base import Outputs, Targets, Task
+from gnnrl.tasks.classification import CLASSIFICATION
 
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
     """What a reward may depend on: the subnet on the reward images, and what it costs.
 
-    accuracy, dense_accuracy: in [0, 1].  loss: mean cross-entropy.  divergence: mean
-    Kullback-Leibler divergence from the dense network; jensen_shannon: that of Jensen and Shannon,
-    in [0, ln 2].
+    accuracy, dense_accuracy: in [0, 1]; in another task than classification its metric, such as
+    mean IoU.  loss: of the task, mean over images.  divergence: mean Kullback-Leibler divergence
+    from the dense network; jensen_shannon: that of Jensen and Shannon, in [0, ln 2].
     flops_kept, parameters_kept: fractions of the dense network's, (0, 1].
+    squared_error: of the outputs, over their squared length; cosine: with the dense outputs.
+    What a task does not have is NaN.
     """
 
     accuracy: float
@@ -35,6 +37,8 @@ class Measured:
     dense_accuracy: float
     flops_kept: float
     parameters_kept: float
+    squared_error: float = math.nan
+    cosine: float = math.nan
 
 
 def n2n(measured: Measured) -> float:
@@ -65,6 +69,8 @@ REWARDS: dict[str, Callable[[Measured], float]] = {
     "loss": lambda m: -m.loss,
     "divergence": lambda m: -m.divergence,
     "jensen_shannon": lambda m: -m.jensen_shannon,
+    "squared_error": lambda m: -m.squared_error,
+    "cosine": lambda m: m.cosine,
     "n2n": n2n,
     CONSTRAINED: n2n,  # `Students` see to the constraint
     "sagemaker": sagemaker,
@@ -78,15 +84,15 @@ class RewardSettings(Settings):
     """How a plan is scored on the reward images."""
 
     kind: Annotated[str, name_in("gnnrl.evaluation.rewards:REWARDS")] = "loss"
-    """accuracy; minus loss, divergence from the dense network, jensen_shannon; n2n."""
+    """accuracy (or the task's metric); minus loss, divergence, jensen_shannon; n2n ..."""
     statistics: Literal["matched", "batch", "images", "kept"] = "matched"
     """Of batch norm: matched (to the dense network's), batch, kept; images: of training images."""
     statistics_images: CountOrNone = 0
     """Reward images that give matched or batch statistics for all, faster with 100; 0: all."""
     recalibration_images: Count = 256
     """For `images`: measured on so many training images."""
-    compensation: Literal["none", "gram"] = "none"
-    """none; gram: layers compensate for inputs that they lost."""
+    compensation: Literal["none", "mean_shift", "gram"] = "none"
+    """gram: layers compensate for inputs that they lost; mean_shift: for their mean only."""
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     """Of the subnet; bfloat16 ranks plans alike; auto: bfloat16 where the processor has it."""
     batch_size: Count = 512
@@ -120,29 +126,28 @@ class RewardSettings(Settings):
         return self
 
 
-def measured(logits: Tensor, dense: Tensor, labels: Tensor, cost: Cost, whole: Cost) -> Measured:
-    """Compare a subnet's logits `[N, K]` and cost with labels `[N]` and the dense network's."""
-    log_p, log_dense = F.log_softmax(logits.double(), 1), F.log_softmax(dense.double(), 1)
+def measured(
+    outputs: Outputs,
+    dense: Outputs,
+    targets: Targets,
+    cost: Cost,
+    whole: Cost,
+    task: Task = CLASSIFICATION,
+) -> Measured:
+    """Compare a subnet's outputs and cost with targets and with the dense network's."""
+    found = {"divergence": math.nan, "jensen_shannon": math.nan, **task.divergences(outputs, dense)}
     return Measured(
-        accuracy=_accuracy(logits, labels),
-        loss=float(F.nll_loss(log_p, labels)),
-        divergence=float(F.kl_div(log_p, log_dense, log_target=True, reduction="batchmean")),
-        jensen_shannon=jensen_shannon(log_p, log_dense),
-        dense_accuracy=_accuracy(dense, labels),
+        accuracy=metric(outputs, targets, dense, task),
+        loss=task.loss(outputs, targets),
+        dense_accuracy=metric(dense, targets, dense, task),
         flops_kept=cost.flops / whole.flops,
         parameters_kept=cost.parameters / whole.parameters,
+        **found,
     )
 
 
-def jensen_shannon(log_p: Tensor, log_q: Tensor) -> float:
-    """Mean Jensen-Shannon divergence of log-probabilities `[N, K]`, in [0, ln 2] (Lin 1991).
-
-    Bounded: an image on which a subnet is confidently wrong counts once, not without limit.
-    """
-    log_m = torch.logaddexp(log_p, log_q) - math.log(2.0)
-    both = [F.kl_div(log_m, x, log_target=True, reduction="batchmean") for x in (log_p, log_q)]
-    return float(both[0] + both[1]) / 2
-
-
-def _accuracy(logits: Tensor, labels: Tensor) -> float:
-    return float((logits.argmax(1) == labels).double().mean())
+def metric(outputs: Outputs, targets: Targets, dense: Outputs, task: Task) -> float:
+    """Return the task's metric of outputs for all images."""
+    meter = task.meter()
+    meter.add(outputs, targets, dense)
+    return meter.value()

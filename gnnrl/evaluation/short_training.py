@@ -15,6 +15,7 @@ from gnnrl.evaluation.base import EQUIVALENT, Decided, Evaluation, Evaluator, Pl
 from gnnrl.evaluation.one_shot import OneShot
 from gnnrl.evaluation.training_settings import ShortTraining
 from gnnrl.runtime import generator
+from gnnrl.training.distillation import Objective
 from gnnrl.training.loop import train
 from gnnrl.training.state import Diverged
 
@@ -55,10 +56,12 @@ class Trained(Evaluator):
         """Prune, train, score on the reward images; only a loss that diverges makes a bad plan."""
         subnet = self._one_shot.surgeon.cut(Decided.of(plan).plan)
         try:
-            train(subnet, self._train_images, self._recipe, seed=self._seed)
+            objective = Objective(self._one_shot.task)
+            train(subnet, self._train_images, self._recipe, seed=self._seed, objective=objective)
         except Diverged:
             return self.failed(plan, "diverged")
         with torch.no_grad():
             parts = self._pixels.split(self._recipe.batch_size)
-            logits = torch.cat([subnet.eval()(part) for part in parts]).float()
-        return replace(self._one_shot.scored(plan, logits), cost=self.cost)
+            task = self._one_shot.task
+            outputs = task.joined([task.outputs(subnet.eval(), part) for part in parts])
+        return replace(self._one_shot.scored(plan, outputs), cost=self.cost)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from gnnrl.settings import Count, CountOrNone, NotNegative, Positive, Probability, Settings
+from gnnrl.settings import BelowOne, Count, CountOrNone, NotNegative, Positive, Settings
 from gnnrl.training.recipe import DistillationSettings, TrainingRecipe
 
 
@@ -17,7 +17,7 @@ class ShortTraining(Settings):
     """Images of a step."""
     learning_rate: Positive = 0.05
     """Constant."""
-    momentum: Probability = 0.9
+    momentum: BelowOne = 0.9
     """Of the gradient."""
     weight_decay: NotNegative = 5e-4
     """Of all weights."""

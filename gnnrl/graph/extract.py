@@ -26,9 +26,10 @@ from gnnrl.graph.rules.flow import (
 from gnnrl.graph.rules.reshape import refuse_shared_writing
 from gnnrl.graph.rules.table import look_up
 from gnnrl.graph.rules.width_constants import settle_numbers
-from gnnrl.tracing.check import check
 from gnnrl.tracing.fx_utils import attribute, module_of, operation_name, scope_of
-from gnnrl.tracing.trace import flops_of, named_inputs, trace
+from gnnrl.tracing.read import check_read, read
+from gnnrl.tracing.shell import finished, flops_of_joined
+from gnnrl.tracing.trace import flops_of, named_inputs
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def extract(
     Raises `UserError` where the network's own code cannot be read.
     """
     analysis = analyse(network, example_input, protect, embedding, attention)
-    check(network, analysis.traced, example_input)
+    check_read(network, analysis.traced, example_input)
     return analysis.graph
 
 
@@ -132,7 +133,7 @@ def _flow(
     """
     refused: dict[str, str] = {}
     while True:
-        traced = trace(network, example, opaque | refused.keys())
+        traced = read(network, example, opaque | refused.keys())
         left = opaque | refused.keys() | traced.meta["whole"].keys()
         flow, kinds, again = Flow(traced, *settings), {}, False
         for node in traced.graph.nodes:
@@ -161,9 +162,8 @@ def _flow(
 
 def _apply(flow: Flow, node: fx.Node, rule: Rule) -> None:
     """Fill in what the rule says of one operation."""
-    if node.op in ("placeholder", "output", "get_attr") or node.target is operator.setitem or (
-        gives_tensors(node)
-    ):  # fmt: skip
+    effects = node.target in (operator.setitem, finished)
+    if node.op in ("placeholder", "output", "get_attr") or effects or gives_tensors(node):
         settle_numbers(flow, node)
         refuse_shared_writing(flow, node)
         if node.target not in (operator.getitem, getattr):
@@ -197,13 +197,18 @@ def _nodes(
 ) -> tuple[Node, ...]:
     """one: the example, of one image, on which what is left whole is counted."""
     shown = [n for n in flow.traced.graph.nodes if n.op != "get_attr" and _shown(n)]
-    flops = flops_of(flow.traced, one, [n for n in shown if kinds[n] == "opaque"])
+    opaque = [n for n in shown if kinds[n] == "opaque"]
+    if "shell" in flow.traced.meta:
+        flops = {n: k // EXAMPLE_BATCH for n, k in flops_of_joined(flow.traced, opaque).items()}
+    else:
+        flops = flops_of(flow.traced, one, opaque)
     return tuple(_node(flow, units, kinds[n], n, flops.get(n, 0)) for n in shown)
 
 
 def _shown(node: fx.Node) -> bool:
     """Tensors are shown; numbers and unused parts of a split are not."""
-    return node.op != "output" and (is_tensor(node) or node.op == "call_module")
+    alone = node.op == "call_module" or node.target is finished
+    return node.op != "output" and (is_tensor(node) or alone)
 
 
 def _node(flow: Flow, units: Units, kind: str, node: fx.Node, flops: int) -> Node:

@@ -1,7 +1,8 @@
 """Latency of a plan without running it: a table of what each operation takes at several widths.
 
-The table is measured once per machine and kept as a file; given the table, latency is a number
-like flops, and a budget of latency is deterministic.
+The table is measured once for a device, runtime, batch size and number of threads, and kept as a
+file; given the table, latency is a number like flops, and a budget of latency is deterministic.
+Latency = what every run takes (`overhead`) + the sum over operations.
 """
 
 # n: operations   P: widths measured on each side of an operation   A: different axes
@@ -9,8 +10,8 @@ like flops, and a budget of latency is deterministic.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,30 +19,49 @@ import numpy as np
 
 from gnnrl.errors import UserError
 from gnnrl.files import atomic_write, read_json
-from gnnrl.graph.cost_model import Axes, full_length
+from gnnrl.graph.cost import Plan
+from gnnrl.graph.cost_model import Axes, full_length, kept_length, units_before
 from gnnrl.graph.graph import ComputationalGraph, Node
 from gnnrl.graph.operations import operation_of
+from gnnrl.graph.removal import without
+from gnnrl.graph.unit_mapping import kept_units
 from gnnrl.sealed import opened, sealed
 
 POINTS = 5
 """Widths at which an operation is measured, from one channel to all."""
+
+FIRST = ("milliseconds", "batch_size", "machine")
+"""Fields that every table has."""
 
 
 @dataclass(frozen=True)
 class LatencyTable:
     """milliseconds: key of an operation → `[P][P]`, rows: width of what it reads, columns: of
     what it writes.  They never fall with the width.  batch_size: images measured at once.
-    machine: what it was measured on, for people."""
+    machine: what it was measured on, for people.  runtime, device, threads: what ran it, where.
+
+    multiple: kernels compute whole blocks of so many channels; other widths take the time of the
+    next multiple, times `ragged`.  fused: operations that take no time behind others.  overhead:
+    milliseconds of a run besides its operations.  error: median relative error of the predicted
+    latency of whole subnets that were measured; None: none were.
+    """
 
     milliseconds: Mapping[str, tuple[tuple[float, ...], ...]]
     batch_size: int
     machine: str
+    runtime: str = "torch"
+    device: str = "cpu"
+    threads: int = 1
+    multiple: int = 1
+    ragged: float = 1.0
+    overhead: float = 0.0
+    fused: tuple[str, ...] = ()
+    error: float | None = None
 
     def save(self, path: str | Path) -> None:
         """Write the table as JSON."""
         content = {
-            "machine": self.machine,
-            "batch_size": self.batch_size,
+            **{field.name: getattr(self, field.name) for field in fields(self)},
             "milliseconds": {k: self.milliseconds[k] for k in sorted(self.milliseconds)},
         }
         atomic_write(path, f"{json.dumps(sealed(content), indent=1)}\n".encode())
@@ -52,7 +72,7 @@ class LatencyTable:
         try:
             content = opened(read_json(path))
             grids = {key: _grid(key, grid) for key, grid in content["milliseconds"].items()}
-            return cls(grids, int(content["batch_size"]), str(content["machine"]))
+            return cls(grids, int(content["batch_size"]), str(content["machine"]), **_rest(content))
         except FileNotFoundError:
             raise UserError(
                 f"{path}: no latency table here; measure one with `python -m stages.latency`"
@@ -67,6 +87,8 @@ class LatencyTable:
         """What each operation of a graph takes `[n, P, P]`, zeros where it takes nothing."""
         found = np.zeros((len(graph.nodes), POINTS, POINTS))
         for i, key in enumerate(keys(graph)):
+            if graph.nodes[i].operation in self.fused:
+                continue
             if key and key not in self.milliseconds:
                 raise UserError(
                     f"the latency table has no entry for {graph.nodes[i].name!r} ({key}); measure "
@@ -76,6 +98,16 @@ class LatencyTable:
                 found[i] = self.milliseconds[key]
         return found
 
+    def refuse_other(self, path: str | Path = "latency_table", **wanted: object) -> None:
+        """Raise `UserError` where it was not measured for what is wanted, such as a runtime."""
+        for name, value in wanted.items():
+            found = getattr(self, name)
+            if value is not None and value != found:
+                raise UserError(
+                    f"{path}: the table is of {name} {found}, but search.latency_for.{name} is "
+                    f"{value}; measure a table of it with `python -m stages.latency`, or name it"
+                )
+
 
 class LatencyCosts:
     """Milliseconds of a graph by the lengths of its axes, a `CostModel`."""
@@ -83,16 +115,52 @@ class LatencyCosts:
     def __init__(self, graph: ComputationalGraph, table: LatencyTable) -> None:
         axes = Axes()
         writes = [axes.number(node.channels) for node in graph.nodes]
-        self.axes = axes.all
+        self.axes, self.table = axes.all, table
+        self._names = [node.name for node in graph.nodes]
         self._grids = table.grids(graph)
         self._reads = np.array([writes[i] for i in graph.sources])
         self._writes = np.array(writes)
         self._whole = np.array([full_length(axis) for axis in self.axes])
+        self._knots = np.array([knots(whole, table.multiple) for whole in self._whole.tolist()])
 
     def of_lengths(self, lengths: np.ndarray) -> float:
-        """Sum over operations, interpolated bilinearly, when the axes have these lengths `[A]`."""
-        part = (lengths - 1) / np.maximum(self._whole - 1, 1)
-        return interpolate(self._grids, part[self._reads], part[self._writes])
+        """The overhead and the sum over operations when the axes have these lengths `[A]`."""
+        return self.table.overhead + float(self.by_operation(lengths).sum())
+
+    def by_operation(self, lengths: np.ndarray) -> np.ndarray:
+        """Milliseconds `[n]`, interpolated bilinearly, when the axes have these lengths `[A]`."""
+        m = self.table.multiple
+        if m == 1:
+            part = (lengths - 1) / np.maximum(self._whole - 1, 1)
+            return interpolate(self._grids, part[self._reads], part[self._writes])
+        whole = np.minimum(np.ceil(lengths / m) * m, self._whole)
+        part = _place(self._knots, whole)
+        times = interpolate(self._grids, part[self._reads], part[self._writes])
+        ragged = (lengths % m != 0) & (lengths < self._whole)
+        odd = ragged[self._reads] | ragged[self._writes]
+        return np.where(odd, self.table.ragged, 1.0) * times
+
+    def without(self, operations: Collection[str]) -> float:
+        """Milliseconds of the whole network when these operations are taken out."""
+        gone = set(operations)
+        stays = np.array([name not in gone for name in self._names])
+        return self.table.overhead + float(self._grids[stays, -1, -1].sum())
+
+
+def predicted(graph: ComputationalGraph, table: LatencyTable, plan: Plan) -> float:
+    """Return the milliseconds of the subnet that a plan leaves."""
+    return table.overhead + sum(by_kind(graph, table, plan).values())
+
+
+def by_kind(graph: ComputationalGraph, table: LatencyTable, plan: Plan) -> dict[str, float]:
+    """Return the milliseconds of a plan's subnet by kind of operation, without the overhead."""
+    graph = without(graph, plan.removed_layers)
+    costs, before = LatencyCosts(graph, table), units_before(kept_units(graph, plan.kept))
+    lengths = np.array([kept_length(axis, before) for axis in costs.axes])
+    found: dict[str, float] = {}
+    for node, time in zip(graph.nodes, costs.by_operation(lengths).tolist(), strict=True):
+        found[node.operation] = found.get(node.operation, 0.0) + time
+    return found
 
 
 def _grid(key: str, rows: Any) -> tuple[tuple[float, ...], ...]:
@@ -109,8 +177,42 @@ def _grid(key: str, rows: Any) -> tuple[tuple[float, ...], ...]:
     return tuple(tuple(float(v) for v in row) for row in rows)
 
 
-def interpolate(grids: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> float:
-    """Sum over operations of the bilinear value; rows, columns in [0, 1] `[n]`."""
+def _rest(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that older tables do not have, as far as they are given; refuse nonsense."""
+    names = [field.name for field in fields(LatencyTable) if field.name not in FIRST]
+    found = {name: content[name] for name in names if name in content}
+    kinds = {"runtime": str, "device": str, "threads": int, "multiple": int, "fused": list}
+    for name, value in found.items():
+        kind = kinds.get(name, (int, float))
+        fits = isinstance(value, kind) and not isinstance(value, bool)
+        if not fits and not (name == "error" and value is None):
+            raise UserError(f"{name} is {value!r}")
+        least = {"threads": 1, "multiple": 1, "ragged": 1.0}.get(name, 0)
+        if isinstance(value, int | float) and not least <= value < np.inf:
+            raise UserError(f"{name} is {value}, expected at least {least}")
+    return {**found, "fused": tuple(map(str, found.get("fused", ())))}
+
+
+def knots(channels: int, multiple: int = 1) -> np.ndarray:
+    """Widths `[P]` between which a time is interpolated: from one channel, or one block, to all."""
+    points = np.arange(POINTS) / (POINTS - 1)
+    if multiple == 1 or channels <= multiple:
+        return 1 + (channels - 1) * points
+    blocks = -(-channels // multiple)
+    return np.minimum(multiple * np.round(1 + (blocks - 1) * points), channels)
+
+
+def _place(knots: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Where each length `[A]` is between its knots `[A, P]`, in [0, 1]; the last of equal knots."""
+    below = np.clip((knots <= lengths[:, None]).sum(1) - 1, 0, POINTS - 2)
+    rows = np.arange(len(knots))
+    low, high = knots[rows, below], knots[rows, below + 1]
+    inside = np.clip((lengths - low) / np.maximum(high - low, 1e-9), 0.0, 1.0)
+    return (below + np.where(high > low, inside, 1.0)) / (POINTS - 1)
+
+
+def interpolate(grids: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """The bilinear value of each operation `[n]`; rows, columns in [0, 1] `[n]`."""
     total = np.zeros(len(grids))
     x, y = rows * (POINTS - 1), columns * (POINTS - 1)
     i, j = np.minimum(x.astype(int), POINTS - 2), np.minimum(y.astype(int), POINTS - 2)
@@ -118,12 +220,12 @@ def interpolate(grids: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> flo
     for di, wx in ((0, 1 - x), (1, x)):
         for dj, wy in ((0, 1 - y), (1, y)):
             total += grids[n, i + di, j + dj] * wx * wy
-    return float(total.sum())
+    return total
 
 
-def width(channels: int, point: int) -> int:
+def width(channels: int, point: int, multiple: int = 1) -> int:
     """Number of channels at a point of the grid."""
-    return 1 + round((channels - 1) * point / (POINTS - 1))
+    return round(float(knots(channels, multiple)[point]))
 
 
 def keys(graph: ComputationalGraph) -> list[str]:

@@ -58,6 +58,13 @@ def outermost(graph: ComputationalGraph, removed: Iterable[str]) -> tuple[str, .
     )
 
 
+def absent_layers(graph: ComputationalGraph, removed: Iterable[str]) -> set[str]:
+    """The layers in the parts named."""
+    names = list(removed)
+    parts = members(graph) if names else {}
+    return {node.layer for name in names for node in parts.get(name, ())}
+
+
 def without(graph: ComputationalGraph, removed: Iterable[str]) -> ComputationalGraph:
     """The graph of the network from which the parts named were taken out.
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from gnnrl.settings import Settings
+from gnnrl.settings import Name, Settings
 
 
 class ExtractSettings(Settings):
     """What of the network may be pruned."""
 
-    protect: tuple[str, ...] = ()
+    protect: tuple[Name, ...] = ()
     """Layers, or parts of the network, that keep all their channels."""
     attention: Literal["heads", "width"] = "heads"
     """Prune whole heads of attention, or the width of the heads."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 
 import numpy as np
 
@@ -10,10 +10,12 @@ from gnnrl.errors import UserError
 from gnnrl.graph.graph import ComputationalGraph
 
 
-def kept_units(graph: ComputationalGraph, kept: Mapping[str, Iterable[int]]) -> np.ndarray:
+def kept_units(
+    graph: ComputationalGraph, kept: Mapping[str, Iterable[int]], absent: Container[str] = ()
+) -> np.ndarray:
     """Return which units are kept, bool `[num_units]`; kept: filters by layer.
 
-    Layers that are not named keep everything.  Raises `UserError` where the filters do not fit
+    Layers that are not named keep everything, except those that are `absent` from the subnet.  Raises `UserError` where the filters do not fit
     this graph: a layer it does not have, an index out of range, or layers whose filters must be
     removed together and are not.
     """
@@ -27,6 +29,8 @@ def kept_units(graph: ComputationalGraph, kept: Mapping[str, Iterable[int]]) -> 
                 f"{_some(layers)}); it is a plan of another network"
             )
     for index, (name, node) in enumerate(graph.layers.items()):
+        if name in absent:
+            continue
         units = node.filter_units
         stays = np.ones(len(units), dtype=bool)
         if name in kept:

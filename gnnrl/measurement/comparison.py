@@ -1,4 +1,4 @@
-"""Dense network and subnet side by side: accuracy, costs, size, time."""
+"""Dense network and subnet side by side: metric, costs, size, time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from gnnrl.graph.cost import Cost, cost
 from gnnrl.graph.extract import extract
 from gnnrl.measurement.latency import median_latency
 from gnnrl.shapes import Shape
-from gnnrl.training.evaluate import accuracy
+from gnnrl.tasks.base import Task
+from gnnrl.tasks.classification import CLASSIFICATION
+from gnnrl.training.evaluate import evaluate, spoken
 
 
 def figures(
@@ -26,36 +28,41 @@ def figures(
     images: Labelled,
     batch_size: int,
     opaque: Iterable[str] = (),
+    task: Task = CLASSIFICATION,
 ) -> dict[str, Any]:
     """Return what is known of "dense" and "subnet"; the same networks give the same figures.
 
     Costs are counted on each network's own graph, not on the plan. bytes: of the checkpoint.
+    metric: the name of the task's, where it is not accuracy.
     opaque: parts of both that are protected as they are read.
     """
     costs = {name: own_cost(network, input_shape, opaque) for name, network in networks.items()}
-    found: dict[str, float] = {}
+    metric = task.metric
+    found: dict[str, Any] = {} if metric == "accuracy" else {"metric": metric}
     for name, prefix in (("dense", "dense_"), ("subnet", "")):
-        found[f"{prefix}accuracy"] = accuracy(networks[name], images, batch_size)
+        score = evaluate(networks[name], images, batch_size, task, networks["dense"])
+        found[f"{prefix}{metric}"] = score.value
         found[f"{prefix}flops"] = costs[name].flops
         found[f"{prefix}parameters"] = costs[name].parameters
         found[f"{prefix}nonzero_parameters"] = nonzero(networks[name])
         found[f"{prefix}bytes"] = files[name].stat().st_size
-    found["accuracy_change"] = found["accuracy"] - found["dense_accuracy"]
+    found[f"{metric}_change"] = found[metric] - found[f"dense_{metric}"]
     for figure in ("flops", "parameters", "bytes"):
         found[f"{figure}_kept"] = found[figure] / found[f"dense_{figure}"]
     return found
 
 
-def on_all_test_images(network: nn.Module, splits: Splits, batch_size: int) -> dict[str, float]:
-    """Return the accuracy on reward and test images together where both are test images.
+def on_all_test_images(
+    network: nn.Module, splits: Splits, batch_size: int, task: Task = CLASSIFICATION
+) -> dict[str, float]:
+    """Return the metric on reward and test images together where both are test images.
 
     So a network that came trained is measured as its publication measured it.
     """
     if splits.reward_from != "test":
         return {}
-    parts = (splits.reward, splits.test)
-    right = sum(accuracy(network, part, batch_size) * len(part) for part in parts)
-    return {"dense_accuracy_on_all_test_images": right / sum(len(part) for part in parts)}
+    score = evaluate(network, (splits.reward, splits.test), batch_size, task)
+    return {f"dense_{task.metric}_on_all_test_images": score.value}
 
 
 def nonzero(network: nn.Module) -> int:
@@ -89,13 +96,14 @@ def latency(
 
 
 def sentence(figures: Mapping[str, Any], latency: Mapping[str, Any]) -> str:
-    """Return accuracy, cost and speed of the subnet in one line."""
+    """Return metric, cost and speed of the subnet in one line."""
+    metric = figures.get("metric", "accuracy")
     speed = [
         f"{both['dense'] / both['subnet']:.2f}x as fast at batch {size}"
         for size, both in latency["milliseconds"].items()
     ]
     return (
-        f"accuracy {100 * figures['accuracy']:.2f} % (dense {100 * figures['dense_accuracy']:.2f} "
-        f"%) on {figures['test_images']} test images, {figures['flops_kept']:.3f} of the flops, "
-        f"{', '.join(speed)}"
+        f"{spoken(metric)} {100 * figures[metric]:.2f} % (dense "
+        f"{100 * figures[f'dense_{metric}']:.2f} %) on {figures['test_images']} test images, "
+        f"{figures['flops_kept']:.3f} of the flops, {', '.join(speed)}"
     )

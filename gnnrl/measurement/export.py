@@ -73,6 +73,8 @@ def program_bytes(
         with _quiet(), torch.no_grad():
             batch = torch.export.Dim("batch")
             program = torch.export.export(network, (images,), dynamic_shapes=({0: batch},))
+            for node in program.graph.nodes:
+                node.meta.pop("from_node", None)  # holds addresses in memory
             extra = {"about.json": json.dumps(about or {})}
             torch.export.save(program, buffer, extra_files=extra)
     except Exception as error:  # the exporter has dozens of kinds

@@ -1,44 +1,58 @@
-"""How long networks take for a batch of images, measured side by side."""
+"""How long things take, measured side by side: the one timer of tables, evaluation, benchmarks."""
 
 from __future__ import annotations
 
-import statistics
 import time
-from collections.abc import Callable, Hashable, Mapping
-from functools import partial
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import nn
 
+from gnnrl.measurement.runtimes import device_of, ready
 from gnnrl.shapes import Shape
 
 K = TypeVar("K", bound=Hashable)
 
+SHORTEST = 3
+"""Rounds before the clock is read, at least."""
 
-def median_latency(
-    networks: Mapping[str, nn.Module],
-    input_shape: Shape,
-    batch_size: int,
-    rounds: int,
-    device: torch.device,
-) -> dict[str, float]:
-    """Return the median milliseconds each network takes for one batch of images of zeros.
 
-    One round in ten, at least three, goes before the clock is read.
-    """
-    images = torch.zeros(batch_size, *input_shape, device=device)
-    ready = {name: network.to(device).eval() for name, network in networks.items()}
-    runs = {name: partial(network, images) for name, network in ready.items()}
-    taken = median_milliseconds(runs, rounds, max(3, rounds // 10), device)
-    return {name: round(milliseconds, 4) for name, milliseconds in taken.items()}
+@dataclass(frozen=True)
+class Timing:
+    """Milliseconds of every round, in the order of the rounds."""
+
+    rounds: tuple[float, ...]
+
+    @property
+    def milliseconds(self) -> float:
+        """The median."""
+        return float(np.median(self.rounds))
+
+    @property
+    def spread(self) -> float:
+        """Interquartile range over the median."""
+        return spread(self.rounds)
+
+    def over(self, other: Timing) -> Timing:
+        """Return the ratio of each round to the same round of another one."""
+        return Timing(tuple(a / b for a, b in zip(self.rounds, other.rounds, strict=True)))
+
+
+def spread(values: Sequence[float]) -> float:
+    """Return the interquartile range over the median."""
+    low, middle, high = np.percentile(values, (25, 50, 75))
+    return float((high - low) / middle) if middle > 0 else 0.0
 
 
 @torch.inference_mode()
-def median_milliseconds(
+def time_in_turns(
     runs: Mapping[K, Callable[[], object]], rounds: int, warmup: int, device: torch.device
-) -> dict[K, float]:
-    """Return the median milliseconds of `rounds` calls of each function, after `warmup` more.
+) -> dict[K, Timing]:
+    """Time `rounds` calls of each function, after `warmup` more.
 
     The functions take turns, so that what else the machine does falls on all of them alike.
     """
@@ -53,7 +67,42 @@ def median_milliseconds(
             _wait(device)
             if turn >= warmup:
                 taken[key].append(1000 * (time.perf_counter() - start))
-    return {key: statistics.median(values) for key, values in taken.items()}
+    return {key: Timing(tuple(values)) for key, values in taken.items()}
+
+
+def time_networks(
+    networks: Mapping[K, nn.Module],
+    input_shape: Shape,
+    batch_size: int,
+    rounds: int,
+    runtime: str = "torch",
+    threads: int | None = None,
+) -> dict[K, Timing]:
+    """Time networks, one batch of random images each, in a runtime of `RUNTIMES`.
+
+    One round in ten, at least three, goes before the clock is read.  threads: None: as many as
+    PyTorch uses.  Raises `UserError` where the runtime is not installed.
+    """
+    weight = next(iter(networks.values())).parameters()
+    place = device_of(runtime, next(weight).device)
+    images = torch.rand(
+        batch_size, *input_shape, generator=torch.Generator().manual_seed(0)
+    ).to(place)  # fmt: skip
+    with pinned(threads) as count:
+        runs = {name: ready(runtime, net, images, count) for name, net in networks.items()}
+        return time_in_turns(runs, rounds, max(SHORTEST, rounds // 10), place)
+
+
+@contextmanager
+def pinned(threads: int | None) -> Iterator[int]:
+    """Hold PyTorch to a number of threads (None: its own), and give that number."""
+    before = torch.get_num_threads()
+    try:
+        if threads is not None:
+            torch.set_num_threads(threads)
+        yield torch.get_num_threads()
+    finally:
+        torch.set_num_threads(before)
 
 
 def _wait(device: torch.device) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from gnnrl.errors import UserError
-from gnnrl.networks import mobilenet, resnet, shufflenet, vgg, vit
+from gnnrl.networks import detectors, mobilenet, resnet, shufflenet, vgg, vit
 from gnnrl.networks.basic_cnn import BasicCNN
 from gnnrl.networks.sagemaker import SageMaker5Block
 from gnnrl.networks.shape import Builder, replace_first_conv
@@ -28,12 +28,14 @@ NETWORKS: Mapping[str, Builder] = {
     **vgg.NETWORKS,
     **mobilenet.NETWORKS,
     **shufflenet.NETWORKS,
+    **detectors.NETWORKS,
     **vit.NETWORKS,
 }
 
 
 def build_network(name: str, num_classes: int = 10, input_shape: Shape = (3, 32, 32)) -> nn.Module:
-    """Return a network with fresh weights that maps images [N, *input_shape] to logits.
+    """Return a network with fresh weights that maps images [N, *input_shape] to logits, or a
+    detector, whose classes include the background.
 
     name: a key of NETWORKS, "torchvision/<name>", or "package.module:function" (called with
     num_classes and input_shape where it takes them).
@@ -47,7 +49,7 @@ def build_network(name: str, num_classes: int = 10, input_shape: Shape = (3, 32,
         network = NETWORKS[name](num_classes, input_shape)
     else:
         raise UserError(f"there is no network {name!r}; {_close(name)}")
-    _try(network, name, input_shape)
+    _try(detectors.first_part(network), name, input_shape)
     return network
 
 
@@ -65,7 +67,8 @@ def _close(name: str) -> str:
     """Return a hint: names like the wrong one, or all of them."""
     from torchvision import models
 
-    known = [*NETWORKS, *(TORCHVISION + other for other in models.list_models(module=models))]
+    others = [*models.list_models(module=models), *detectors.names()]
+    known = [*NETWORKS, *(TORCHVISION + other for other in others)]
     ours = ", ".join(NETWORKS)
     return hint(name, known, f"known are {ours}, torchvision/<name> and package.module:function")
 
@@ -74,8 +77,12 @@ def _torchvision(name: str, num_classes: int, input_shape: Shape) -> nn.Module:
     from torchvision import models
 
     short = name.removeprefix(TORCHVISION)
+    if short in detectors.names():
+        return detectors.torchvision_detector(short, num_classes, input_shape)
     if short not in models.list_models(module=models):
-        raise UserError(f"torchvision has no classification network {short!r}; {_close(name)}")
+        raise UserError(
+            f"torchvision has no classification network or detector {short!r}; {_close(name)}"
+        )
     with warnings.catch_warnings():  # two of them announce a change of their initial weights
         warnings.simplefilter("ignore", FutureWarning)
         network = models.get_model(short, weights=None, num_classes=num_classes)

@@ -10,6 +10,9 @@ from typing import Any
 from gnnrl.errors import UserError
 from gnnrl.files import user_path
 
+NEED_LABELS = ("snip", "taylor", "grasp")
+"""Importances that need a loss on labels."""
+
 
 def refuse_weights(params: Any) -> None:
     """Raise `ValueError` where weights are asked for that pretraining does not keep."""
@@ -46,6 +49,11 @@ def refuse_too_few_images(params: Any) -> None:
             f"'search.reward.statistics_images' is {wanted}, expected at most the {there} of "
             "'data.reward_images': set it to 0 for all of them"
         )
+    if params.search.reward.race >= there:
+        raise ValueError(
+            f"'search.reward.race' is {params.search.reward.race}, expected less than the {there} "
+            "of 'data.reward_images': lower it, or set it to 0 for no race"
+        )
 
 
 def reward_unlike_prune(params: Any) -> str:
@@ -56,8 +64,8 @@ def reward_unlike_prune(params: Any) -> str:
     if params.prune.compensation == "none" or search.reward.compensation != "none":
         return ""
     return (
-        "'prune.compensation' is sequential, but the reward scores subnets that are not repaired: "
-        "set 'search.reward' to {kind: jensen_shannon, compensation: gram}"
+        f"'prune.compensation' is {params.prune.compensation}, but the reward scores subnets that "
+        "are not repaired: set 'search.reward' to {kind: jensen_shannon, compensation: gram}"
     )
 
 
@@ -68,6 +76,59 @@ def refuse_no_table(params: Any) -> None:
         raise ValueError(
             "'search.budget.latency' needs a table of this machine's latencies: after `extract` "
             "run `python -m stages.latency` and set 'search.latency_table' to its file"
+        )
+
+
+def refuse_unfit_task(params: Any) -> None:
+    """Raise `ValueError` for settings that need what the task does not have: labels, a reward, a
+    teacher."""
+    if params.task.name == "classification":
+        return
+    task, search, train = params.task.build(), params.search, params.train
+    if search is not None and search.reward.kind in task.lacks:
+        raise ValueError(
+            f"'search.reward.kind' is {search.reward.kind}, which the task {params.task.name} does "
+            "not have: set it to jensen_shannon, squared_error, cosine or accuracy (the task's "
+            "metric)"
+        )
+    if not task.labelled:
+        _refuse_labels(params)
+    taught = {"train.distillation": train.distillation} if train.recipe.epochs else {}
+    if search is not None and search.students is not None:
+        taught["search.students.distillation"] = search.students.distillation
+    for key, how in taught.items():
+        weight = how.alpha if how.weight is None else how.weight
+        if not task.labelled and (weight == 0 or (how.weight is None and how.alpha < 1)):
+            raise ValueError(
+                f"'{key}.alpha' is {how.alpha:g}, but the task {params.task.name} has no labels: "
+                "set it to 1, so that the teacher's outputs are learned alone"
+            )
+        if weight and not task.distils:
+            raise ValueError(
+                f"'{key}' asks for a teacher, which the task {params.task.name} does not have: set "
+                "alpha to 0 and weight to null"
+            )
+
+
+def _refuse_labels(params: Any) -> None:
+    """Raise `ValueError` for settings that need labels."""
+    search, name = params.search, params.task.name
+    if params.pretrain.recipe.epochs:
+        raise ValueError(
+            f"'pretrain.recipe.epochs' is {params.pretrain.recipe.epochs}, but the task {name} has "
+            "no labels to train with: set it to 0 and give 'pretrain.weights'"
+        )
+    if search is None:
+        return
+    wrong = {
+        "search.reward.training": search.reward.training is not None,
+        "search.reward.race": search.reward.race > 0,
+        f"search.importance {search.importance}": search.importance in NEED_LABELS,
+    }
+    if found := [key for key, given in wrong.items() if given]:
+        raise ValueError(
+            f"'{found[0]}' needs labels, which the task {name} does not have: leave it out or take "
+            "another"
         )
 
 

@@ -22,15 +22,16 @@ from gnnrl.params import compatibility
 from gnnrl.pruning.settings import PruneSettings
 from gnnrl.report.settings import ReportSettings
 from gnnrl.settings import Settings, checked, part
+from gnnrl.tasks.settings import TaskSettings
 from gnnrl.training.settings import PretrainSettings, TrainSettings
 
 STAGE_SECTIONS: Mapping[str, tuple[str, ...]] = {
-    "pretrain": ("data", "network", "pretrain"),
+    "pretrain": ("data", "network", "task", "pretrain"),
     "extract": ("network", "extract"),
-    "search": ("data", "network", "search"),
-    "prune": ("data", "network", "prune"),
-    "train": ("data", "network", "train"),
-    "evaluate": ("data", "network", "evaluate"),
+    "search": ("data", "network", "task", "search"),
+    "prune": ("data", "network", "task", "prune"),
+    "train": ("data", "network", "task", "train"),
+    "evaluate": ("data", "network", "task", "evaluate"),
     "report": ("report",),
 }
 
@@ -44,6 +45,8 @@ class Params(Settings):
     """Which images, and which of them score the search."""
     network: NetworkSettings = NetworkSettings()
     """The network that is pruned."""
+    task: TaskSettings = TaskSettings()
+    """What the network's outputs mean."""
     pretrain: PretrainSettings = PretrainSettings()
     """Where the dense network's weights come from."""
     extract: ExtractSettings = ExtractSettings()
@@ -65,6 +68,7 @@ class Params(Settings):
         compatibility.refuse_seen_images(self)
         compatibility.refuse_too_few_images(self)
         compatibility.refuse_no_table(self)
+        compatibility.refuse_unfit_task(self)
         return self
 
 

@@ -24,7 +24,9 @@ from gnnrl.pruning.compensation.stepper import out_of_place
 from gnnrl.pruning.expected_cost import ExpectedCost
 from gnnrl.pruning.importance import Importance
 from gnnrl.settings import Count, Positive, Settings
-from gnnrl.training.distillation import kl
+from gnnrl.tasks import nested
+from gnnrl.tasks.base import Outputs, Task
+from gnnrl.tasks.classification import CLASSIFICATION
 
 OPEN = 4.0
 """Logit of the gates at the start: nearly all passes."""
@@ -86,15 +88,16 @@ def bottleneck(
     generator: torch.Generator,
     resource: str = "flops",
     settings: BottleneckSettings | None = None,
+    task: Task = CLASSIFICATION,
 ) -> Bottleneck:
     """Train the gates on images `[n, C, H, W]`, without labels, for a budget.
 
-    The loss is the divergence from the dense network's logits.  fraction: of the dense cost.
-    Costs a forward and a backward pass over the batches, and one forward pass of the dense network
-    over all images.
+    The loss is the divergence from the dense network's outputs, as the task has it.  fraction: of
+    the dense cost.  Costs a forward and a backward pass over the batches, and one forward pass of
+    the dense network over all images.
     """
     settings = settings or BottleneckSettings()
-    dense = _answers(analysis.traced, images, settings.batch_size)
+    dense = _answers(analysis.traced, images, settings.batch_size, task)
     gated, gates = gated_network(analysis)
     expected = ExpectedCost(analysis.graph, resource)
     whole = float(expected(torch.ones(analysis.graph.num_units)))
@@ -109,8 +112,8 @@ def bottleneck(
         optimizer.zero_grad()
         gates.passing = _drawn(logits.sigmoid(), len(chosen), generator).to(images.device)
         with batch_statistics(gated):
-            answer = gated(images[chosen])
-        kl(answer.float(), dense[chosen].float(), 1.0).backward()
+            answer = task.joined([task.outputs(gated, images[chosen])])
+        task.distance(answer, nested.taken(dense, chosen), "kl", 1.0).backward()
         _toward_the_budget(logits, expected)
         optimizer.step()
         with torch.no_grad():
@@ -119,9 +122,10 @@ def bottleneck(
     return _read_off(analysis, logits.detach(), len(images) + 3 * seen)
 
 
-def _answers(traced: fx.GraphModule, images: Tensor, batch_size: int) -> Tensor:
+def _answers(traced: fx.GraphModule, images: Tensor, batch_size: int, task: Task) -> Outputs:
     with torch.no_grad():
-        return torch.cat([traced.eval()(part) for part in images.split(batch_size)])
+        parts = images.split(batch_size)
+        return task.joined([task.outputs(traced.eval(), part) for part in parts])
 
 
 def gated_network(analysis: Analysis) -> tuple[fx.GraphModule, Gates]:

@@ -6,6 +6,7 @@ from torch import nn
 
 from gnnrl.data.calibration import BATCH_SIZE, calibration_images, mirrored
 from gnnrl.data.images import Labelled
+from gnnrl.pruning.compensation.gram import Solved
 from gnnrl.pruning.compensation.sequential import compensate
 from gnnrl.pruning.matching import recalibrate_matched
 from gnnrl.pruning.plan import PruningPlan
@@ -21,12 +22,15 @@ def repaired(
 
     images: training images.  seed: of the choice among them.
     """
-    if settings.compensation == "sequential":
+    if settings.compensation != "none":
         chosen = calibration_images(images, settings.calibration_images, seed, device())
         own = generator(seed, "compensation")
         if images.transform.augmentation.flip:  # as the network was trained
             chosen = mirrored(chosen, own)
-        subnet: nn.Module = compensate(surgeon, plan, chosen, own)
+        if settings.compensation == "sequential":
+            subnet: nn.Module = compensate(surgeon, plan, chosen, own)
+        else:
+            subnet = Solved(surgeon, settings.compensation, chosen, own)(plan)
     else:
         subnet = surgeon.cut(plan)
     if count := settings.recalibration_images:

@@ -15,16 +15,18 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from gnnrl.errors import UserError
 from gnnrl.graph.graph import ComputationalGraph, Node
 from gnnrl.pruning.batch_norm import batch_statistics
 from gnnrl.pruning.importance import Importance, filters, over_layers, rows
+from gnnrl.tasks import nested
+from gnnrl.tasks.base import Targets, Task
+from gnnrl.tasks.classification import CLASSIFICATION
 from gnnrl.tracing.fx_utils import attribute
 
-Examples = Callable[[], tuple[Tensor, Tensor]]
+Examples = Callable[[], tuple[Tensor, Targets]]
 
 
 TEMPERATURE = 200.0  # of the logits (Wang et al. 2020, GraSP, published code)
@@ -45,16 +47,18 @@ def score(
     graph: ComputationalGraph,
     examples: Examples,
     initial: nn.Module | None = None,
+    task: Task = CLASSIFICATION,
 ) -> Scored:
     """By name, a member of CRITERIA.
 
-    examples: gives labelled training images `[N, C, H, W]`, `[N]`.  initial: the network before
-    training.  Raises `UserError` where the criterion needs it and it is missing.
+    examples: gives training images `[N, C, H, W]` and their labels.  initial: the network before
+    training; raises `UserError` where the criterion needs it and it is missing.  task: whose loss
+    it is.
     """
     if criterion in ON_EXAMPLES:
         of_examples, passes = ON_EXAMPLES[criterion]
         images, labels = examples()
-        return Scored(of_examples(network, graph, images, labels), passes * len(images))
+        return Scored(of_examples(network, graph, images, labels, task), passes * len(images))
     if criterion in FROM_INITIAL:
         if initial is None:
             raise UserError(
@@ -86,28 +90,44 @@ def magnitude_sign(network: nn.Module, graph: ComputationalGraph, initial: nn.Mo
 
 
 def snip(
-    network: nn.Module, graph: ComputationalGraph, images: Tensor, labels: Tensor
+    network: nn.Module,
+    graph: ComputationalGraph,
+    images: Tensor,
+    labels: Targets,
+    task: Task = CLASSIFICATION,
 ) -> Importance:
     """Sensitivity of the loss to each weight's presence, |w dL/dw| (Lee et al. 2019, Eq. 5)."""
-    products = _times_gradient(network, graph, images, labels)
+    products = _times_gradient(network, graph, images, labels, task)
     return _sum(graph, {name: product.abs() for name, product in products.items()})
 
 
 def taylor(
-    network: nn.Module, graph: ComputationalGraph, images: Tensor, labels: Tensor
+    network: nn.Module,
+    graph: ComputationalGraph,
+    images: Tensor,
+    labels: Targets,
+    task: Task = CLASSIFICATION,
 ) -> Importance:
     """Squared first-order change of the loss without a filter (Molchanov et al. 2019, Eq. 8)."""
-    products = _times_gradient(network, graph, images, labels)
+    products = _times_gradient(network, graph, images, labels, task)
     return over_layers(graph, lambda node: _row_sums(products, node).square(), dtype=torch.float64)
 
 
 def grasp(
-    network: nn.Module, graph: ComputationalGraph, images: Tensor, labels: Tensor
+    network: nn.Module,
+    graph: ComputationalGraph,
+    images: Tensor,
+    labels: Targets,
+    task: Task = CLASSIFICATION,
 ) -> Importance:
     """What a weight does for gradient flow, w (H g) (Wang et al. 2020, Eq. 8; higher = keep)."""
     names, weights = _weights(network, graph)
     with torch.enable_grad(), _as_trained(network):
-        loss = F.cross_entropy(network(images) / TEMPERATURE, labels)
+
+        def cooled(x: Tensor) -> object:
+            return nested.mapped(lambda logits: logits / TEMPERATURE, network(x))
+
+        loss, _ = task.training_loss(cooled, images, labels)
         gradients = torch.autograd.grad(loss, weights, create_graph=True)
         flow = sum((g * g.detach()).sum() for g in gradients)
         assert isinstance(flow, Tensor)
@@ -194,12 +214,13 @@ def _weights(network: nn.Module, graph: ComputationalGraph) -> tuple[list[str], 
 
 
 def _times_gradient(
-    network: nn.Module, graph: ComputationalGraph, images: Tensor, labels: Tensor
+    network: nn.Module, graph: ComputationalGraph, images: Tensor, labels: Targets, task: Task
 ) -> dict[str, Tensor]:
     """Each weight times the gradient of the loss with respect to it, by name."""
     names, weights = _weights(network, graph)
     with torch.enable_grad(), _as_trained(network):
-        gradients = torch.autograd.grad(F.cross_entropy(network(images), labels), weights)
+        loss, _ = task.training_loss(network, images, labels)
+        gradients = torch.autograd.grad(loss, weights)
     return _products(names, weights, gradients)
 
 

@@ -14,7 +14,7 @@ class PruneSettings(Settings):
     """Weights that are pruned: initial, final or the epoch of a snapshot."""
     recalibration_images: CountOrNone = 512
     """Training images for new batch-norm statistics; 0: keep the old ones."""
-    compensation: Literal["none", "sequential"] = "none"
-    """sequential: refit layer by layer to the dense network's outputs."""
+    compensation: Literal["none", "mean_shift", "gram", "sequential"] = "none"
+    """mean_shift, gram: by moments of inputs; sequential: refit layer by layer."""
     calibration_images: Count = 1024
     """Training images, without labels, for the compensation."""

@@ -26,7 +26,8 @@ from gnnrl.graph.unit_mapping import kept_units
 from gnnrl.pruning.gather import ChannelGather
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.sparsity import sparsify
-from gnnrl.tracing.trace import attribute
+from gnnrl.tracing.dress import dressed
+from gnnrl.tracing.fx_utils import attribute
 
 
 def prune(network: nn.Module, graph: ComputationalGraph, plan: PruningPlan) -> nn.Module:
@@ -50,7 +51,7 @@ class Surgeon:
                 "widths or connections); extract the network's own graph"
             )
 
-    def cut(self, plan: PruningPlan) -> fx.GraphModule:
+    def cut(self, plan: PruningPlan) -> nn.Module:
         """A new network; parameters that lose nothing are copied too."""
         analysis = self.without(plan.removed_layers)
         keep = kept_units(analysis.graph, plan.kept)
@@ -63,7 +64,7 @@ class Surgeon:
         sparsify(subnet, analysis.graph, plan.weight_sparsity)
         return subnet
 
-    def cut_units(self, keep: np.ndarray, explicit: bool = False) -> fx.GraphModule:
+    def cut_units(self, keep: np.ndarray, explicit: bool = False) -> Any:
         """The subnet of the units with `keep` `[num_units]` true; `explicit` as below."""
         return cut_units(self.analysis, keep, explicit)
 
@@ -74,9 +75,10 @@ class Surgeon:
         graph = self.analysis.graph
         reduced = copy.deepcopy(self.analysis.traced)
         take_out(reduced, graph, removed)
-        names = dict(reduced.named_modules())
+        network = dressed(reduced)
+        names = dict(network.named_modules())
         protected = [name for name in graph.protected if name in names]
-        return _read(reduced, graph, protected)
+        return _read(network, graph, protected)
 
 
 def _read(network: nn.Module, graph: ComputationalGraph, protected: Iterable[str]) -> Analysis:
@@ -90,7 +92,7 @@ def _read(network: nn.Module, graph: ComputationalGraph, protected: Iterable[str
     return analyse(network, example, protected, **graph.settings)
 
 
-def cut_units(analysis: Analysis, keep: np.ndarray, explicit: bool = False) -> fx.GraphModule:
+def cut_units(analysis: Analysis, keep: np.ndarray, explicit: bool = False) -> Any:
     """The subnet of the units with `keep` `[num_units]` true.
 
     explicit: leave gathers that happen to change nothing, so that all plans give the same code.
@@ -112,7 +114,7 @@ def cut_units(analysis: Analysis, keep: np.ndarray, explicit: bool = False) -> f
     subnet.graph.eliminate_dead_code()
     subnet.delete_all_unused_submodules()
     subnet.recompile()
-    return subnet
+    return dressed(subnet)
 
 
 def kept_indices(

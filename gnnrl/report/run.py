@@ -15,7 +15,9 @@ import pandas as pd
 from gnnrl.errors import UserError
 from gnnrl.files import read_json, read_yaml
 from gnnrl.graph.graph import ComputationalGraph
+from gnnrl.outputs import refuse_changed
 from gnnrl.pruning.plan import PruningPlan
+from gnnrl.sealed import opened
 
 COMPARED = ("accuracy", "flops", "parameters", "bytes")
 NETWORKS = ("dense", "subnet")
@@ -67,13 +69,13 @@ def read_run(artifacts: Path) -> Run:
 def _metrics(folder: Path, stage: str) -> Mapping[str, Any]:
     """Return the figures of a stage; none where it left none."""
     path = folder / "metrics.json"
-    content = _read(path, read_json) if path.exists() else {}
+    content = _read(path, read_json, {})
     figures = content.get(stage, {}) if isinstance(content, dict) else {}
     return figures if isinstance(figures, dict) else {}
 
 
 def _search(path: Path) -> Mapping[str, Any]:
-    found = _read(path, read_yaml).get("search") if path.exists() else {}
+    found = _read(path, read_yaml, {}).get("search")
     return found if isinstance(found, dict) else {}
 
 
@@ -100,9 +102,9 @@ def _figures(path: Path) -> Mapping[str, Any]:
 
 
 def _latency(path: Path) -> Mapping[str, Any] | None:
-    if not path.exists():
+    content = _read(path, lambda path: opened(read_json(path)), None)
+    if content is None:
         return None
-    content = _read(path, read_json)
     try:
         times = [both[name] for both in content["milliseconds"].values() for name in NETWORKS]
         noted = [content[name] for name in ("rounds", "device", "threads", "torch")]
@@ -130,9 +132,11 @@ def _csv(path: Path, *columns: str) -> pd.DataFrame:
     return table
 
 
-def _read(path: Path, read: Callable[[Path], Any]) -> Any:
+def _read(path: Path, read: Callable[[Path], Any], *absent: Any) -> Any:
+    """Return what a file holds, `absent` where its stage wrote none."""
     try:
-        return read(path)
+        refuse_changed(path)
+        return absent[0] if absent and not path.exists() else read(path)
     except FileNotFoundError as error:
         stage = path.parent.name
         raise UserError(f"there is no {path}: run `python -m stages.{stage}` first") from error

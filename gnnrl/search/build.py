@@ -28,7 +28,7 @@ from gnnrl.files import user_path
 from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.graph.latency import LatencyTable
 from gnnrl.pruning.bottleneck import Bottleneck, bottleneck
-from gnnrl.pruning.compensation.gram import GramSolve
+from gnnrl.pruning.compensation.gram import SOLVES
 from gnnrl.pruning.importance import Importance, importance
 from gnnrl.pruning.saliency import CRITERIA, Scored, score
 from gnnrl.pruning.surgery import Surgeon
@@ -46,6 +46,8 @@ from gnnrl.search.settings import BOTTLENECK, RECONSTRUCTION, SearchSettings, Sp
 from gnnrl.search.spaces.filters import filter_choice
 from gnnrl.search.spaces.registry import build_space
 from gnnrl.search.watched import Watched
+from gnnrl.tasks.base import Targets, Task
+from gnnrl.tasks.classification import CLASSIFICATION
 from gnnrl.watch import Watch
 
 
@@ -53,8 +55,8 @@ from gnnrl.watch import Watch
 class SearchTask:
     """All that a search is made from; workers elsewhere make it again from the same.
 
-    initial: the network before pretraining, where the importance asks for it.  folder: where the
-    best students are kept, if any are trained.
+    initial: the network before pretraining, where the importance asks for it.  meaning: what the
+    network's outputs mean.  folder: where the best students are kept, if any are trained.
     """
 
     settings: SearchSettings
@@ -63,6 +65,7 @@ class SearchTask:
     reward_images: Labelled
     train_images: Labelled
     initial: Checkpoint | None = None
+    meaning: Task = CLASSIFICATION
     folder: Path | None = None
 
     @property
@@ -93,7 +96,8 @@ class SearchTask:
         given = settings.resolved()  # files by what is in them, not by their names
         given = {k: v for k, v in given.items() if k not in ("latency_table", "agent_from")}
         dense, graph = self.checkpoint, self.graph.digest
-        return [dense.digest, *images, graph, *files, dense.name, given]
+        named = f"{type(self.meaning).__module__}:{type(self.meaning).__qualname__}"
+        return [dense.digest, *images, graph, *files, dense.name, named, given]
 
     def __call__(self) -> Shared:
         """Make both, for a worker."""
@@ -106,7 +110,7 @@ class SearchTask:
 class Inputs:
     """What a search is made from: the dense network, traced once, its images, and for some the
     network before training, the dense checkpoint, a place for students and a folder in which
-    calibrations are kept."""
+    calibrations are kept.  task: what the outputs mean."""
 
     surgeon: Surgeon
     reward_images: Labelled
@@ -115,6 +119,7 @@ class Inputs:
     dense: Checkpoint | None = None
     store: StudentStore | None = None
     cache: Path | None = None
+    task: Task = CLASSIFICATION
 
     @property
     def graph(self) -> ComputationalGraph:
@@ -148,11 +153,12 @@ def run(task: SearchTask, journal: Path, watch: Watch | None = None) -> tuple[Se
         images = settings.rescore.images
         more = labelled_images(task.train_images, images, settings.seed, device())
         calibration = None
-        if settings.rescore.compensation == "sequential":
+        how = settings.rescore.compensation
+        if how != "reward":
             count = settings.calibration_images
             calibration = sample(task.train_images, count, settings.seed, device())
         plans = settings.rescore.plans
-        again = Rescoring.of(env.evaluate, plans, *more, calibration, settings.seed)
+        again = Rescoring.of(env.evaluate, plans, *more, calibration, settings.seed, how)
         evaluations = again.left_of(evaluations)
     if settings.controls and isinstance(env.space, HasControls):
         env.controls = env.space.controls()
@@ -182,13 +188,13 @@ def read(task: SearchTask) -> Inputs:
     initial = None if task.initial is None else task.initial.restore()
     surgeon, images = Surgeon(network, task.graph), (task.reward_images, task.train_images)
     cache = None if task.folder is None else scratch_root() / "calibration"
-    return Inputs(surgeon, *images, initial, task.checkpoint, task.store, cache)
+    return Inputs(surgeon, *images, initial, task.checkpoint, task.store, cache, task.meaning)
 
 
 def calibrate(settings: SearchSettings, inputs: Inputs) -> Calibrated:
     """Run the calibration passes that importance, prior and compensation ask for."""
     asked = (settings.importance, settings.prior)
-    moments = RECONSTRUCTION in asked or settings.reward.compensation == "gram"
+    moments = RECONSTRUCTION in asked or settings.reward.compensation in SOLVES
     if not moments and BOTTLENECK not in asked:
         return Calibrated()
     seed = settings.seed
@@ -202,6 +208,7 @@ def calibrate(settings: SearchSettings, inputs: Inputs) -> Calibrated:
             resource=budget.resource,
             generator=generator(seed, "bottleneck"),
             settings=settings.bottleneck,
+            task=inputs.task,
         )
     found = reconstruct(inputs.surgeon, images, seed, inputs.cache) if moments else None
     return Calibrated(found, gates)
@@ -216,7 +223,7 @@ def scores(settings: SearchSettings, inputs: Inputs, calibrated: Calibrated) -> 
         return Scored(calibrated.gates.importance)
     if name in CRITERIA:
         examples = partial(labelled_examples, inputs.train_images, settings.seed, device())
-        return score(name, network, inputs.graph, examples, inputs.initial)
+        return score(name, network, inputs.graph, examples, inputs.initial, inputs.task)
     return Scored(importance(name, network, inputs.graph))
 
 
@@ -229,22 +236,35 @@ def make_space(
     project: bool = True,
 ) -> Space:
     """Return the search space; curves, prior, project: as its class has them."""
-    path = settings.latency_table
+    table = latency_table(settings)
     return build_space(
         settings.space,
         network=inputs.surgeon.network,
         graph=inputs.graph,
         importance=importance,
         budget=settings.budget.budget(),
-        table=None if path is None else LatencyTable.load(user_path(path)),
+        table=table,
         min_channels=settings.min_channels,
         min_fraction=settings.min_fraction or 0.0,
-        multiple=settings.multiple,
+        multiple=settings.multiple or (1 if table is None else table.multiple),
         view="plain" if settings.encoder == "plain" else "hierarchical",
         curves=curves,
         prior=prior,
         project=project,
     )
+
+
+def latency_table(settings: SpaceSettings) -> LatencyTable | None:
+    """Return the table that a budget of latency is counted by; None for another budget.
+
+    Raises `UserError` where it is not of what `latency_for` asks.
+    """
+    path = settings.latency_table
+    if path is None or settings.budget.latency is None:
+        return None
+    table = LatencyTable.load(user_path(path))
+    table.refuse_other(path, **dict(settings.latency_for))
+    return table
 
 
 def make_evaluator(
@@ -256,15 +276,16 @@ def make_evaluator(
         return Students(
             inputs.surgeon, train_images, inputs.reward_images, settings.students, reward,
             budget=settings.budget.budget(), dense=inputs.dense, store=inputs.store, seed=seed,
+            task=inputs.task,
         )  # fmt: skip
     fresh = None
     if reward.statistics == "images":
         fresh = sample(train_images, reward.recalibration_images, seed, device())
     solve = None
-    if reward.compensation == "gram" and found is not None:
-        solve = GramSolve(inputs.graph, found.calibration)
+    if reward.compensation in SOLVES and found is not None:
+        solve = SOLVES[reward.compensation](inputs.graph, found.calibration)
     images, labels = mixed(inputs.reward_images, seed)
-    make = partial(OneShot, inputs.surgeon, recalibration=fresh, compensate=solve)
+    make = partial(OneShot, inputs.surgeon, recalibration=fresh, compensate=solve, task=inputs.task)
     full = make(images, labels, reward)
     if reward.training is not None:
         return Trained(full, images, train_images, reward.training, seed)
@@ -304,12 +325,12 @@ def make_env(
     return env
 
 
-def mixed(images: Labelled, seed: int) -> tuple[Tensor, Tensor]:
+def mixed(images: Labelled, seed: int) -> tuple[Tensor, Targets]:
     """Return all images and labels in an order drawn by the seed: folders come class by class.
 
     Parts of them, for batch statistics and races, then have all classes.
     """
     whole, labels = next(iter(images.batches(len(images), device())))
-    order = torch.randperm(len(labels), generator=generator(seed, "order of reward images"))
-    order = order.to(labels.device)
+    order = torch.randperm(len(whole), generator=generator(seed, "order of reward images"))
+    order = order.to(whole.device)
     return whole[order], labels[order]

@@ -102,22 +102,22 @@ def search(
         progress.begin(len(state.rows))
         state.watched = progress
     done = min(math.floor(state.spent), evaluations)
+    if not state.rows and not state.controls:
+        state.refuse_too_few(evaluations, len(controls))
     shown = progress is not False
     with progress_bar("search", evaluations, done=done, visible=shown) as state.bar:
         if controls and not state.controls:
             compare(state, controls, workers)
             state.save()
-        if not state.rows and state.spent < evaluations - 1:
+        if not state.rows and state.affordable(evaluations):
             play(state, 1, workers, greedy=True)
             state.save()
         if workers is not None and isinstance(agent, Asynchronous) and not state.finished:
             AsynchronousSearch(state, workers, batch, evaluations).play()
-        while (
-            not (state.finished or state.solved)
-            and state.spent < evaluations - 1
-            and state.idle < PATIENCE
-        ):
-            size = min(batch, math.ceil(evaluations - 1 - state.spent))
+        while not (state.finished or state.solved) and state.idle < PATIENCE:
+            size = min(batch, state.affordable(evaluations))
+            if not size:
+                break
             learn(state, play(state, size, workers))
             state.save()
         if not state.finished:

@@ -12,10 +12,12 @@ from gnnrl.errors import UserError
 from gnnrl.evaluation.base import Evaluator
 from gnnrl.evaluation.one_shot import OneShot
 from gnnrl.evaluation.refitted import Refitted
+from gnnrl.pruning.compensation.gram import Solved
 from gnnrl.pruning.compensation.sequential import Refit
 from gnnrl.runtime import generator
 from gnnrl.search.loop import SearchResult
 from gnnrl.settings import Count, Settings
+from gnnrl.tasks.base import Targets
 
 
 class RescoreSettings(Settings):
@@ -25,8 +27,8 @@ class RescoreSettings(Settings):
     """How many of the best plans are scored again."""
     images: Count
     """On how many training images."""
-    compensation: Literal["reward", "sequential"] = "reward"
-    """As the reward has it, or sequential: repaired as by prune, which then decides alone."""
+    compensation: Literal["reward", "mean_shift", "gram", "sequential"] = "reward"
+    """As the reward has it, or as prune has it, which then decides alone."""
 
 
 @dataclass(frozen=True)
@@ -46,14 +48,15 @@ class Rescoring:
         evaluator: Evaluator,
         plans: int,
         images: Tensor,
-        labels: Tensor,
+        labels: Targets,
         calibration: Tensor | None = None,
         seed: int = 0,
+        compensation: str = "sequential",
     ) -> Rescoring:
-        """Prepare it for images `[M, C, H, W]` with labels `[M]`.
+        """Prepare it for images `[M, C, H, W]` with their labels.
 
-        calibration: images on which the subnets are refitted first; None: they are not.  Raises
-        `UserError` where the evaluator cannot score plans on other images.
+        calibration: images on which the subnets are repaired first, by `compensation`; None: they
+        are not.  Raises `UserError` where the evaluator cannot score plans on other images.
         """
         again = evaluator.on(images, labels)
         if again is None:
@@ -64,11 +67,16 @@ class Rescoring:
         if calibration is not None:
             if not isinstance(again, OneShot):
                 raise UserError(
-                    "search.rescore.compensation sequential: refits subnets that OneShot scores, "
-                    f"got {type(again).__name__}; set it to reward"
+                    f"search.rescore.compensation {compensation}: repairs subnets that OneShot "
+                    f"scores, got {type(again).__name__}; set it to reward"
                 )
-            refit = Refit(again.surgeon, calibration, generator(seed, "compensation"))
-            return cls(Refitted(again, images, refit, plans), plans, 1.0)
+            own = generator(seed, "compensation")
+            repair = (
+                Refit(again.surgeon, calibration, own)
+                if compensation == "sequential"
+                else Solved(again.surgeon, compensation, calibration, own)
+            )
+            return cls(Refitted(again, images, repair, plans), plans, 1.0)
         return cls(again, plans, len(images) / (len(images) + evaluator.images))
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +18,14 @@ from gnnrl.sealed import write_state
 from gnnrl.search.journal import AGENTS, EVALUATIONS
 from gnnrl.search.loop import SearchResult
 
+OWN = ("students/*/*.safetensors", f"{AGENTS}/*.pt")
+"""Patterns of results that not every search has."""
+
 
 def evaluated_before(journal: Path) -> int:
     """Return how many plans a search that was killed had evaluated, by the folder it left."""
     path = journal / EVALUATIONS
     return path.read_text(encoding="utf-8").count("\n") if path.exists() else 0
-
-
-def keep_agents(journal: Path, folder: Path) -> None:
-    """Copy the agents that a search has kept in its journal to its results."""
-    if (kept := journal / AGENTS).exists():
-        shutil.copytree(kept, folder / AGENTS)
 
 
 def save(
@@ -37,49 +35,66 @@ def save(
     spent: float,
     store: StudentStore | None = None,
     precision: str = "float32",
+    metric: str = "accuracy",
+    journal: Path | None = None,
 ) -> dict[str, Any]:
     """Write the plan, every evaluated plan, the agent's history, the agent, and the figures.
 
     Returns the figures.
 
     spent: evaluation equivalents before the search.  store: of the best students, if there is one.
-    precision: in which plans were scored.
+    precision: in which plans were scored.  metric: name of the task's.  journal: of the search,
+    with the agents that it has kept.
     """
     rows = [row for row in result.evaluations if not row["cached"]]
     refuse_failure(rows)
     result.plan.save(folder / "plan.json", graph.digest)
     parts = [rows, result.controls]
     tables = parts if store is None else [store.table(part) for part in parts]
-    write_csv(folder / "evaluations.csv", [row for table in tables for row in table])
+    write_csv(folder / "evaluations.csv", [_named(row, metric) for t in tables for row in t])
     if store is not None:
         store.publish(folder / "students")
     write_csv(folder / "history.csv", result.history)
     if result.rescored:
         write_csv(folder / "rescored.csv", result.rescored)
     write_state(folder / "agent.pt", result.agent.state_dict())
-    figures = summary(graph, result, spent) | {"precision_bits": PRECISIONS[precision].itemsize * 8}
+    if journal is not None and (kept := journal / AGENTS).exists():
+        shutil.copytree(kept, folder / AGENTS)
+    figures = summary(graph, result, spent, metric)
+    figures |= {"precision_bits": PRECISIONS[precision].itemsize * 8}
     write_json(folder / "metrics.json", {"search": figures})
     return figures
 
 
-def summary(graph: ComputationalGraph, result: SearchResult, spent: float) -> dict[str, Any]:
+def _named(row: Mapping[str, Any], metric: str) -> dict[str, Any]:
+    """Return a row of an evaluation with the task's metric under its own name."""
+    return {metric if key == "accuracy" else key: value for key, value in row.items()}
+
+
+def summary(
+    graph: ComputationalGraph, result: SearchResult, spent: float, metric: str = "accuracy"
+) -> dict[str, Any]:
     """Return the figures of the best plan, what it took to find it, and what it gained."""
     chosen = [row for row in result.evaluations if row["plan"] == result.plan.digest]
     best, dense = max(chosen, key=lambda row: row["reward"]), cost(graph)
     return {
         "reward": result.reward,
-        "reward_accuracy": best["accuracy"],
+        f"reward_{metric}": best["accuracy"],
         "flops_kept": best["flops"] / dense.flops,
         "parameters_kept": best["parameters"] / dense.parameters,
         "plans": sum(not row["cached"] for row in result.evaluations),
         "evaluations": spent
         + sum(row["cost"] for row in (*result.controls, *result.evaluations, *result.rescored)),
-        **compared(graph, result, spent, best["reward"]),
+        **compared(graph, result, spent, best["reward"], metric),
     }
 
 
 def compared(
-    graph: ComputationalGraph, result: SearchResult, spent: float, reward: float
+    graph: ComputationalGraph,
+    result: SearchResult,
+    spent: float,
+    reward: float,
+    metric: str = "accuracy",
 ) -> dict[str, Any]:
     """Return the controls, and the gain of a plan with this reward over each of them.
 
@@ -95,7 +110,7 @@ def compared(
         better = [r["reward"] > row["reward"] for r in result.evaluations]
         controls[row["control"]] = {
             "reward": row["reward"],
-            "accuracy": row["accuracy"],
+            metric: row["accuracy"],
             "flops_kept": row["flops"] / dense.flops,
             **({"beaten_after": float(after[better.index(True)])} if any(better) else {}),
         }

@@ -34,6 +34,7 @@ from gnnrl.settings import (
     BelowOne,
     Count,
     Float,
+    Name,
     Probability,
     Seed,
     Settings,
@@ -71,7 +72,7 @@ RECONSTRUCTION, BOTTLENECK = "reconstruction", "bottleneck"
 IMPORTANCES = (*CRITERIA, *SALIENCIES, RECONSTRUCTION, BOTTLENECK)
 """Names of importances."""
 
-COSTED = ("channels", "weights")
+COSTED = ("channels", "joint", "weights")
 """Spaces of ours that meet a budget of cost and no other."""
 
 
@@ -115,21 +116,36 @@ class CalibrationSettings(Settings):
     """How long gates are trained (importance and prior bottleneck)."""
 
 
+class LatencyTarget(Settings):
+    """What a latency table has to be of; null: whatever it is of."""
+
+    runtime: str | None = None
+    """Such as onnxruntime."""
+    batch_size: Count | None = None
+    """Images that pass at once."""
+    device: str | None = None
+    """cpu or cuda."""
+    threads: Count | None = None
+    """Of the processor."""
+
+
 class SpaceSettings(Settings):
     """What is decided, and within which budget."""
 
     space: Annotated[str, name_in("gnnrl.search.spaces.registry:SPACES")] = "channels"
-    """channels, weights, layers, filters."""
+    """channels, joint (channels and layers), layers, weights, filters."""
     budget: BudgetSettings = BudgetSettings(flops=0.5)
     """Fraction of the dense network's cost."""
     max_steps: Count = 1
     """1: a plan in one go; more: the network is pruned step by step."""
-    latency_table: str | None = None
+    latency_table: Name | None = None
     """A file of `python -m stages.latency`, for a budget of latency."""
+    latency_for: LatencyTarget = LatencyTarget()
+    """What the latency table has to be of; another one is refused."""
     min_channels: Count = 1
     """That every group keeps."""
-    multiple: Count = 1
-    """Widths are rounded to multiples of it."""
+    multiple: Count | None = None
+    """Widths are rounded to multiples of it; null: of the latency table's, else 1."""
     min_fraction: Probability | None = None
     """Of its filters, that every layer keeps (space filters)."""
     encoder: Annotated[str, name_in("gnnrl.rl.gnn:ENCODERS")] = "multi_stage"
@@ -149,7 +165,7 @@ class SearchSettings(SpaceSettings, CalibrationSettings):
     """Weights that are searched: initial, final or the epoch of a snapshot."""
     agent: Annotated[str, name_in("gnnrl.agents.registry:AGENTS")] = "ppo"
     """ppo, ddpg, reinforce, a3c, annealing, evolution, evopress, solver, random ..."""
-    agent_from: str | None = None
+    agent_from: Name | None = None
     """The agent.pt of another search, on any network, to start with."""
     evaluations: Count = 96
     """What may be spent; 1 is 500 images passed through the network."""

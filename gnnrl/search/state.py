@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from gnnrl.errors import UserError
 from gnnrl.evaluation.base import Decided, Evaluation, Evaluator
 from gnnrl.progress import Progress
 from gnnrl.rl.agent import Agent, Prepared
@@ -72,6 +73,30 @@ class SearchState:
         """Return the plan of the best episode; its actions where it has none."""
         assert self.best is not None
         return self.best.info.get("plan", [step.decision.action for step in self.best.transitions])
+
+    @property
+    def cost(self) -> float:
+        """Evaluation equivalents of an episode, if its plan is new."""
+        return self.evaluator.cost if isinstance(self.env, PruningEnv) else 1.0
+
+    def affordable(self, evaluations: float, under_way: int = 0) -> int:
+        """Return how many more episodes can be paid for, if one is put aside for the end.
+
+        under_way: episodes that are not in `spent` yet.
+        """
+        left = evaluations - self.spent - under_way * self.cost
+        most = math.floor(left / self.cost + 1e-9) - 1 if self.cost else math.inf
+        return int(max(0, min(math.ceil(left - 1), most)))
+
+    def refuse_too_few(self, evaluations: float, controls: int) -> None:
+        """Raise `UserError` where what comes first, and one plan, cost more than may be spent."""
+        least = self.spent + (controls + 1) * self.cost
+        if least > evaluations + 1e-9:
+            raise UserError(
+                f"evaluations {evaluations}: {self.spent:.4g} are spent before the search, its "
+                f"{controls} controls and one plan cost {self.cost:.4g} each: allow at least "
+                f"{math.ceil(least)}, or set search.controls to false"
+            )
 
     def learned(self, rewards: Sequence[float], figures: Mapping[str, float]) -> None:
         """Add an update of the agent, from episodes with these rewards, to the history."""

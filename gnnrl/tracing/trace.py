@@ -19,6 +19,7 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.utils.flop_counter import FlopCounterMode
 
 from gnnrl.errors import UserError
+from gnnrl.tracing.forms import rewrite, sizes_one_by_one, weights_as_parameters
 from gnnrl.tracing.fx_utils import attribute, followed, scope_of
 from gnnrl.tracing.meta import (
     NEEDS_DATA,
@@ -54,8 +55,8 @@ def trace(network: nn.Module, example: Any, opaque: frozenset[str] = frozenset()
     whole: dict[str, str] = {}
     while True:
         graph = _recorded_for_both_modes(network, skeleton, inputs, opaque, whole)
+        rewrite(network, graph)
         for node in reversed(graph.nodes):
-            _write_sizes_here(network, node)
             part = network.get_submodule(scope_of(node))
             if isinstance(part, nn.MultiheadAttention) and not node.users:
                 graph.erase_node(node)  # weights of attention that nobody asked for
@@ -73,7 +74,8 @@ def trace(network: nn.Module, example: Any, opaque: frozenset[str] = frozenset()
             if not error.part or error.part in whole:
                 raise
             whole[error.part] = error.why
-    _write_sizes_one_by_one(traced.graph)
+    sizes_one_by_one(traced.graph)
+    weights_as_parameters(traced)
     norms_as_modules(traced, network)
     traced.meta["whole"] = whole
     for counter, value in counters:
@@ -181,33 +183,6 @@ def _recorded(network: nn.Module, training: bool, tracer: Recorder) -> fx.Graph:
             f"{type(network).__name__} cannot be read as a graph: {first_line(error)}; move the "
             "code that does this into a module of its own, which is then left whole, or rewrite it"
         ) from error
-
-
-def _write_sizes_here(network: nn.Module, node: fx.Node) -> None:
-    """Forms that a cut network can have too: sizes of `nn.Unflatten` stand in the call, and no
-    view demands a memory layout."""
-    module = network.get_submodule(str(node.target)) if node.op == "call_module" else None
-    node.meta.pop("is_wrapped", None)  # else the code of the traced network asks for the same
-    if isinstance(module, nn.Unflatten) and isinstance(module.dim, int):
-        node.op, node.target = "call_method", "unflatten"
-        node.args = (node.args[0], module.dim, tuple(module.unflattened_size))
-    elif node.op == "call_method" and node.target == "view":
-        if not isinstance(node.args[1], torch.dtype):
-            node.target = "reshape"
-
-
-def _write_sizes_one_by_one(graph: fx.Graph) -> None:
-    """Sizes that were put together beforehand (`x.view(x.shape[:-1] + (heads, width))`), so that
-    each can be rewritten."""
-    for node in graph.nodes:
-        size = node.args[1] if node.target in ("reshape", "expand") and len(node.args) > 1 else None
-        if isinstance(size, fx.Node) and isinstance(size.meta["example"], tuple):
-            with graph.inserting_before(node):
-                parts = [graph.call_function(operator.getitem, (size, k))
-                         for k in range(len(size.meta["example"]))]  # fmt: skip
-            for part, value in zip(parts, size.meta["example"], strict=True):
-                part.meta |= {"example": value, "follows": size.meta["follows"]}
-            node.update_arg(1, tuple(parts))
 
 
 class _Examples(fx.Interpreter):

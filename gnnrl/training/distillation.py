@@ -1,37 +1,20 @@
-"""A student learns from a teacher's logits in addition to the labels."""
+"""What a network is trained for: the loss of its task, and what a teacher adds."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gnnrl.errors import UserError
+from gnnrl.tasks.base import Network, Outputs, Targets, Task
+from gnnrl.tasks.classification import CLASSIFICATION
 from gnnrl.training.recipe import DistillationSettings
 
-# B: images   K: classes
-
-
-def kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """T^2 times the divergence of softened outputs (Hinton et al. 2015); logits [B, K]."""
-    divergence = F.kl_div(
-        F.log_softmax(student / temperature, dim=1),
-        F.log_softmax(teacher / temperature, dim=1),
-        reduction="batchmean",
-        log_target=True,
-    )
-    return temperature**2 * divergence
-
-
-def mse(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """Mean squared difference of softened outputs, as the SageMaker example has it."""
-    return F.mse_loss((student / temperature).softmax(1), (teacher / temperature).softmax(1))
-
-
-KINDS: Mapping[str, Callable[[Tensor, Tensor, float], Tensor]] = {"kl": kl, "mse": mse}
+# B: images
 
 
 class Distillation:
@@ -56,17 +39,60 @@ class Distillation:
         how = self.settings
         return bool(how.alpha if how.weight is None else how.weight)
 
-    def loss(self, student: Tensor, teacher: Tensor, hard: Tensor) -> Tensor:
-        """Mix what the teacher asks for with `hard`, the loss on the labels; logits [B, K]."""
+    def loss(
+        self, student: Outputs, teacher: Outputs, hard: Tensor, task: Task = CLASSIFICATION
+    ) -> Tensor:
+        """Mix what the teacher asks for, by both outputs, with `hard`, the loss on the labels."""
         how = self.settings
-        soft = KINDS[how.kind](student, teacher, how.temperature)
+        soft = task.distance(student, teacher, how.kind, how.temperature)
         if how.weight is not None:
             return hard + how.weight * soft
         return how.alpha * soft + (1 - how.alpha) * hard
 
 
+@dataclass(frozen=True)
+class Objective:
+    """The task of a network, and its teacher; an inactive one counts as none."""
+
+    task: Task = CLASSIFICATION
+    distillation: Distillation | None = None
+
+    @property
+    def teacher(self) -> Distillation | None:
+        """The distillation, where it counts."""
+        found = self.distillation
+        return found if found is not None and found.active else None
+
+    def refuse_impossible(self) -> None:
+        """Raise `UserError` where there is nothing to learn from, or no way to learn from it."""
+        if self.teacher is None and not self.task.labelled:
+            raise UserError(
+                "the task has no labels, so that only a teacher can train a network on it: set "
+                "distillation.alpha to 1, or the recipe's epochs to 0"
+            )
+        if self.teacher is not None and not self.task.distils:
+            raise UserError(
+                "the task has no distillation: set distillation.alpha to 0 and distillation.weight "
+                "to null"
+            )
+
+    def loss(
+        self, network: Network, images: Tensor, targets: Targets, smoothing: float
+    ) -> tuple[Tensor, Outputs, Outputs]:
+        """Run a network in training mode; return its loss, its outputs and those of the teacher.
+
+        smoothing: of labels.  Outputs are None where there are none.
+        """
+        loss, outputs = self.task.training_loss(network, images, targets, smoothing)
+        if self.teacher is None:
+            return loss, outputs, None
+        with torch.no_grad():
+            answer = self.task.outputs(self.teacher.teacher, images)
+        return self.teacher.loss(outputs, answer, loss, self.task), outputs, answer
+
+
 class Remembered(nn.Module):
-    """A teacher that keeps its logits for every batch and computes none twice.
+    """A teacher that keeps its outputs for every batch and computes none twice.
 
     Students that are trained on the same images in the same order, augmented alike, then cost one
     forward pass of the teacher together.  capacity: batches that are kept at most.
@@ -75,10 +101,11 @@ class Remembered(nn.Module):
     def __init__(self, teacher: nn.Module, capacity: int) -> None:
         super().__init__()
         self.teacher, self.capacity = teacher, capacity
-        self._answers: dict[tuple[bytes, torch.dtype | None], Tensor] = {}
+        self._answers: dict[tuple[bytes, torch.dtype | None], Any] = {}
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Images [B, C, H, W] -> the teacher's logits [B, K]."""
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Any:
+        """Images [B, C, H, W] -> what the teacher gives for them."""
         lower = (
             torch.get_autocast_dtype(x.device.type)
             if torch.is_autocast_enabled(x.device.type)
@@ -87,7 +114,7 @@ class Remembered(nn.Module):
         key = hashlib.blake2b(x.detach().contiguous().cpu().numpy().tobytes()).digest(), lower
         if key in self._answers:
             return self._answers[key]
-        answer = self.teacher(x).detach()
+        answer = self.teacher(x)
         if len(self._answers) < self.capacity:
             self._answers[key] = answer
         return answer

@@ -30,7 +30,7 @@ class Part:
     """
 
     x: Tensor
-    labels: Tensor
+    labels: Any
     weight: float = 1.0
     share: float = 1.0
 
@@ -44,7 +44,7 @@ class Alone:
         """Return what is called in training; its parameters are those of the network."""
         return network
 
-    def part(self, x: Tensor, labels: Tensor) -> Part:
+    def part(self, x: Tensor, labels: Any) -> Part:
         """Return what this process does of a batch."""
         return Part(x, labels)
 
@@ -74,7 +74,7 @@ class Together:
                 module.__class__ = SharedBatchNorm
         return self.fabric.setup_module(network, move_to_device=False)
 
-    def part(self, x: Tensor, labels: Tensor) -> Part:
+    def part(self, x: Tensor, labels: Any) -> Part:
         """Return every `size`-th image; of a batch too small for that, all of it."""
         if len(x) < self.size:
             return Part(x, labels, share=1.0 / self.size)

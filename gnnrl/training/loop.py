@@ -17,7 +17,7 @@ from gnnrl.errors import UserError
 from gnnrl.progress import progress
 from gnnrl.runtime import device, generator
 from gnnrl.sealed import read_or_set_aside, write_state
-from gnnrl.training.distillation import Distillation
+from gnnrl.training.distillation import Objective
 from gnnrl.training.distributed import Alone, ProcessGroup, launch
 from gnnrl.training.recipe import TrainingRecipe
 from gnnrl.training.state import Asked, EachEpoch, State, TrainingState
@@ -31,8 +31,8 @@ SECONDS_BETWEEN_STATES = 5.0
 class Training:
     """What training leaves in addition to the network.
 
-    history: one row per epoch: epoch, learning_rate (of its first step), loss and accuracy on the
-        images as they were trained on, and what `each_epoch` added.
+    history: one row per epoch: epoch, learning_rate (of its first step), loss and the task's metric
+        on the images as they were trained on, and what `each_epoch` added.
     snapshots: the weights after the epochs asked for (0: before the first).
     """
 
@@ -46,7 +46,7 @@ def train(
     recipe: TrainingRecipe,
     *,
     seed: int = 0,
-    distillation: Distillation | None = None,
+    objective: Objective | None = None,
     snapshots: Collection[int] = (),
     each_epoch: EachEpoch | None = None,
     zeros: Mapping[str, Tensor] | None = None,
@@ -55,13 +55,17 @@ def train(
 ) -> Training:
     """Train the network in place, on the device found; the seed alone decides the outcome.
 
+    objective: the task and its teacher; None: classification without a teacher.
     each_epoch: called as (epoch, network), returns further figures for the epoch's row.
     zeros: by parameter name, true where a weight is kept at zero.
     scratch: a folder, claimed for this very training, to keep the state of a killed run in.
     visible: show progress; a `Watch` also gets the figures of every epoch.
     """
     _refuse_unknown(snapshots, recipe.epochs)
-    asked = Asked(recipe, seed, distillation, tuple(snapshots), each_epoch, zeros or {}, scratch)
+    objective = objective or Objective()
+    if recipe.epochs:
+        objective.refuse_impossible()
+    asked = Asked(recipe, seed, objective, tuple(snapshots), each_epoch, zeros or {}, scratch)
     processes, machines = recipe.processes or 1, recipe.machines or 1
     if processes * machines == 1:
         return _train(Alone(), network, images, asked, visible)

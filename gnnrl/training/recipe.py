@@ -11,6 +11,7 @@ from pydantic import field_validator, model_validator
 from torch import nn
 
 from gnnrl.settings import (
+    BelowOne,
     Count,
     CountOrNone,
     NotNegative,
@@ -32,7 +33,7 @@ class TrainingRecipe(Settings):
     """Its maximum."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """sgd: convolutional networks; adamw: transformers, at a lower learning rate."""
-    momentum: Probability = 0.9
+    momentum: BelowOne = 0.9
     """Of the gradient; for sgd."""
     nesterov: Switch = True
     """Nesterov's momentum; for sgd."""
@@ -44,7 +45,7 @@ class TrainingRecipe(Settings):
     """Epochs after which the schedule `step` divides the learning rate by ten."""
     warmup_epochs: NotNegative = 0.0
     """Epochs over which the learning rate rises from zero, before the schedule."""
-    label_smoothing: Probability = 0.0
+    label_smoothing: BelowOne = 0.0
     """Share of the target that is spread over all classes."""
     augment: Switch = True
     """Change the images at random, as `data.augmentation` says."""

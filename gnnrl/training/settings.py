@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gnnrl.settings import CountOrNone, Seed, Settings
+from gnnrl.settings import CountOrNone, Name, Seed, Settings
 from gnnrl.training.recipe import DistillationSettings, TrainingRecipe
 
 
@@ -11,9 +11,9 @@ class PretrainSettings(Settings):
 
     seed: Seed = 0
     """Of the initial weights and the order of the images."""
-    weights: str | None = None
+    weights: Name | None = None
     """Weights to start from: a file, a URL, or torchvision's name for them."""
-    sha256: str | None = None
+    sha256: Name | None = None
     """Digest that the file behind a URL must have."""
     snapshots: tuple[CountOrNone, ...] = ()
     """Epochs after which the weights are kept, besides initial and final."""

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gnnrl.data.images import Labelled, batch_count
 from gnnrl.errors import UserError
 from gnnrl.progress import Progress
 from gnnrl.runtime import generator
-from gnnrl.training.distillation import Distillation
+from gnnrl.tasks.base import Outputs
+from gnnrl.training.distillation import Objective
 from gnnrl.training.distributed import Part, ProcessGroup
 from gnnrl.training.recipe import TrainingRecipe
 
@@ -34,7 +34,7 @@ class Asked:
 
     recipe: TrainingRecipe
     seed: int
-    distillation: Distillation | None
+    objective: Objective
     snapshots: Collection[int]
     each_epoch: EachEpoch | None
     zeros: Mapping[str, Tensor]
@@ -54,15 +54,15 @@ class TrainingState:
 
     def __post_init__(self) -> None:
         recipe = self.recipe = self.asked.recipe
-        self.distillation = self.asked.distillation
+        self.objective = self.asked.objective
         self.device = next(self.network.parameters()).device
         self.layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
         if recipe.channels_last:
             self.network.to(memory_format=self.layout)
         self.order = generator(self.asked.seed, "order and augmentation")
         self.optimizer = recipe.make_optimizer(self.network.parameters())
-        if self.distillation is not None:
-            self.distillation.teacher.to(self.device).eval()
+        if self.objective.teacher is not None:
+            self.objective.teacher.teacher.to(self.device).eval()
         self.zeroed = [
             (self.network.get_parameter(name), mask.to(self.device))
             for name, mask in self.asked.zeros.items()
@@ -78,7 +78,7 @@ class TrainingState:
         """Go over all images once and add a row to the history."""
         recipe, start = self.recipe, self.epoch
         steps = batch_count(len(self.images), recipe.batch_size)
-        loss, correct = torch.zeros(2, device=self.device)
+        loss, meter = torch.zeros((), device=self.device), self.objective.task.meter()
         self.network.train()
         if self.group.rank > 0:  # random numbers of its own, the same after a resume
             own = generator(self.asked.seed, f"dropout of process {self.group.rank} in {start}")
@@ -89,43 +89,45 @@ class TrainingState:
         for step, (x, labels) in enumerate(batches):
             self._set_learning_rate(recipe.learning_rate_at(start + (step + 0.5) / steps))
             part = self.group.part(x, labels)
-            step_loss, logits = self._step(part)
+            step_loss, outputs, teacher = self._step(part)
             loss += step_loss * len(part.labels) * part.share
-            correct += (logits.argmax(1) == part.labels).sum() * part.share
+            if outputs is not None:
+                with torch.no_grad():
+                    meter.add(outputs, part.labels, teacher, part.share)
             bar.advance()
-        loss, correct = self.group.summed(torch.stack([loss, correct]))
+        loss = self.group.summed(loss)
+        meter.merge(self.group.summed)
         row = {
             "epoch": start + 1,
             "learning_rate": recipe.learning_rate_at(start + 0.5 / steps),
             "loss": loss.item() / len(self.images),
-            "accuracy": correct.item() / len(self.images),
         }
+        metric, reached = self.objective.task.metric, meter.value()
+        if not math.isnan(reached):  # some networks give no outputs in training
+            row[metric] = reached
         self._refuse_divergence(row)
         ask = self.asked.each_epoch if self.group.rank == 0 else None
         extra = ask(start + 1, self.network) if ask else {}
         self.history.append({**row, **extra})
-        bar.advance(0, best=max(row["accuracy"] for row in self.history))
+        bar.advance(0, best=max(row.get(metric, math.nan) for row in self.history))
 
     def _set_learning_rate(self, learning_rate: float) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
 
-    def _step(self, part: Part) -> tuple[Tensor, Tensor]:
+    def _step(self, part: Part) -> tuple[Tensor, Outputs, Outputs]:
         x = part.x.contiguous(memory_format=self.layout)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.bf16):
-            logits = self.called(x)
-            loss = F.cross_entropy(logits, part.labels, label_smoothing=self.recipe.label_smoothing)
-            if self.distillation is not None:
-                with torch.no_grad():
-                    teacher = self.distillation.teacher(x)
-                loss = self.distillation.loss(logits, teacher, loss)
+            loss, outputs, teacher = self.objective.loss(
+                self.called, x, part.labels, self.recipe.label_smoothing
+            )
         self.optimizer.zero_grad()
         self.group.backward(loss * part.weight)
         self.optimizer.step()
         with torch.no_grad():
             for weight, mask in self.zeroed:  # momentum and weight decay alone keep none at zero
                 weight.masked_fill_(mask, 0.0)
-        return loss.detach(), logits.detach()
+        return loss.detach(), outputs, teacher
 
     def _refuse_divergence(self, row: Mapping[str, float]) -> None:
         if not math.isfinite(row["loss"]):

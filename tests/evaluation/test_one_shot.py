@@ -12,7 +12,7 @@ from gnnrl.errors import UserError
 from gnnrl.evaluation.base import Decided
 from gnnrl.evaluation.one_shot import OneShot
 from gnnrl.evaluation.reusable_subnet import Slot
-from gnnrl.evaluation.rewards import RewardSettings, jensen_shannon
+from gnnrl.evaluation.rewards import RewardSettings
 from gnnrl.graph.cost import cost
 from gnnrl.graph.extract import extract
 from gnnrl.networks.build import build_network
@@ -20,6 +20,7 @@ from gnnrl.pruning.batch_norm import recalibrate
 from gnnrl.pruning.importance import l1
 from gnnrl.pruning.surgery import Surgeon, prune
 from gnnrl.search.spaces.channels import ChannelSpace
+from gnnrl.tasks.comparing import jensen_shannon
 
 GENERATOR = torch.Generator().manual_seed(0)
 IMAGES = torch.randn(40, 3, 32, 32, generator=GENERATOR)
@@ -79,7 +80,7 @@ def test_batch_statistics_are_those_of_recalibration_on_the_same_batch(network, 
         if isinstance(module, torch.nn.BatchNorm2d):
             module.train()
     expected = subnet(IMAGES)
-    found = evaluator(network, space).logits(plan)
+    found = evaluator(network, space).outputs(plan)
     torch.testing.assert_close(found, expected.detach(), rtol=1e-3, atol=1e-4)
 
 
@@ -127,8 +128,8 @@ def test_with_statistics_of_all_images_folding_changes_nothing(network, space, s
     plain = evaluator(network, space, statistics=statistics)
     folded = evaluator(network, space, statistics=statistics, statistics_images=len(IMAGES))
     for plan in (space.sample(generator), space.uniform()):
-        expected = plain.logits(plan)
-        torch.testing.assert_close(folded.logits(plan), expected, rtol=1e-3, atol=1e-3)
+        expected = plain.outputs(plan)
+        torch.testing.assert_close(folded.outputs(plan), expected, rtol=1e-3, atol=1e-3)
 
 
 def test_statistics_of_a_few_images_serve_all_in_whatever_parts_they_pass(network, space):
@@ -138,10 +139,10 @@ def test_statistics_of_a_few_images_serve_all_in_whatever_parts_they_pass(networ
     plans = [space.sample(generator) for _ in range(3)]
     assert whole(plans) == whole(plans[::-1])[::-1]
     for plan in plans:
-        torch.testing.assert_close(whole.logits(plan), parts.logits(plan), rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(whole.outputs(plan), parts.outputs(plan), rtol=1e-3, atol=1e-3)
     assert whole.cost == pytest.approx(40 / 500)  # none of them passes twice
-    one = evaluator(network, space, statistics="matched", kind="loss").logits(plans[0])
-    assert not torch.allclose(one, whole.logits(plans[0]), rtol=1e-2, atol=1e-2)
+    one = evaluator(network, space, statistics="matched", kind="loss").outputs(plans[0])
+    assert not torch.allclose(one, whole.outputs(plans[0]), rtol=1e-2, atol=1e-2)
 
 
 @pytest.mark.parametrize("statistics", ["kept", "images"])

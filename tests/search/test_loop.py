@@ -92,7 +92,8 @@ def test_the_last_evaluation_is_the_greedy_decision():
 
 def test_cost_is_charged_in_evaluation_equivalents():
     env = Pruning()
-    env.evaluate = lambda plans: [Evaluation(env.space.reward(p), cost=0.5) for p in plans]
+    rate = FromFunction(lambda ps: [Evaluation(env.space.reward(p), cost=0.5) for p in ps])
+    env.evaluate, rate.cost = rate, 0.5
     found = run(env=env, evaluations=10)
     assert len(found.evaluations) == 19  # 18 at one half, and the last greedy one
 
@@ -102,7 +103,28 @@ def test_preparation_is_charged():
     agent = build_agent("random", env)
     agent.prepare = lambda env: 12.5
     found = search(env, agent, evaluations=20, batch=4, seed=0)
-    assert len(found.evaluations) == 8
+    assert len(found.evaluations) == 7  # an eighth would be half an evaluation too many
+
+
+@pytest.mark.parametrize("cost", [0.3, 0.6, 1.0, 1.7, 2.0, 7.0])
+@pytest.mark.parametrize("before", [0.0, 2.6])
+def test_no_more_is_spent_than_asked_and_no_plan_that_could_be_paid_is_left_out(cost, before):
+    env = Pruning()
+    rate = FromFunction(lambda ps: [Evaluation(env.space.reward(p), cost=cost) for p in ps])
+    env.evaluate, rate.cost = rate, cost
+    agent = build_agent("random", env)
+    agent.prepare = lambda env: before
+    found = search(env, agent, evaluations=20, batch=8, seed=0)
+    spent = before + sum(row["cost"] for row in found.evaluations)
+    assert 20 - max(cost, 1) - 1e-9 <= spent <= 20 + 1e-9
+
+
+def test_a_search_that_cannot_pay_one_plan_is_refused_before_it_evaluates():
+    env = Pruning()
+    rate = FromFunction(lambda plans: pytest.fail("it evaluates"))
+    env.evaluate, rate.cost = rate, 7.0
+    with pytest.raises(UserError, match=r"one plan cost 7 each: allow at least 7"):
+        search(env, build_agent("random", env), evaluations=6, batch=8, seed=0)
 
 
 def test_a_batch_can_be_evaluated_together():

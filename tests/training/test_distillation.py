@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from gnnrl.errors import UserError
-from gnnrl.training.distillation import KINDS, Distillation, kl
+from gnnrl.tasks.comparing import KINDS, kl
+from gnnrl.training.distillation import Distillation
 
 
 @pytest.fixture

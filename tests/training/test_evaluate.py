@@ -34,12 +34,12 @@ def images():
 @pytest.mark.parametrize("batch_size", [7, 30, 256])
 def test_accuracy_and_loss_are_of_all_images(images, batch_size):
     score = evaluate(Brightest(), images, batch_size)
-    assert score.accuracy == pytest.approx(24 / 30) and score.images == 30
+    assert score.value == pytest.approx(24 / 30) and score.images == 30
     right, wrong = (
         math.log(2 + math.exp(top)) - z for top, z in ((200 / 25.5,) * 2, (200 / 25.5, 0))
     )
     assert score.loss == pytest.approx((24 * right + 6 * wrong) / 30, rel=1e-4)
-    assert accuracy(Brightest(), images) == score.accuracy
+    assert accuracy(Brightest(), images) == score.value
 
 
 def test_evaluation_leaves_the_network_as_it_was(images):

@@ -7,7 +7,7 @@ from torch import nn
 from gnnrl.data.load import DataRecipe, load_data
 from gnnrl.errors import UserError
 from gnnrl.training import loop
-from gnnrl.training.distillation import Distillation
+from gnnrl.training.distillation import Distillation, Objective
 from gnnrl.training.evaluate import accuracy
 from gnnrl.training.loop import train
 from gnnrl.training.recipe import TrainingRecipe
@@ -143,7 +143,12 @@ def test_a_teacher_is_learned_from_and_left_as_it_was(splits):
     teacher = network()
     train(teacher, splits.train, RECIPE)
     before, student = teacher.state_dict().copy(), network(seed=1)
-    train(student, splits.train, RECIPE, distillation=Distillation(teacher, alpha=1.0))
+    train(
+        student,
+        splits.train,
+        RECIPE,
+        objective=Objective(distillation=Distillation(teacher, alpha=1.0)),
+    )
     assert accuracy(student, splits.reward) > 0.9  # it has seen no label
     assert all(torch.equal(value, before[key]) for key, value in teacher.state_dict().items())
 

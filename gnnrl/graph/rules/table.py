@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 
 from gnnrl.graph.rules import base, product, unweighted, weighted
 from gnnrl.graph.rules.base import Rule
+from gnnrl.tracing import shell
 from gnnrl.tracing.fx_utils import module_of, operation_name
 
 _MODULES: tuple[tuple[tuple[type[nn.Module], ...], str, Rule], ...] = (
@@ -76,7 +77,7 @@ _ARITHMETIC = (
     "square sqrt rsqrt exp log log1p abs neg reciprocal clamp clamp_ clamp_min clamp_max clip "
     "maximum minimum where float half bfloat16 double to type type_as "
     "lerp erf sign floor ceil round sin cos normalize zeros_like ones_like full_like masked_fill "
-    "gt ge lt le eq ne logical_and logical_or logical_not nan_to_num"
+    "gt ge lt le eq ne logical_and logical_or logical_not nan_to_num invert addcmul addcdiv"
 )
 _FUNCTIONS: tuple[tuple[str, str, Rule], ...] = (
     (
@@ -102,6 +103,7 @@ _FUNCTIONS: tuple[tuple[str, str, Rule], ...] = (
     ),
     ("interpolate upsample", "resize", unweighted.spatial),
     ("mean sum amax amin std var logsumexp", "pool", unweighted.reduction),
+    ("norm vector_norm", "pool", unweighted.norm),
     ("max min", "pool", unweighted.extreme),
     ("expand_as view_as reshape_as", "reshape", unweighted.like),
     ("zeros ones new_zeros new_ones", "constant", unweighted.constant),
@@ -126,6 +128,13 @@ _FUNCTIONS: tuple[tuple[str, str, Rule], ...] = (
 _TABLE = {
     name: (kind, rule) for names, kind, rule in reversed(_FUNCTIONS) for name in names.split()
 }
+_SHELL: dict[object, tuple[str, Rule]] = {
+    shell.taken: ("identity", unweighted.copying),
+    shell.pooled: ("pool", unweighted.pooling_of_regions),
+    shell.handed: ("opaque", base.left_whole),
+    shell.finished: ("opaque", base.left_whole),
+}
+"""What joins the parts of a network whose own code is no graph."""
 _UNKNOWN = base.Refused("there is no rule for it")
 _LIBRARIES = ("torch", "torchvision", "_operator", "operator", "math", "builtins")
 
@@ -147,6 +156,8 @@ def look_up(node: fx.Node) -> tuple[str, Rule]:
         return "identity", unweighted.elementwise
     if node.op == "call_module":
         return _module(node)
+    if node.target in _SHELL:
+        return _SHELL[node.target]
     library = getattr(node.target, "__module__", None) or "torch"
     known = node.op == "call_method" or library.split(".")[0] in _LIBRARIES
     name = operation_name(node)

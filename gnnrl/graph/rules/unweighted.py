@@ -75,6 +75,11 @@ def spatial(flow: Flow, node: fx.Node) -> None:
     flow.layouts[node] = layout
 
 
+def pooling_of_regions(flow: Flow, node: fx.Node) -> None:
+    """Regions of several feature maps with the same channels."""
+    flow.layouts[node] = _together(flow, [layout_of(flow, n) for n in tensors_read(node)])
+
+
 def across_channels(flow: Flow, node: fx.Node) -> None:
     """Mixes channels without weights: they are kept."""
     read = tensors_read(node)[0]
@@ -93,11 +98,16 @@ def along_axis(flow: Flow, node: fx.Node) -> None:
         across_channels(flow, node)
 
 
-def reduction(flow: Flow, node: fx.Node) -> None:
-    """Sum, mean and the like over some axes."""
+def norm(flow: Flow, node: fx.Node) -> None:
+    """`torch.norm(x, p, dim)`: a reduction whose axes come after its exponent."""
+    reduction(flow, node, place=2)
+
+
+def reduction(flow: Flow, node: fx.Node, place: int = 1) -> None:
+    """Sum, mean and the like over some axes, named in the argument at `place`."""
     read = tensors_read(node)[0]
     layout, dims = layout_of(flow, read), len(shape_of(read))
-    over = argument(node, 1, "dim", node.kwargs.get("axis"))
+    over = argument(node, place, "dim", node.kwargs.get("axis"))
     if over is None or isinstance(over, bool) or over == ():
         over = tuple(range(dims))
     over = sorted({k % dims for k in ([over] if isinstance(over, int) else over)})

@@ -37,10 +37,14 @@ class Moments:
     metric: Tensor | None = None
 
 
-def ridged(second: Tensor) -> Tensor:
-    """Second moments in double precision, with the ridge (not on the constant)."""
+def ridged(second: Tensor, constant: bool = True) -> Tensor:
+    """Second moments in double precision, with the ridge.
+
+    constant: the last input is one, which has no ridge.
+    """
     matrix = second.double().clone()
-    matrix.diagonal()[:-1] += RIDGE * matrix.diagonal()[:-1].mean()
+    penalised = matrix.diagonal()[:-1] if constant else matrix.diagonal()
+    penalised += RIDGE * penalised.mean()
     return matrix
 
 

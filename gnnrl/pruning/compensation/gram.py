@@ -1,33 +1,37 @@
-"""The Gram solve inside an evaluation: a subnet whose layers compensate for the inputs they lost.
+"""Compensation inside an evaluation: a subnet whose layers make up for the inputs they lost.
 
 Second moments of the dense network's layers are collected once; for a plan each layer that loses
-inputs gets the least-squares map of those that it keeps.  One small solve a layer, no image.
+inputs gets another map of those that it keeps.  At most one small solve a layer, no image.
 """
 
 # D, O: as in linear_maps.py
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from gnnrl.graph.graph import ComputationalGraph
-from gnnrl.pruning.compensation.elimination import inputs_of, ridged
-from gnnrl.pruning.compensation.linear_maps import Reader
-from gnnrl.pruning.compensation.moments import Calibration
+from gnnrl.graph.unit_mapping import kept_units
+from gnnrl.pruning.compensation.elimination import Moments, inputs_of, ridged
+from gnnrl.pruning.compensation.linear_maps import Reader, readers, rewrite
+from gnnrl.pruning.compensation.moments import Calibration, collect
+from gnnrl.pruning.plan import PruningPlan
+from gnnrl.pruning.surgery import Surgeon
 
 
 @dataclass(frozen=True)
 class _Layer:
-    """second `[D, D]`: moments.  matrix `[D, D]`, right `[D, O]`: of the normal equations.
-    units, filters: of the input channels and of the filters."""
+    """second `[D, D]`: moments.  solution `[D, O]`: the dense map.  matrix `[D, D]`, right
+    `[D, O]`: of the normal equations.  units, filters: of the input channels and of the filters."""
 
     reader: Reader
     second: Tensor
+    solution: Tensor
     matrix: Tensor
     right: Tensor
     units: np.ndarray
@@ -35,62 +39,107 @@ class _Layer:
 
 
 class GramSolve:
-    """Compensates subnets in place."""
+    """Compensates subnets in place by the least-squares map of the inputs that a layer keeps.
 
-    def __init__(self, graph: ComputationalGraph, calibration: Calibration) -> None:
+    Ridge regression on Gram matrices, for convolutions, linear layers and attention's projections
+    (as GRAIL has it: "zero-finetuning", CPAL 2026, PMLR 328:881).
+    """
+
+    def __init__(
+        self,
+        graph: ComputationalGraph,
+        calibration: Calibration,
+        readers: Iterable[Reader] | None = None,
+    ) -> None:
+        """graph: of the network that is pruned.  readers: its layers, if it is not the one that
+        was calibrated but lacks some of its parts."""
         self._layers = []
-        for reader in calibration.readers:
-            if not bool((reader.units >= 0).any()):
-                continue
-            moments = calibration.moments[reader.layer]
-            right = moments.second.double() @ moments.solution.double()
-            second, matrix = moments.second.double(), ridged(moments.second)
-            filters = graph.layers[reader.layer].filter_units
-            self._layers.append(
-                _Layer(reader, second, matrix, right, reader.units.numpy(), filters)
-            )
+        for reader in calibration.readers if readers is None else readers:
+            if bool((reader.units >= 0).any()) and reader.layer in calibration.moments:
+                filters = graph.layers[reader.layer].filter_units
+                self._layers.append(_layer(reader, calibration.moments, filters))
 
     def __call__(self, subnet: nn.Module, keep: np.ndarray) -> None:
         """Give the layers of a subnet that lost inputs the weights that compensate for them.
 
         keep `[num_units]`: units that the subnet keeps.
         """
-        stays = np.append(keep, True)
+        stays, names = np.append(keep, True), dict(subnet.named_modules())
         for layer in self._layers:
             channels = np.flatnonzero(stays[layer.units])
-            if len(channels) < len(layer.units):
+            if len(channels) < len(layer.units) and layer.reader.layer in names:
                 filters = torch.from_numpy(np.flatnonzero(stays[layer.filters]))
-                _write(subnet, layer, torch.from_numpy(channels), filters)
+                last = torch.tensor([len(layer.matrix) - 1])[: layer.reader.has_constant]
+                kept = torch.cat([inputs_of(torch.from_numpy(channels), layer.reader.taps), last])
+                best = self._best(layer, kept, filters)
+                rewrite(subnet, layer.reader, best, _statistics(layer, kept, best))
+
+    def _best(self, layer: _Layer, kept: Tensor, filters: Tensor) -> Tensor:
+        """Return the map of the inputs `kept` to `filters` that compensates for the others."""
+        factor = torch.linalg.cholesky(layer.matrix[kept][:, kept])
+        return torch.cholesky_solve(layer.right[kept][:, filters], factor)
 
 
-def _write(subnet: nn.Module, layer: _Layer, channels: Tensor, filters: Tensor) -> None:
-    last = torch.tensor([len(layer.matrix) - 1])
-    stay = torch.cat([inputs_of(channels, layer.reader.taps), last])
-    factor = torch.linalg.cholesky(layer.matrix[stay][:, stay])
-    best = torch.cholesky_solve(layer.right[stay][:, filters], factor)
-    mean, variance = _statistics(layer.second[stay][:, stay], best)
-    module: Any = subnet.get_submodule(layer.reader.layer)
-    like = module.weight
-    weight = best[:-1].t().reshape(like.shape).to(like)
-    if weight.ndim == 4:
-        weight = weight.contiguous(memory_format=torch.channels_last)
-    module._parameters["weight"] = weight
-    constant = best[-1].to(like)
-    if layer.reader.norm:
-        norm: Any = subnet.get_submodule(layer.reader.norm)
-        norm._parameters["weight"] = torch.sqrt(variance + norm.eps).to(like)
-        norm._parameters["bias"] = constant + mean.to(like)
-        norm._buffers["running_mean"] = mean.to(like)
-        norm._buffers["running_var"] = variance.to(like)
-        if module.bias is not None:
-            module._parameters["bias"] = torch.zeros_like(module.bias)
-    elif module.bias is not None:
-        module._parameters["bias"] = constant
+class MeanShift(GramSolve):
+    """Compensates in place by a constant: what the lost inputs added in the mean.
+
+    The weights that are kept stay as they are (VBP, variance-based pruning, ICCV 2025).
+    """
+
+    def _best(self, layer: _Layer, kept: Tensor, filters: Tensor) -> Tensor:
+        best = layer.solution[kept][:, filters]
+        if layer.reader.has_constant:
+            lost = torch.ones(len(layer.second), dtype=torch.bool)
+            lost[kept] = False
+            best[-1] += layer.second[-1, lost] @ layer.solution[lost][:, filters]
+        return best
 
 
-def _statistics(second: Tensor, best: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and variance `[O]` of a layer's output without its constant."""
-    weights = best[:-1]
+SOLVES: Mapping[str, type[GramSolve]] = {"mean_shift": MeanShift, "gram": GramSolve}
+"""Compensations that need nothing of a subnet but its plan, by name."""
+
+
+def _layer(reader: Reader, moments: Mapping[str, Moments], filters: np.ndarray) -> _Layer:
+    found = moments[reader.layer]
+    second, solution = found.second.double(), found.solution.double()
+    return _Layer(
+        reader,
+        second,
+        solution,
+        ridged(found.second),
+        second @ solution,
+        reader.units.numpy(),
+        filters,
+    )
+
+
+def _statistics(layer: _Layer, kept: Tensor, best: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and variance `[O]` of a layer's output without its constant, for its norm."""
+    if not layer.reader.norm:
+        return best[-1], best[-1]
+    weights, second = best[:-1], layer.second[kept][:, kept]
     mean = weights.t() @ second[:-1, -1]
     square = (weights * (second[:-1, :-1] @ weights)).sum(0)
     return mean, (square - mean**2).clamp(min=1e-6)
+
+
+class Solved:
+    """Compensated subnets of many plans, by moments that are collected once.
+
+    images: of the calibration.  first, each: forward images that the calibration and a plan cost.
+    """
+
+    def __init__(self, surgeon: Surgeon, how: str, images: Tensor, generator: torch.Generator):
+        """how: a key of SOLVES.  images `[n, C, H, W]`: calibration images."""
+        self._surgeon, self._how, self.images = surgeon, how, images
+        self._calibration = collect(surgeon.analysis, images, generator=generator)
+        self.first, self.each = self._calibration.forward_images, 0
+
+    def __call__(self, plan: PruningPlan) -> fx.GraphModule:
+        """Return the subnet of a plan; the norm of a layer may have been taken out with it."""
+        analysis, subnet = self._surgeon.without(plan.removed_layers), self._surgeon.cut(plan)
+        norms = {r.layer: r.norm for r in self._calibration.readers}
+        left = [r for r in readers(analysis) if norms.get(r.layer) == r.norm]
+        solve = SOLVES[self._how](analysis.graph, self._calibration, left)
+        solve(subnet, kept_units(analysis.graph, plan.kept))
+        return subnet

@@ -1,39 +1,46 @@
 """Layers as linear maps of what they read: the view that weight compensation needs.
 
-A reader is a convolution or linear layer (without groups) together with the batch norm behind it,
-folded into one affine map, and the addition behind that, where its result is used.
+A reader is a convolution (without groups) or a linear layer together with the batch norm behind it,
+folded into one affine map, and the addition behind that, where its result is used.  A linear layer
+may be a module or a weight that a network's own code applies, as attention does; its samples are
+the tokens it reads.
 """
 
-# n: images   P: positions of an image   I: input channels   K: taps of the kernel   O: filters
-# D = I * K + 1: inputs of the map, the last one a constant 1
+# n: images   P: places of an image (pixels, tokens)   I: input channels   K: taps of the kernel
+# O: filters   D = I * K + 1: inputs of the map, the last one a constant 1
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from gnnrl.graph.extract import Analysis
 from gnnrl.graph.rules.base import tensors_read
-from gnnrl.graph.rules.flow import Layout, shape_of
-from gnnrl.tracing.fx_utils import only_user, operation_name
+from gnnrl.graph.rules.flow import Layer, Layout, is_tensor, shape_of
+from gnnrl.graph.rules.table import look_up
+from gnnrl.tracing.fx_utils import attribute, on_images, only_user, operation_name
 
 
 @dataclass(frozen=True)
 class Reader:
-    """layer: its dotted name, as the node of the traced network that reads it is `node`.
-    source: the node it reads.  norm: the batch norm that follows, or empty.
+    """layer: its name in the graph, as the node of the traced network that reads it is `node`.
+    weight, bias: names of its parameters; bias empty: none.  linear: its channels lie on the last
+    axis.  source: the node it reads.  norm: the batch norm that follows, or empty.
     end: the node whose values the compensated map should reproduce: the layer's own, the norm's,
     or the sum with `other`.  rectified: only the positive part of `end` is used.
     units `[I]`: unit of each input channel, -1: fixed."""
 
     node: str
     layer: str
+    weight: str
+    bias: str
+    linear: bool
     source: str
     norm: str
     end: str
@@ -49,34 +56,44 @@ class Reader:
     def taps(self) -> int:
         return math.prod(self.kernel)
 
+    @property
+    def has_constant(self) -> bool:
+        """Whether layer or norm can add a constant to each filter's output."""
+        return bool(self.norm or self.bias)
+
 
 def readers(analysis: Analysis) -> list[Reader]:
     """The layers of a network that can be refitted, in order of execution."""
     traced, order = analysis.traced, {n: i for i, n in enumerate(analysis.traced.graph.nodes)}
+    calls: dict[str, int] = {}
+    for layer in analysis.flow.layers.values():
+        if layer.parameters:
+            calls[layer.parameters[0]] = calls.get(layer.parameters[0], 0) + 1
     found = []
     for node in order:
-        layer = traced.get_submodule(str(node.target)) if node.op == "call_module" else None
-        once = layer is not None and _calls(traced, node) == 1
-        if once and isinstance(layer, nn.Conv2d | nn.Linear) and _plain(layer, node):
+        layer = analysis.flow.layers.get(node)
+        if layer is None or layer.filters is None or calls[layer.parameters[0]] > 1:
+            continue
+        if _is_linear(node) or _is_plain_convolution(traced, node):
             found.append(_reader(analysis, order, node, layer))
     return found
 
 
-def _plain(layer: nn.Conv2d | nn.Linear, node: fx.Node) -> bool:
+def _is_linear(node: fx.Node) -> bool:
+    """Whether it is a linear layer whose tokens follow the images."""
+    return look_up(node)[0] == "linear" and len(shape_of(node)) > 1 and on_images(node)
+
+
+def _is_plain_convolution(traced: fx.GraphModule, node: fx.Node) -> bool:
     """Whether it reads all its inputs at once, at places that are known."""
-    if isinstance(layer, nn.Linear):
-        return len(shape_of(node)) == 2
+    layer = traced.get_submodule(str(node.target)) if node.op == "call_module" else None
+    if not isinstance(layer, nn.Conv2d):
+        return False
     zeros = layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
     return layer.groups == 1 and zeros
 
 
-def _calls(traced: fx.GraphModule, node: fx.Node) -> int:
-    return sum(n.op == "call_module" and n.target == node.target for n in traced.graph.nodes)
-
-
-def _reader(
-    analysis: Analysis, order: dict[fx.Node, int], node: fx.Node, layer: nn.Conv2d | nn.Linear
-) -> Reader:
+def _reader(analysis: Analysis, order: dict[fx.Node, int], node: fx.Node, layer: Layer) -> Reader:
     traced, source = analysis.traced, tensors_read(node)[0]
     end, norm, other = node, "", ""
     following = only_user(end)
@@ -84,24 +101,30 @@ def _reader(
         module = traced.get_submodule(str(following.target))
         if isinstance(module, _BatchNorm) and module.affine and module.track_running_stats:
             end, norm = following, str(following.target)
-    following = only_user(end)
+    last = _behind_dropout(end)
+    following = only_user(last)
     if following is not None and operation_name(following) in ("add", "iadd"):
-        others = [n for n in tensors_read(following) if n is not end]
+        others = [n for n in tensors_read(following) if n is not last]
         if len(others) == 1 and order[others[0]] < order[node]:
             if shape_of(others[0]) == shape_of(end) and len(following.args) == 2:
                 end, other = following, others[0].name
     users = list(end.users)
     layout = analysis.flow.layouts.get(source)
-    units = torch.full((layer.weight.shape[1],), -1)
+    weight = attribute(traced, layer.parameters[0])
+    units = torch.full((weight.shape[1],), -1)
     if isinstance(layout, Layout):
         units = torch.from_numpy(analysis.units.of(layout.labels))
     window: dict[str, Any] = {}
-    if isinstance(layer, nn.Conv2d):
-        window = {"kernel": layer.kernel_size, "stride": layer.stride}
-        window |= {"padding": layer.padding, "dilation": layer.dilation}
+    module = traced.get_submodule(str(node.target)) if node.op == "call_module" else None
+    if isinstance(module, nn.Conv2d):
+        window = {"kernel": module.kernel_size, "stride": module.stride}
+        window |= {"padding": module.padding, "dilation": module.dilation}
     return Reader(
         node=node.name,
-        layer=str(node.target),
+        layer=layer.name,
+        weight=layer.parameters[0],
+        bias=layer.parameters[1] if len(layer.parameters) > 1 else "",
+        linear=not window,
         source=source.name,
         norm=norm,
         end=end.name,
@@ -112,55 +135,40 @@ def _reader(
     )
 
 
+def _behind_dropout(node: fx.Node) -> fx.Node:
+    """The last of the operations after a node that hand on its values in evaluation mode."""
+    following = only_user(node)
+    while following is not None and _hands_on(following):
+        node, following = following, only_user(following)
+    return node
+
+
+def _hands_on(node: fx.Node) -> bool:
+    return is_tensor(node) and (
+        look_up(node)[0] == "identity" or "dropout" in operation_name(node).lower()
+    )
+
+
 def _is_relu(traced: fx.GraphModule, node: fx.Node) -> bool:
     if node.op == "call_module":
         return isinstance(traced.get_submodule(str(node.target)), nn.ReLU)
     return operation_name(node) in ("relu", "relu_")
 
 
-def positions(shape: torch.Size, count: int, generator: torch.Generator) -> Tensor:
-    """Draw places of the output `[n, C, H, W]` of a layer, flat, `[n, P]`, P at most `count`."""
-    places = math.prod(shape[2:])
-    if places <= count:
-        return torch.arange(places).repeat(shape[0], 1)
-    return torch.randint(places, (shape[0], count), generator=generator)
-
-
-def rows(x: Tensor, reader: Reader, places: Tensor, width: int) -> Tensor:
-    """Return what a layer reads at some places: `[n * P, D]`, channel by channel, tap by tap.
-
-    x: its input `[n, I, H, W]` or `[n, I]`.  places `[n, P]`: flat positions of its output, which
-    is `width` wide.
-    """
-    if x.ndim == 2:
-        return torch.cat([x, x.new_ones(len(x), 1)], 1)
-    (ph, pw), (sh, sw), (dh, dw) = reader.padding, reader.stride, reader.dilation
-    padded = F.pad(x, (pw, pw, ph, ph)).permute(0, 2, 3, 1).contiguous()
-    n, height, across, channels = padded.shape
-    places = places.to(x.device)
-    base = (torch.arange(n, device=x.device).view(-1, 1) * height + places // width * sh) * across
-    base = (base + places % width * sw).view(-1, 1)
-    high, wide = reader.kernel
-    offsets = [a * dh * across + b * dw for a in range(high) for b in range(wide)]
-    taps = torch.tensor(offsets, device=x.device)
-    picked = padded.view(-1, channels).index_select(0, (base + taps).view(-1))
-    picked = picked.view(-1, len(taps), channels).transpose(1, 2).reshape(len(base), -1)
-    return torch.cat([picked, picked.new_ones(len(picked), 1)], 1)
-
-
-def values(y: Tensor, places: Tensor) -> Tensor:
-    """Return the outputs `[n, O, H, W]` or `[n, O]` of a layer at these places, `[n * P, O]`."""
-    if y.ndim == 2:
-        return y
-    flat, places = y.flatten(2).transpose(1, 2), places.to(y.device)
-    return flat.gather(1, places.unsqueeze(-1).expand(-1, -1, y.shape[1])).reshape(-1, y.shape[1])
+def inner_nodes(nodes: dict[str, fx.Node], reader: Reader) -> Iterator[fx.Node]:
+    """The operations from a layer to the one before its end, in a network that has both."""
+    node = nodes[reader.node]
+    while node.name != reader.end:
+        yield node
+        node = next(iter(node.users))
 
 
 def folded(network: nn.Module, reader: Reader) -> Tensor:
     """Return the affine map of layer and norm `[D, O]`: weights, then the constant."""
-    layer: Any = network.get_submodule(reader.layer)
-    weight = layer.weight.detach().flatten(1)
-    constant = weight.new_zeros(len(weight)) if layer.bias is None else layer.bias.detach()
+    weight = attribute(network, reader.weight).detach().flatten(1)
+    constant = weight.new_zeros(len(weight))
+    if reader.bias:
+        constant = attribute(network, reader.bias).detach()
     if reader.norm:
         norm: Any = network.get_submodule(reader.norm)
         scale = norm.weight.detach() / torch.sqrt(norm.running_var + norm.eps)
@@ -172,23 +180,39 @@ def folded(network: nn.Module, reader: Reader) -> Tensor:
 def rewrite(
     network: nn.Module, reader: Reader, solution: Tensor, moments: tuple[Tensor, Tensor]
 ) -> None:
-    """Give layer and norm the affine map `solution` `[D, O]`, in place.
+    """Give layer and norm the affine map `solution` `[D, O]`, with tensors of their own.
 
-    moments: mean and variance `[O]` of what the layer will give before its norm without a
-    constant: the norm then has the statistics that it would measure, and can be trained.
+    Without its last row where the layer has no constant.  moments: mean and variance `[O]` of what
+    the layer will give before its norm without a constant: the norm then has the statistics that
+    it would measure, and can be trained.
     """
-    layer: Any = network.get_submodule(reader.layer)
-    weight, constant = solution[:-1].t().reshape(layer.weight.shape), solution[-1]
-    with torch.no_grad():
-        layer.weight.copy_(weight)
-        if reader.norm:
-            norm: Any = network.get_submodule(reader.norm)
-            mean, variance = moments
-            norm.weight.copy_(torch.sqrt(variance + norm.eps))
-            norm.bias.copy_(constant + mean)
-            norm.running_mean.copy_(mean)
-            norm.running_var.copy_(variance)
-            if layer.bias is not None:
-                layer.bias.zero_()
-        elif layer.bias is not None:
-            layer.bias.copy_(constant)
+    weights = solution[:-1] if reader.has_constant else solution
+    like = attribute(network, reader.weight)
+    weight = weights.t().reshape(like.shape).to(like)
+    if weight.ndim == 4:
+        weight = weight.contiguous(memory_format=torch.channels_last)
+    _put(network, reader.weight, weight)
+    if not reader.has_constant:
+        return
+    constant = solution[-1].to(like)
+    if reader.norm:
+        norm: Any = network.get_submodule(reader.norm)
+        mean, variance = moments
+        _put(network, f"{reader.norm}.weight", torch.sqrt(variance + norm.eps).to(like))
+        _put(network, f"{reader.norm}.bias", constant + mean.to(like))
+        _put(network, f"{reader.norm}.running_mean", mean.to(like))
+        _put(network, f"{reader.norm}.running_var", variance.to(like))
+        constant = torch.zeros_like(constant)
+    if reader.bias:
+        _put(network, reader.bias, constant)
+
+
+def _put(network: nn.Module, path: str, value: Tensor) -> None:
+    """Replace a parameter or buffer."""
+    parent, _, name = path.rpartition(".")
+    owner = network.get_submodule(parent)
+    if name in owner._buffers:
+        owner._buffers[name] = value
+        return
+    before = owner._parameters[name]
+    owner._parameters[name] = nn.Parameter(value, before is not None and before.requires_grad)

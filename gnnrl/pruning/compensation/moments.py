@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +14,8 @@ from gnnrl.graph.graph import ChannelGroup
 from gnnrl.graph.rules.flow import shape_of
 from gnnrl.progress import progress
 from gnnrl.pruning.compensation.elimination import Elimination, Moments, eliminate
-from gnnrl.pruning.compensation.linear_maps import Reader, folded, positions, readers, rows
+from gnnrl.pruning.compensation.linear_maps import Reader, folded, readers
+from gnnrl.pruning.compensation.samples import gradients, positions, rows, used_places
 from gnnrl.pruning.compensation.stepper import Stepper, out_of_place
 from gnnrl.pruning.importance import Importance, l1_normalised
 
@@ -22,13 +23,16 @@ PLACES = 32
 """Places of an image at which a layer is sampled."""
 
 PROJECTIONS = 2
-"""Random directions of the logits whose gradients make the metric."""
+"""Random directions of the outputs whose gradients make the metric."""
 
 BATCH_SIZE = 256
 """Images that pass the network at once, at most."""
 
 PIXELS = 2**20
 """Of these images: the backward pass keeps all values."""
+
+FEW = 4
+"""Images that tell which tokens anything reads."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +64,14 @@ def collect(
     sums: dict[str, Tensor] = {}
     metric: dict[str, Tensor] = {}
     batch_size = min(BATCH_SIZE, max(1, PIXELS // math.prod(images.shape[2:])))
+    used = used_places(traced, found, images[:FEW])
     with progress("calibration", len(images), visible=visible) as shown:
         for part in images.split(batch_size):
-            _moments_of(traced, found, part, places, generator, sums)
+
+            def draw(reader: Reader, shape: torch.Size, count: int = len(part)) -> Tensor:
+                return positions(reader, shape, count, places, generator, used.get(reader.layer))
+
+            _moments_of(traced, found, part, draw, sums)
             _metrics_of(traced, found, part, generator, metric)
             shown.advance(len(part))
     moments = {
@@ -80,8 +89,7 @@ def _moments_of(
     traced: fx.GraphModule,
     found: tuple[Reader, ...],
     part: Tensor,
-    places: int,
-    generator: torch.Generator,
+    draw: Callable[[Reader, torch.Size], Tensor],
     sums: dict[str, Tensor],
 ) -> None:
     stepper, nodes = Stepper(traced, part), {n.name: n for n in traced.graph.nodes}
@@ -89,8 +97,9 @@ def _moments_of(
         stepper.run_before(reader.node)
         x = stepper.value(reader.source)
         shape = torch.Size((len(part), *shape_of(nodes[reader.node])[1:]))
-        chosen = positions(shape, places, generator)
-        inputs = rows(x, reader, chosen, shape[-1])
+        if reader.linear:
+            shape = torch.Size((*x.shape[:-1], shape[-1]))
+        inputs = rows(x, reader, draw(reader, shape), shape[-1])
         sums[reader.layer] = sums.get(reader.layer, 0) + inputs.t() @ inputs
 
 
@@ -101,28 +110,11 @@ def _metrics_of(
     generator: torch.Generator,
     metric: dict[str, Tensor],
 ) -> None:
-    """Add second moments of the gradients of random projections of the logits."""
-    kept: dict[str, Tensor] = {}
-    named = {reader.end for reader in found}
-
-    class Remember(fx.Interpreter):
-        def run_node(self, n: fx.Node) -> object:
-            value = super().run_node(n)
-            if n.name in named:
-                kept[n.name] = value
-            return value
-
-    with torch.enable_grad():
-        answer = Remember(traced).run(part.clone().requires_grad_())
-        ends = [kept[reader.end] for reader in found]
-        for i in range(PROJECTIONS):
-            direction = torch.randn(answer.shape, generator=generator).to(answer.device)
-            direction = direction - direction.mean(1, keepdim=True)
-            last = i == PROJECTIONS - 1
-            gradients = torch.autograd.grad(answer, ends, direction, retain_graph=not last)
-            for reader, gradient in zip(found, gradients, strict=True):
-                flat = gradient.transpose(0, 1).flatten(1)
-                metric[reader.layer] = metric.get(reader.layer, 0) + flat @ flat.t()
+    """Add second moments of the gradients of random projections of the outputs."""
+    for each in gradients(traced, found, part, generator, PROJECTIONS):
+        for reader, gradient in zip(found, each, strict=True):
+            flat = gradient.movedim(-1 if reader.linear else 1, 0).flatten(1)
+            metric[reader.layer] = metric.get(reader.layer, 0) + flat @ flat.t()
 
 
 def reconstruction(

@@ -10,7 +10,7 @@ that was chosen: layer by layer it fits the subnet, on its own inputs, to the de
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,15 +21,9 @@ from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.graph.removal import members
 from gnnrl.graph.unit_mapping import kept_units
 from gnnrl.pruning.compensation.elimination import ridged
-from gnnrl.pruning.compensation.linear_maps import (
-    Reader,
-    positions,
-    readers,
-    rewrite,
-    rows,
-    values,
-)
-from gnnrl.pruning.compensation.moments import PLACES
+from gnnrl.pruning.compensation.linear_maps import Reader, inner_nodes, readers, rewrite
+from gnnrl.pruning.compensation.moments import FEW, PLACES
+from gnnrl.pruning.compensation.samples import positions, rows, used_places, values
 from gnnrl.pruning.compensation.stepper import Stepper, out_of_place
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.surgery import Surgeon
@@ -52,12 +46,30 @@ class Target:
     values: Tensor
     width: int
 
-    @classmethod
-    def of(cls, wanted: Tensor, generator: torch.Generator) -> Target:
-        """Return the values of `wanted` `[n, O, H, W]` or `[n, O]` at places drawn at random."""
-        count = min(PLACES, max(PLACES // 2, ENOUGH_ROWS // len(wanted)))
-        chosen = positions(wanted.shape, count, generator)
-        return cls(chosen, values(wanted, chosen), wanted.shape[-1])
+
+class Targets:
+    """Draws the places at which the subnet is fitted to the dense network."""
+
+    def __init__(
+        self, surgeon: Surgeon, found: Sequence[Reader], images: Tensor, generator: torch.Generator
+    ) -> None:
+        """found: layers of the dense network.  images `[n, C, H, W]`: calibration images."""
+        self.images, self.generator = _in_memory(images), generator
+        traced = _channels_last(surgeon.analysis.traced)
+        self._used = used_places(traced, found, self.images[:FEW])
+        self._dense = Stepper(traced, self.images, {r.end for r in found})
+
+    def of(self, reader: Reader) -> Target:
+        """Return the dense network's values at places of a layer's end, drawn at random."""
+        wanted, n = self._dense.run_to(reader.end), len(self.images)
+        count = min(PLACES, max(PLACES // 2, ENOUGH_ROWS // n))
+        used = self._used.get(reader.layer)
+        chosen = positions(reader, wanted.shape, n, count, self.generator, used)
+        return Target(chosen, values(wanted, reader, chosen), wanted.shape[-1])
+
+    def release(self, reader: Reader) -> None:
+        """The values at this end are not needed any more."""
+        self._dense.release(reader.end)
 
 
 class Refit:
@@ -65,14 +77,14 @@ class Refit:
 
     def __init__(self, surgeon: Surgeon, images: Tensor, generator: torch.Generator) -> None:
         """images `[n, C, H, W]`: calibration images."""
+        self.first = self.each = len(images)  # forward images, of the dense network and of a plan
         self.surgeon, self.images, self.generator = surgeon, images, generator
         self.targets: dict[str, Target] = {}
         found = readers(surgeon.analysis)
-        traced = _channels_last(surgeon.analysis.traced)
-        dense = Stepper(traced, _in_memory(images), {r.end for r in found})
+        drawn = Targets(surgeon, found, images, generator)
         for reader in found:
-            self.targets[reader.layer] = Target.of(dense.run_to(reader.end), generator)
-            dense.release(reader.end)
+            self.targets[reader.layer] = drawn.of(reader)
+            drawn.release(reader)
 
     def __call__(self, plan: PruningPlan) -> fx.GraphModule:
         """Return the subnet of a plan, as `compensate` does."""
@@ -97,31 +109,25 @@ def compensate(
     analysis = surgeon.without(plan.removed_layers)
     graph, whole = analysis.graph, {r.layer: r for r in readers(surgeon.analysis)}
     found = [r for r in readers(analysis) if _same_end(r, whole.get(r.layer))]
-    ends = {layer: reader.end for layer, reader in whole.items()}
     after_removal = _after(surgeon.analysis.graph, plan)
     stays = np.append(kept_units(graph, plan.kept), True)
     subnet = surgeon.cut(plan)
     running, images = _channels_last(subnet), _in_memory(images)
-    dense = None
-    if targets is None:
-        network = _channels_last(surgeon.analysis.traced)
-        dense = Stepper(network, images, {ends[r.layer] for r in found})
+    ends = [whole[r.layer] for r in found]
+    drawn = None if targets is not None else Targets(surgeon, ends, images, generator)
     cut = Stepper(running, images)
     changed = False
-    for reader in found:
+    for reader, dense in zip(found, ends, strict=True):
         cut.run_before(reader.node)
         x = cut.value(_source(running, reader))
-        changed = changed or x.shape[1] < len(reader.units) or reader.layer in after_removal
+        width = x.shape[-1 if reader.linear else 1]
+        changed = changed or width < len(reader.units) or reader.layer in after_removal
         if changed:
-            if targets is not None:
-                target = targets[reader.layer]
-            else:
-                assert dense is not None
-                target = Target.of(dense.run_to(ends[reader.layer]), generator)
+            target = targets[reader.layer] if drawn is None else drawn.of(dense)
             filters = np.flatnonzero(stays[graph.layers[reader.layer].filter_units])
             _fit(running, reader, x, target, torch.from_numpy(filters), cut)
-        if dense is not None:
-            dense.release(ends[reader.layer])
+        if drawn is not None:
+            drawn.release(dense)
     subnet.load_state_dict(running.state_dict())
     return subnet
 
@@ -167,9 +173,12 @@ def _fit(
     target = dense.values[:, filters.to(dense.values.device)]
     base = target.new_zeros(())
     if reader.other:
-        base = values(cut.value(_other(running, reader)), chosen)
+        base = values(cut.value(_other(running, reader)), reader, chosen)
     inputs = rows(x, reader, chosen, dense.width)
-    factors = torch.linalg.lu_factor(ridged(inputs.t() @ inputs / len(inputs)))
+    if not reader.has_constant:
+        inputs = inputs[:, :-1]
+    matrix = inputs.t() @ inputs / len(inputs)
+    factors = torch.linalg.lu_factor(ridged(matrix, reader.has_constant))
 
     def solve(wanted: Tensor) -> Tensor:
         right = inputs.t() @ (wanted - base) / len(inputs)
@@ -186,9 +195,5 @@ def _fit(
 def _other(running: fx.GraphModule, reader: Reader) -> str:
     """The other summand of the addition that a layer runs into, in the cut network."""
     names = {n.name: n for n in running.graph.nodes}
-    inner = {reader.node}
-    following = next(iter(names[reader.node].users))
-    while following.name != reader.end:
-        inner.add(following.name)
-        following = next(iter(following.users))
-    return next(n.name for n in following.all_input_nodes if n.name not in inner)
+    inner = {node.name for node in inner_nodes(names, reader)}
+    return next(n.name for n in names[reader.end].all_input_nodes if n.name not in inner)

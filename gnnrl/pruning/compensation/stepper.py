@@ -62,6 +62,9 @@ class Stepper:
     def _step(self) -> None:
         node, env = self._nodes[self._next], self._interpreter.env
         with torch.no_grad():
+            for read in node.all_input_nodes:
+                if read.op == "get_attr":  # a weight, which may have been refitted since
+                    env[read] = self._interpreter.run_node(read)
             if node.op == "placeholder":
                 env[node] = node.args[0] if node.args else self._images
             else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -132,10 +131,9 @@ class AsynchronousSearch:
             return self.left_over.pop(0)
         if self.run.solved or self.run.idle >= PATIENCE * self.workers.size:
             return None
-        cost = self.run.evaluator.cost if isinstance(self.run.env, PruningEnv) else 1.0
-        under_way = cost * sum(task.size for task in self.tasks.values())
-        left = math.ceil(self.evaluations - 1 - self.run.spent - under_way)
-        if left <= 0:
+        under_way = sum(task.size for task in self.tasks.values())
+        left = self.run.affordable(self.evaluations, under_way)
+        if not left:
             return None
         slot = next(slot for slot in range(self.workers.size) if slot not in self.tasks)
         return Task(slot, self.number, min(self.batch, left))

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -54,6 +55,7 @@ class ChannelSpace(PlanSpace):
     observation.  prior: the keep ratios of the action 0.5; an action then scales them, by at most
     `REACH` up or down: an array `[G]`, a number for each group by name, or "reconstruction": the
     allocation by `curves`.
+    check: whether a budget that cannot be met is refused.
     Raises `UserError` where no channel can be pruned or the budget cannot be met.
     """
 
@@ -71,6 +73,7 @@ class ChannelSpace(PlanSpace):
         curves: Mapping[str, Tensor] | None = None,
         prior: np.ndarray | Mapping[str, float] | str | None = None,
         view: str = "hierarchical",
+        check: bool = True,
     ) -> None:
         if not graph.groups:
             raise UserError(
@@ -88,13 +91,12 @@ class ChannelSpace(PlanSpace):
         self.costs = GroupCosts(graph, self._order, costs_of(self.budget.resource, graph, table))
         self.dense = cost(graph)
         self.limit = self.costs.cost(self._sizes) * self.budget.fraction
-        self._check_reachable()
-        self._curves = curves or {}
-        ratios = self._ratios(prior, self._curves)
-        self._prior = None if ratios is None else np.clip(ratios, SMALLEST_RATIO, 1.0)
-        self._view = View(
-            graph, importance, hierarchical=view == "hierarchical", curves=curves, prior=ratios
-        )
+        if check:
+            self._check_reachable()
+        self.curves = curves or {}
+        self._ratios = self._given(prior)
+        self._prior = None if self._ratios is None else np.clip(self._ratios, SMALLEST_RATIO, 1.0)
+        self._importance, self._hierarchical = importance, view == "hierarchical"
 
     def plan(self, action: np.ndarray) -> PruningPlan:
         """Return the plan of keep ratios `[G]`, on budget."""
@@ -107,6 +109,26 @@ class ChannelSpace(PlanSpace):
     def plan_of(self, counts: np.ndarray) -> PruningPlan:
         """Return the plan that keeps the best `counts[g]` channels of each group `[G]`."""
         return self._decided(counts).plan
+
+    @property
+    def prior(self) -> np.ndarray | None:
+        """Keep ratios `[G]` of the action 0.5; None: there is no prior."""
+        return self._prior
+
+    def counts_of_all(self) -> np.ndarray:
+        """Return the channels of each group `[G]`."""
+        return self._sizes.copy()
+
+    def saved_by_group(self) -> np.ndarray:
+        """Return what removing all channels of each group alone saves `[G]`."""
+        whole = self.costs.cost(self._sizes)
+        alone = np.tile(self._sizes, (self.size, 1))
+        np.fill_diagonal(alone, 0)
+        return np.array([whole - self.costs.cost(counts) for counts in alone])
+
+    def bounded(self, ratios: np.ndarray) -> np.ndarray:
+        """Return whole channels `[G]`, allowed ones, of keep ratios `[G]` that meet no budget."""
+        return self._bounded(ratios * self._sizes)
 
     def _decided(self, counts: np.ndarray) -> Decided:
         keep = self._rank - self._start < np.repeat(counts, self._sizes)
@@ -162,8 +184,8 @@ class ChannelSpace(PlanSpace):
     def controls(self) -> dict[str, PruningPlan]:
         """Return uniform in blocks, and the allocation where a calibration pass was made."""
         found = {"uniform": self.uniform_in_blocks()}
-        if self._curves:
-            found["allocation"] = self.plan(self.action_of(self.allocation(self._curves)))
+        if self.curves:
+            found["allocation"] = self.plan(self.action_of(self.allocation(self.curves)))
         return found
 
     def probes(self, keep_ratio: float) -> list[PruningPlan]:
@@ -188,9 +210,9 @@ class ChannelSpace(PlanSpace):
 
     def menu(self) -> Menu | None:
         """Return what every width of each group loses and costs; None where it was not measured."""
-        if not self._curves:
+        if not self.curves:
             return None
-        curves = [self._curves.get(name) for name in self.names]
+        curves = [self.curves.get(name) for name in self.names]
         return menu_of(curves, self._sizes, self.floor, self.costs.cost, self.limit, self.action_of)
 
     def action_of(self, ratios: np.ndarray) -> np.ndarray:
@@ -210,14 +232,19 @@ class ChannelSpace(PlanSpace):
         """Return the network's graph with these keep ratios `[G]` (None: all kept)."""
         counts = self._sizes if keep is None else self._bounded(keep * self._sizes)
         slack = 1.0 - self.limit / max(self.costs.cost(counts), 1e-12)
-        return self._view.data(counts, self._order, slack)
+        return self.view.data(counts, self._order, slack)
 
-    def _ratios(
-        self, prior: np.ndarray | Mapping[str, float] | str | None, curves: Mapping[str, Tensor]
-    ) -> np.ndarray | None:
+    @cached_property
+    def view(self) -> View:
+        """The observations of the network."""
+        return View(
+            self.graph, self._importance, self._hierarchical, curves=self.curves, prior=self._ratios
+        )
+
+    def _given(self, prior: np.ndarray | Mapping[str, float] | str | None) -> np.ndarray | None:
         """Keep ratios `[G]` of a prior, in whichever form it is given."""
         if isinstance(prior, str):
-            return self.allocation(curves)
+            return self.allocation(self.curves)
         if isinstance(prior, Mapping):
             return np.array([prior[name] for name in self.names])
         return prior

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +16,7 @@ from gnnrl.graph.cost import cost
 from gnnrl.graph.cost_model import AxisCosts
 from gnnrl.graph.graph import ComputationalGraph, Node
 from gnnrl.graph.operations import operation_of
-from gnnrl.graph.removal import members, removable
+from gnnrl.graph.removal import members, outermost, removable
 from gnnrl.graph.resources import RESOURCES, costs_of, counted
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.search.observations.layers import LayerView
@@ -100,11 +100,8 @@ class LayerSpace(PlanSpace):
         Parts are blocks, and convolution and linear layers in no removable block.  phase: where
         the removed part lies in each stretch of depth, [0, 1).
         """
-        weighty = [n for n in self.names if any(node.positions for node in self.parts[n])]
-        units = self._outermost(weighty)
-        count = round(share * len(units))
-        places = {min(int((i + phase) * len(units) / count), len(units) - 1) for i in range(count)}
-        removed = {units[place] for place in places}
+        units = removable_units(self.graph)
+        removed = evenly(units, round(share * len(units)), phase)
         return self.plan(np.array([name in removed for name in self.names]))
 
     def used(self, plan: PruningPlan) -> float:
@@ -143,6 +140,18 @@ class LayerSpace(PlanSpace):
                 f"{self.size} removable parts {least:.4f} of the dense network remains; raise "
                 "the budget"
             )
+
+
+def removable_units(graph: ComputationalGraph) -> tuple[str, ...]:
+    """Return the parts with weights that are in no other: blocks, and layers in no such block."""
+    parts = parts_of(graph)
+    return outermost(graph, [n for n in parts if any(node.positions for node in parts[n])])
+
+
+def evenly(units: Sequence[str], count: int, phase: float = 0.5) -> set[str]:
+    """Return so many of the units, evenly over the depth; phase: as in `LayerSpace.uniform`."""
+    places = {min(int((i + phase) * len(units) / count), len(units) - 1) for i in range(count)}
+    return {units[place] for place in places}
 
 
 def parts_of(graph: ComputationalGraph) -> dict[str, tuple[Node, ...]]:

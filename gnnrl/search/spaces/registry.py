@@ -10,12 +10,14 @@ from gnnrl.registry import call, named
 from gnnrl.search.env import Space
 from gnnrl.search.spaces.channels import ChannelSpace
 from gnnrl.search.spaces.filters import FilterSpace
+from gnnrl.search.spaces.joint import JointSpace
 from gnnrl.search.spaces.layers import LayerSpace
 from gnnrl.search.spaces.weights import WeightSpace
 
 SPACES: Mapping[str, Callable[..., Space]] = {
     "channels": ChannelSpace,
     "filters": FilterSpace,
+    "joint": JointSpace,
     "layers": LayerSpace,
     "weights": WeightSpace,
 }

@@ -15,8 +15,9 @@ from gnnrl.graph.unit_mapping import kept_filters
 from gnnrl.networks.build import build_network
 from gnnrl.pruning.compensation.elimination import Elimination, Moments, eliminate, ridged
 from gnnrl.pruning.compensation.gram import GramSolve
-from gnnrl.pruning.compensation.linear_maps import folded, positions, readers, rewrite, rows, values
+from gnnrl.pruning.compensation.linear_maps import folded, readers, rewrite
 from gnnrl.pruning.compensation.moments import collect, reconstruction
+from gnnrl.pruning.compensation.samples import positions, rows, values
 from gnnrl.pruning.compensation.sequential import compensate
 from gnnrl.pruning.importance import l1
 from gnnrl.pruning.plan import PruningPlan
@@ -86,9 +87,9 @@ def test_a_folded_reader_gives_what_the_layers_give(name):
     for reader in some:
         x, own = found[reader.layer]
         y = found[reader.norm][1] if reader.norm else own
-        chosen = positions(y.shape, 7, generator)
+        chosen = positions(reader, y.shape, len(y), 7, generator)
         reached = rows(x, reader, chosen, y.shape[-1]) @ folded(network, reader)
-        torch.testing.assert_close(reached, values(y, chosen), rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(reached, values(y, reader, chosen), rtol=1e-3, atol=1e-4)
 
 
 def surgeon_32(name: str) -> Surgeon:

@@ -1,0 +1,1 @@
+trials = actions = parameters = None

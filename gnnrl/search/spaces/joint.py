@@ -1,0 +1,216 @@
+"""Space `joint`: the channels of every group, and whole layers and blocks, in one plan."""
+
+# G: groups   P: parts   D: decisions: groups, then parts   U: units
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gnnrl.agents.menu import Menu
+from gnnrl.errors import UserError
+from gnnrl.evaluation.base import Decided
+from gnnrl.graph.budget import Budget
+from gnnrl.graph.graph import ComputationalGraph
+from gnnrl.graph.latency import LatencyTable
+from gnnrl.graph.removal import members
+from gnnrl.pruning.importance import Importance
+from gnnrl.pruning.plan import PruningPlan
+from gnnrl.search.observations.joint import JointView
+from gnnrl.search.spaces.base import PlanSpace
+from gnnrl.search.spaces.channels import ChannelSpace
+from gnnrl.search.spaces.layers import evenly, removable_units
+from gnnrl.search.spaces.reduced import Reduced
+
+if TYPE_CHECKING:
+    from torch_geometric.data import Data
+
+REMOVED_BELOW = 0.25
+"""A part is removed where its entry of an action is less."""
+
+REMEMBERED = 512
+"""Sets of removed parts whose spaces of channels are kept."""
+
+
+class JointSpace(PlanSpace):
+    """Which channels are kept, as in `ChannelSpace`, and which parts, as in `LayerSpace`.
+
+    An action holds an entry in [0, 1] for each group, then for each part: a block, or a layer with
+    weights in no such block, whose removal leaves a valid network.  Parts with an entry below
+    `REMOVED_BELOW` are removed; the channels of all others are scaled onto the budget.  Where the
+    widths alone cannot meet it, the parts of the lowest entries are removed, too; where all
+    channels would fit, those of the highest entries come back.
+
+    The arguments are those of `ChannelSpace`.  Raises `UserError` where no channel can be pruned,
+    no part can be removed or the budget cannot be met.
+    """
+
+    action_kind = "continuous"
+
+    def __init__(
+        self,
+        graph: ComputationalGraph,
+        importance: Importance,
+        budget: Budget | float = 0.5,
+        *,
+        min_channels: int = 1,
+        multiple: int = 1,
+        table: LatencyTable | None = None,
+        curves: Mapping[str, Tensor] | None = None,
+        prior: np.ndarray | Mapping[str, float] | str | None = None,
+        view: str = "hierarchical",
+    ) -> None:
+        self.graph, self.budget, self.parts = graph, Budget.of(budget), removable_units(graph)
+        if not self.parts:
+            raise UserError(
+                "the network has no block and no layer that can be removed: take the space channels"
+            )
+        self._importance, self._table = importance, table
+        self._grid = {"min_channels": min_channels, "multiple": multiple}
+        self.widths = ChannelSpace(
+            graph, importance, self.budget, table=table, curves=curves, prior=prior, view=view,
+            check=False, **self._grid,
+        )  # fmt: skip
+        self.limit, self.dense = self.widths.limit, self.widths.dense
+        self.names = [*self.widths.names, *self.parts]
+        self.size = len(self.names)
+        self._whole = self.widths.costs.cost(self.widths.counts_of_all())
+        self._left: dict[frozenset[str], Reduced] = {}
+        inside = members(graph)
+        self._view = JointView(self.widths.view, [inside[name] for name in self.parts])
+        self._check_reachable()
+
+    def plan(self, action: np.ndarray) -> PruningPlan:
+        """Return the plan of entries `[D]`, on budget."""
+        return self.decide(action).plan
+
+    def decide(self, action: np.ndarray) -> Decided:
+        """Return the plan of entries `[D]`, on budget, with its units."""
+        ratios, entries = np.split(self.numbers(action, "entries"), [len(self.widths.names)])
+        return self.left(self.removed(entries)).decide(ratios)
+
+    def removed(self, entries: np.ndarray) -> frozenset[str]:
+        """Return the parts that entries `[P]` remove, and those that the budget does."""
+        order = [self.parts[i] for i in np.argsort(entries, kind="stable")]
+        count = int((entries < REMOVED_BELOW).sum())
+        while not self.left(order[:count]).reachable:
+            count += 1
+        while count and self.left(order[: count - 1]).fits:
+            count -= 1
+        return frozenset(order[:count])
+
+    def left(self, removed: Iterable[str]) -> Reduced:
+        """Return the space of the channels that are left without these parts."""
+        gone = frozenset(removed)
+        if gone not in self._left:
+            if len(self._left) >= REMEMBERED:
+                self._left.clear()
+            self._left[gone] = Reduced(
+                self.widths, self._importance, gone, self.limit, self._table, self._grid
+            )
+        return self._left[gone]
+
+    def step(self, keep: np.ndarray | None, action: np.ndarray) -> np.ndarray:
+        """Return the entries `[D]` after one more step."""
+        count, entries = len(self.widths.names), np.clip(action, 0.0, 1.0)
+        before = np.ones(self.size) if keep is None else keep
+        ratios = self.widths.step(before[:count], entries[:count])
+        return np.concatenate([ratios, np.minimum(before[count:], entries[count:])])
+
+    def met(self, keep: np.ndarray) -> bool:
+        """Whether these entries meet the budget without being scaled."""
+        ratios, entries = np.split(keep, [len(self.widths.names)])
+        gone = [part for part, entry in zip(self.parts, entries, strict=True) if self._out(entry)]
+        return self.left(gone).met(ratios)
+
+    def uniform(self) -> PruningPlan:
+        """Return the control of one depth and one width: both take a like share of the budget."""
+        share = math.sqrt(self.budget.fraction)
+        for count in range(len(self.parts) + 1):
+            left = self.left(evenly(self.parts, count))
+            if left.whole <= share * self._whole and left.reachable:
+                break
+        return left.uniform()
+
+    def depth_only(self) -> PruningPlan | None:
+        """Return the plan without parts evenly over the depth, all others whole; None: over budget."""
+        for count in range(len(self.parts) + 1):
+            gone = frozenset(evenly(self.parts, count))
+            if self.left(gone).fits:
+                return PruningPlan(removed_layers=gone)
+        return None
+
+    def controls(self) -> dict[str, PruningPlan]:
+        """Return uniform depth and width, and, where they meet the budget, each of them alone."""
+        found = {"uniform": self.uniform()}
+        if (depth := self.depth_only()) is not None:
+            found["uniform depth"] = depth
+        if self.left(()).reachable:
+            found |= {f"{name} width": plan for name, plan in self.widths.controls().items()}
+        return found
+
+    def menu(self) -> Menu | None:
+        """Return what every width of each group, and each part, loses and costs; None where it was
+        not measured.
+
+        A block without a part is one whose inner channels are all removed: it loses as much.
+        """
+        menu = self.widths.menu()
+        if menu is None:
+            return None
+        levels, parts = menu.actions.shape[1], len(self.parts)
+        gone = torch.ones(parts, levels, dtype=torch.float64)
+        gone[:, 0] = 0.0
+        lost = torch.tensor([self._lost(part) for part in self.parts], dtype=torch.float64)
+        alone = [self.left([part]) for part in self.parts]
+        linear = torch.tensor([left.whole - self._whole for left in alone], dtype=torch.float64)
+        pairs = torch.zeros(self.size, self.size, dtype=torch.float64)
+        pairs[:-parts, :-parts] = menu.pairs
+        saved = self.widths.saved_by_group()
+        for column, left in enumerate(alone, start=len(saved)):
+            pairs[:-parts, column] = torch.from_numpy(saved - left.saved_by_group())
+        return Menu(
+            torch.cat([menu.actions, 1.0 - gone]),
+            torch.cat([menu.removed, gone]),
+            torch.cat([menu.errors, gone * lost[:, None]]),
+            torch.cat([menu.linear, linear]),
+            pairs, menu.dense, menu.limit,
+        )  # fmt: skip
+
+    def _lost(self, part: str) -> float:
+        """The residual of removing all channels of one group inside a part, the least of them."""
+        layers = {node.layer for node in members(self.graph)[part]}
+        inner = [g.name for g in self.graph.groups if set(g.layers) <= layers]
+        known = [self.widths.curves[name] for name in inner if name in self.widths.curves]
+        every = sum(float(curve[-1]) for curve in self.widths.curves.values())
+        return min((float(curve[-1] - curve[0]) for curve in known), default=every)
+
+    def used(self, plan: PruningPlan) -> float:
+        """Return the fraction of the dense cost that a plan takes, of the budget's resource."""
+        return self.left(plan.removed_layers).cost_of(plan) / self._whole
+
+    def observation(self, keep: np.ndarray | None = None) -> Data:
+        """Return the network's graph with these entries `[D]` (None: all is kept)."""
+        count = len(self.widths.names)
+        if keep is None:
+            return self._view.joined(self.widths.observation(), np.ones(len(self.parts)))
+        stays = np.array([0.0 if self._out(entry) else 1.0 for entry in keep[count:]])
+        return self._view.joined(self.widths.observation(keep[:count]), stays)
+
+    @staticmethod
+    def _out(entry: float) -> bool:
+        return bool(entry < REMOVED_BELOW)
+
+    def _check_reachable(self) -> None:
+        least = self.left(self.parts)
+        if not least.reachable:
+            raise UserError(
+                f"budget.{self.budget.resource} {self.budget.fraction} cannot be met: without all "
+                f"{len(self.parts)} removable parts, and with the fewest channels, "
+                f"{least.least / self._whole:.4f} of the dense network remains; raise the budget"
+            )

@@ -1,0 +1,34 @@
+"""Whether a network, a data set and a task fit together: said before anything is spent."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from gnnrl.data.images import Labelled
+from gnnrl.errors import UserError
+from gnnrl.tasks.base import Task
+
+IMAGES = 32
+
+
+@torch.no_grad()
+def refuse_misfit(task: Task, network: nn.Module, images: Labelled) -> None:
+    """Run a few images through a network; raise `UserError` where it gives what the task does not
+    take, or fewer classes than their labels have."""
+    training = network.training
+    first = next(iter(network.parameters()), torch.zeros(())).device
+    some = images.take(torch.arange(min(IMAGES, len(images))))
+    x, targets = next(some.batches(IMAGES, first))
+    outputs = task.outputs(network.eval(), x)
+    try:
+        task.meter().add(outputs, targets, outputs)
+        task.losses(outputs, targets)
+    except (RuntimeError, IndexError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(
+            f"the network's outputs do not suit the labels of the images ({reason}): check "
+            "network.name, network.num_classes, data.name and task.name"
+        ) from error
+    finally:
+        network.train(training)
