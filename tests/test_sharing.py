@@ -116,3 +116,29 @@ def test_weights_in_inputs_are_a_dependency(first, tmp_path):
     (second.folder / "inputs" / "search" / "latency.json").write_text("{}")
     said = second.dvc("repro", "--dry")
     assert skipped(said)[:2] == ["pretrain", "extract"] and "Running stage 'search'" in said
+
+
+def test_compress_runs_the_stages_with_dvc_in_a_repository(tmp_path):
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    from tests.tiny import network
+
+    clone, draw = Clone(ROOT, tmp_path / "checkout", tmp_path / "store"), np.random.default_rng(0)
+    for place in ("train/cat", "train/dog", "test/cat", "test/dog"):
+        (clone.folder / "photos" / place).mkdir(parents=True)
+        for number in range(8):
+            pixels = draw.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(clone.folder / "photos" / place / f"{number}.png")
+    torch.save(network(2, (3, 8, 8)).state_dict(), clone.folder / "inputs" / "pretrain" / "my.pth")
+    asked = ["--network", "tests.tiny:network", "--images", "photos", "--flops", "0.5"]
+    asked += ["--weights", "inputs/pretrain/my.pth", "--force"]
+    for setting in ("network.input_shape=[3,8,8]", "search.evaluations=4", "train.recipe.epochs=1",
+                    "search.calibration_images=8", "prune.recalibration_images=8",
+                    "evaluate.latency_batches=[1]", "search.batch=2"):  # fmt: skip
+        asked += ["--set", setting]
+    said = clone.stage("compress", *asked)
+    assert all(f"Running stage '{stage}'" in said for stage in STAGES)
+    assert "up to date" in clone.dvc("status")
+    assert skipped(clone.stage("compress", *asked)) == list(STAGES)
