@@ -75,14 +75,20 @@ def calibrated(setting: Setting, seed: int) -> build.Reconstruction:
 
 
 def pruning_env(
-    setting: Setting, method: Method, budget: float, compensation: str, seed: int
+    setting: Setting,
+    method: Method,
+    budget: float,
+    compensation: str,
+    seed: int,
+    budgets: tuple[float, ...] = (),
 ) -> PruningEnv:
-    """Return the environment of a method."""
+    """Return the environment of a method; budgets: further ones."""
     setting = in_blocks(setting) if method.blocks else setting
     needed = "reconstruction" in (method.importance, method.prior) or compensation == "gram"
     settings = SearchSettings(
         seed=seed,
         budget={"flops": budget},
+        budgets=budgets,
         importance=method.importance,
         prior=method.prior,
         calibration_images=CALIBRATION,

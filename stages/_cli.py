@@ -36,6 +36,12 @@ Pretrain = Annotated[Path, typer.Option(help="Folder of the dense checkpoints.")
 Dense = Annotated[Path, typer.Option(help="Checkpoint of the dense network.")]
 Subnet = Annotated[Path, typer.Option(help="Checkpoint of the subnet.")]
 Graph = Annotated[Path, typer.Option(help="The network's graph.")]
+Front = Annotated[
+    float | None,
+    typer.Option(
+        help="Instead of a search: the plan for this budget, by search.budgets of the last."
+    ),
+]
 PARAMS = Path("params.yaml")
 BEGUN = "run the same command again"
 
@@ -185,7 +191,7 @@ def right(name: str, score: Any, reached: float, file: Path, training: Any = Non
 
     score: what measured it on reward images, and `reached` there.
     """
-    from gnnrl.training.evaluate import spoken
+    from gnnrl.tasks.base import spoken
 
     done = "" if training is None else f"{len(training.history)} epochs, "
     metric, figure, images = score.task.metric, f"{100 * reached:.2f} %", len(score.images)

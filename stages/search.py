@@ -18,6 +18,7 @@ def search(
     out: _cli.Out = Path("artifacts/search"),
     params: _cli.ParamsFile = _cli.PARAMS,
     overrides: _cli.Overrides = None,
+    front: _cli.Front = None,
 ) -> None:
     """Search the graph for the best plan within the budget; a killed search continues."""
     with _cli.stage("search", params, overrides, out) as sections:
@@ -25,10 +26,15 @@ def search(
         from gnnrl.data.load import load_data
         from gnnrl.graph.graph import ComputationalGraph
         from gnnrl.search import results
-        from gnnrl.search.build import SearchTask, run
-        from gnnrl.training.evaluate import spoken
+        from gnnrl.search.build import SearchTask, latency_table, run
+        from gnnrl.search.front import Front
 
         options = sections.search
+        if front is not None:
+            read = ComputationalGraph.load(graph)
+            file = Front.load(out).write(out, read, front, latency_table(options))
+            _cli.closing("search", f"a plan for {front:g}, without an evaluation", file)
+            return
         trust, weights = sections.network.name, _cli.weights_file(pretrain, options.weights)
         checkpoint, read = Checkpoint.load(weights, trust), ComputationalGraph.load(graph)
         checkpoint.refuse_graph(read)
@@ -47,13 +53,7 @@ def search(
             with _cli.results(out, *results.OWN, settings=sections) as folder:
                 kept = task.store, options.reward.precision, metric, journal
                 figures = results.save(folder, read, found, spent, *kept)
-            _cli.closing(
-                "search",
-                f"{figures['evaluations']:.4g} evaluations, best reward {figures['reward']:.4f}, "
-                f"{spoken(metric)} {100 * figures[f'reward_{metric}']:.2f} % on the reward images, "
-                f"{figures['flops_kept']:.3f} of the flops",
-                out / "plan.json",
-            )
+            _cli.closing("search", results.told(figures, metric), out / "plan.json")
 
 
 if __name__ == "__main__":

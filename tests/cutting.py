@@ -55,7 +55,7 @@ def conditioned(network: nn.Module, image: Any) -> nn.Module:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.eval().momentum = momentum
             norm.running_var.clamp_(min=0.1)
-        largest = network(image).abs().max()
+        largest = max(output.abs().max() for output in tensors(network(image)))
         for value in last.parameters():
             value /= largest
     return network

@@ -49,11 +49,12 @@ class Credit(Saved):
         if not steps:
             return found
         graphs, place = distinct([step.observation for step in steps])
-        for which, (graph, mean) in enumerate(zip(graphs, expected(graphs), strict=True)):
-            members = (place == which).nonzero().squeeze(1).tolist()
+        means = expected(graphs)
+        for name, which in pools(graphs).items():
+            members = torch.isin(place, torch.tensor(which)).nonzero().squeeze(1).tolist()
             actions = [torch.as_tensor(steps[m].decision.action).double() for m in members]
             rewards = torch.tensor([steps[m].reward for m in members]).double()
-            name = digest(graph)
+            mean = torch.stack([means[place[m]] for m in members])
             self.add(name, torch.stack(actions), rewards)
             if len(self.tried[name][0]) >= ENOUGH:
                 own = self.advantages(name, len(members), mean.double())
@@ -75,7 +76,7 @@ class Credit(Saved):
     def advantages(self, graph: str, number: int, expected: Tensor) -> Tensor:
         """Return the advantage of every decision in the last `number` actions, [number, A].
 
-        expected [A, 2]: the mean of a_i and of its square under the policy that acted.
+        expected [number, A, 2]: the mean of a_i and of its square under the policy that acted.
         """
         actions, rewards, weights = self.tried[graph]
         features = torch.stack([actions, actions.square()], dim=2)  # [M, A, 2]
@@ -86,3 +87,13 @@ class Credit(Saved):
         own = ((features[-number:] - expected) / deviation * slopes.view(-1, 2)).sum(2)
         predicted = mean + (scaled[-number:] - centre) @ slopes
         return own + (rewards[-number:] - predicted).unsqueeze(1)
+
+
+def pools(graphs: Sequence[Data]) -> dict[str, list[int]]:
+    """Return which graphs share their actions, by name: those of a `pool`, else each alone."""
+    found: dict[str, list[int]] = {}
+    for which, graph in enumerate(graphs):
+        pool = graph.get("pool")
+        name = digest(graph) if pool is None else f"pool {int(pool)}"
+        found.setdefault(name, []).append(which)
+    return found

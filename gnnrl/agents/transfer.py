@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from gnnrl.agents.pretrained import SHIPPED, read_pretrained
 from gnnrl.errors import UserError
 from gnnrl.rl.agent import Agent
 from gnnrl.sealed import read_state
@@ -27,7 +28,9 @@ def adopt(agent: Agent, path: str | Path) -> None:
             "choose ppo, or set agent_from to null"
         )
     try:
-        state = upgraded(read_state(path)["policy"])
+        state = (
+            read_pretrained(path)[0] if path == SHIPPED else upgraded(read_state(path)["policy"])
+        )
         if not all(value.isfinite().all() for value in state.values()):
             raise UserError("its policy holds NaN or infinite values")
         policy.load_state_dict(state)

@@ -73,11 +73,33 @@ def draw_search(rewards: Sequence[float], dpi: int, kind: str = "") -> Figure:
     return figure
 
 
-def draw_training(accuracies: Mapping[str, Sequence[float]], dpi: int) -> Figure:
-    """Draw the accuracy after each epoch, a line for each network."""
+def draw_front(front: Mapping[str, Mapping[str, Mapping[str, float]]], dpi: int) -> Figure:
+    """Draw the accuracy of the best plan of each budget, and of the controls, against the cost.
+
+    front: by budget, then `search` or the control, as in the metrics of a search.
+    """
+    figure, axes = _figure(5.4, 3.1, dpi)
+    styles = {"search": (SUBNET, "-"), "allocation": (DENSE, "--"), "uniform": (MUTED, ":")}
+    for name, (color, line) in styles.items():
+        points = [lines[name] for lines in front.values() if name in lines]
+        if points:
+            costs = [100 * point["flops_kept"] for point in points]
+            reached = [100 * point["accuracy"] for point in points]
+            axes.plot(costs, reached, line, color=color, linewidth=2, marker=".", label=name)
+    axes.set_xlabel("flops kept, %")
+    axes.set_ylabel("accuracy, %")
+    if front:
+        _legend(axes)
+    return figure
+
+
+def draw_training(
+    reached: Mapping[str, Sequence[float]], dpi: int, metric: str = "accuracy"
+) -> Figure:
+    """Draw the metric after each epoch, a line for each network."""
     figure, axes = _figure(5.4, 3.1, dpi)
     colors = {"dense": DENSE, "subnet": SUBNET}
-    for name, values in accuracies.items():
+    for name, values in reached.items():
         epochs = range(1, len(values) + 1)
         axes.plot(
             epochs,
@@ -88,9 +110,9 @@ def draw_training(accuracies: Mapping[str, Sequence[float]], dpi: int) -> Figure
             label=name,
         )
     axes.set_xlabel("epoch")
-    axes.set_ylabel("accuracy, %")
+    axes.set_ylabel(f"{metric}, %")
     axes.locator_params(axis="x", integer=True)
-    if accuracies:
+    if reached:
         _legend(axes)
     return figure
 

@@ -143,7 +143,8 @@ def _short(key: str, keys: Sequence[str]) -> str:
     """Return the end of a name, as much of it as no other name ends with."""
     parts = key.split(".")
     ends = [".".join(parts[at:]) for at in reversed(range(len(parts)))]
-    return next(e for e in ends if sum(k == e or k.endswith(f".{e}") for k in keys) <= 1)
+    alone = (e for e in ends if sum(k == e or k.endswith(f".{e}") for k in keys) <= 1)
+    return next(alone, key)
 
 
 def table(

@@ -31,6 +31,8 @@ class GraphEnv(gymnasium.Env[Data, Any]):
         keep [1], part [A], least [P]         of a subset: how many decisions are chosen in all,
                               the part that each is of, how many of each part at least (int64)
         score [A]             optional, of a subset: what speaks for each decision, higher = keep
+        pool [1]              optional, int64: graphs of one pool have the same decisions, and what
+                              is learned of one decision counts for all of them
         channel_x [C, K], channel_index [C]   optional second level: parts and the node they are of
 
     Action, by `action_kind`:
@@ -47,6 +49,8 @@ class GraphEnv(gymnasium.Env[Data, Any]):
     after it was handed out.
 
     spent: evaluation equivalents that making the environment took; a search is charged for them.
+    starts: how many different tasks there are to start with; `seed % starts` says which, and a
+    search takes them in turn.
     name: names the environment in messages.  constraint: one sentence for people on what every
     answer keeps to.  max_episode_steps: an episode that is longer is an error.
     reward_threshold: the reward at which a search ends early; None: it uses up its evaluations.
@@ -58,6 +62,7 @@ class GraphEnv(gymnasium.Env[Data, Any]):
     max_episode_steps: int = 1000
     spent: float = 0.0
     reward_threshold: float | None = None
+    starts: int = 1
     observation_space = GraphSpace()
     metadata: ClassVar[dict[str, Any]] = {"render_modes": []}  # type: ignore[misc]
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from gnnrl.agents.pretrained import PRETRAINED, SHIPPED, encoder
 from gnnrl.agents.registry import build_agent
 from gnnrl.agents.transfer import adopt
 from gnnrl.checkpoint import Checkpoint
@@ -35,10 +36,12 @@ from gnnrl.pruning.surgery import Surgeon
 from gnnrl.rl.agent import Agent
 from gnnrl.runtime import device, generator, seed_everything
 from gnnrl.scratch import scratch_root
+from gnnrl.search.budgets import BudgetsEnv
 from gnnrl.search.calibration import Reconstruction, reconstruct
-from gnnrl.search.env import HasControls, PruningEnv, Space
+from gnnrl.search.env import PruningEnv, Space
 from gnnrl.search.journal import AGENTS
-from gnnrl.search.loop import SearchResult, search
+from gnnrl.search.loop import SearchResult, decided, search
+from gnnrl.search.observations.channels import FEATURES
 from gnnrl.search.parallel.ray import ray_workers
 from gnnrl.search.parallel.workers import Shared
 from gnnrl.search.rescoring import Rescoring
@@ -83,21 +86,27 @@ class SearchTask:
     def agent(self, env: PruningEnv) -> Agent:
         """Return the agent as it is before the search."""
         settings = self.settings
-        agent = build_agent(settings.agent, env, seed=settings.seed, **settings.agent_parameters())
+        parameters = settings.agent_parameters()
+        shipped = settings.agent_from == PRETRAINED
+        if shipped:
+            kind = env.action_kind
+            parameters |= encoder(settings.agent, settings.space, FEATURES, kind)
+        agent = build_agent(settings.agent, env, seed=settings.seed, **parameters)
         if settings.agent_from is not None:
-            adopt(agent, user_path(settings.agent_from))
+            adopt(agent, SHIPPED if shipped else user_path(settings.agent_from))
         return agent
 
     def identity(self) -> list[object]:
         """Return what the result of the search depends on; files as paths."""
         settings = self.settings
-        files = [user_path(p) for p in (settings.latency_table, settings.agent_from) if p]
+        given = settings.latency_table, settings.agent_from
+        files = [SHIPPED if p == PRETRAINED else user_path(p) for p in given if p]
         images = self.reward_images.fingerprint(), self.train_images.fingerprint()
-        given = settings.resolved()  # files by what is in them, not by their names
-        given = {k: v for k, v in given.items() if k not in ("latency_table", "agent_from")}
+        rest = settings.resolved()  # files by what is in them, not by their names
+        rest = {k: v for k, v in rest.items() if k not in ("latency_table", "agent_from")}
         dense, graph = self.checkpoint, self.graph.digest
         named = f"{type(self.meaning).__module__}:{type(self.meaning).__qualname__}"
-        return [dense.digest, *images, graph, *files, dense.name, named, given]
+        return [dense.digest, *images, graph, *files, dense.name, named, rest]
 
     def __call__(self) -> Shared:
         """Make both, for a worker."""
@@ -148,6 +157,8 @@ def run(task: SearchTask, journal: Path, watch: Watch | None = None) -> tuple[Se
     in the folder `AGENTS` of the journal.
     """
     settings, env = task.settings, task.env()
+    if not settings.evaluations:
+        return decided(env, task.agent(env), settings.seed), env.spent
     evaluations, again = settings.evaluations, None
     if settings.rescore is not None:
         images = settings.rescore.images
@@ -160,9 +171,8 @@ def run(task: SearchTask, journal: Path, watch: Watch | None = None) -> tuple[Se
         plans = settings.rescore.plans
         again = Rescoring.of(env.evaluate, plans, *more, calibration, settings.seed, how)
         evaluations = again.left_of(evaluations)
-    if settings.controls and isinstance(env.space, HasControls):
-        env.controls = env.space.controls()
-    elif settings.controls:
+    env.controls = env.comparisons() if settings.controls else {}
+    if settings.controls and not env.controls:
         name = type(env.space).__name__
         print(f"search: no controls, since {name} has no method `controls`", file=sys.stderr)
     env.reward_threshold = settings.target
@@ -194,7 +204,8 @@ def read(task: SearchTask) -> Inputs:
 def calibrate(settings: SearchSettings, inputs: Inputs) -> Calibrated:
     """Run the calibration passes that importance, prior and compensation ask for."""
     asked = (settings.importance, settings.prior)
-    moments = RECONSTRUCTION in asked or settings.reward.compensation in SOLVES
+    scored = settings.evaluations > 0 and settings.reward.compensation in SOLVES
+    moments = RECONSTRUCTION in asked or scored
     if not moments and BOTTLENECK not in asked:
         return Calibrated()
     seed = settings.seed
@@ -319,8 +330,11 @@ def make_env(
         prior,
         project=settings.reward.kind != CONSTRAINED,
     )
-    evaluator = make_evaluator(settings, inputs, found)
-    env = PruningEnv(space, evaluator, settings.max_steps)
+    evaluator = make_evaluator(settings, inputs, found) if settings.evaluations else Evaluator()
+    steps, budgets = settings.max_steps, settings.budgets
+    env = PruningEnv(space, evaluator, steps)
+    if budgets:
+        env = BudgetsEnv(space, budgets, evaluator, steps)
     env.spent = (calibrated.forward_images + scored.forward_images) / EQUIVALENT
     return env
 

@@ -95,6 +95,10 @@ class PruningEnv(GraphEnv):
     def evaluate(self, evaluate: Evaluate) -> None:
         self._evaluate = as_evaluator(evaluate)
 
+    def comparisons(self) -> Mapping[str, PruningPlan]:
+        """Return the controls that the space knows, by name."""
+        return self.space.controls() if isinstance(self.space, HasControls) else {}
+
     def clone(self) -> PruningEnv:
         """Return an environment on the same space and evaluation."""
         twin = copy.copy(self)

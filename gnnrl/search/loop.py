@@ -19,6 +19,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from gnnrl.errors import UserError
 from gnnrl.evaluation.base import Decided, Evaluation, Plan
 from gnnrl.progress import progress as progress_bar
@@ -26,7 +28,9 @@ from gnnrl.rl.agent import Agent
 from gnnrl.rl.env import GraphEnv
 from gnnrl.rl.episodes import in_turn, roll_out
 from gnnrl.rl.rollout import Episode, Rollout
+from gnnrl.search.budgets import BudgetsEnv
 from gnnrl.search.env import PruningEnv
+from gnnrl.search.front import Front
 from gnnrl.search.journal import Journal
 from gnnrl.search.parallel.asynchronous import Asynchronous, AsynchronousSearch
 from gnnrl.search.parallel.workers import Workers, evaluations_of, step_on
@@ -44,6 +48,7 @@ class SearchResult:
     evaluations: a row per episode, in order.  history: a row per update of the agent.
     leaders: the best plans with their rewards, best first.  rescored: their rewards on other
     images, a row per plan.  controls: a row per plan that was evaluated for comparison.
+    front: the best plan of every budget, where there are several.
     """
 
     plan: Any
@@ -54,6 +59,7 @@ class SearchResult:
     leaders: tuple[tuple[Any, float], ...] = ()
     rescored: list[dict[str, Any]] = field(default_factory=list)
     controls: list[dict[str, Any]] = field(default_factory=list)
+    front: Front | None = None
 
 
 def search(
@@ -85,6 +91,8 @@ def search(
     progress: show a bar; `Watched` also writes figures down and keeps agents.
     `env.controls`, of pruning, are evaluated first and charged for, to compare with; the agent does
     not learn from them, and a plan of its own that equals one of them costs nothing.
+    Where the environment has several `starts`, such as budgets, episodes take them in turn and the
+    greedy decisions are made for all of them; plan, reward and leaders are those of the first.
     """
     for name, value in (("evaluations", evaluations), ("batch", batch), ("repeats", repeats)):
         if value < 1:
@@ -109,8 +117,8 @@ def search(
         if controls and not state.controls:
             compare(state, controls, workers)
             state.save()
-        if not state.rows and state.affordable(evaluations):
-            play(state, 1, workers, greedy=True)
+        if not state.rows and state.affordable(evaluations) >= env.starts:
+            play(state, env.starts, workers, greedy=True)
             state.save()
         if workers is not None and isinstance(agent, Asynchronous) and not state.finished:
             AsynchronousSearch(state, workers, batch, evaluations).play()
@@ -121,16 +129,26 @@ def search(
             learn(state, play(state, size, workers))
             state.save()
         if not state.finished:
-            play(state, 1, workers, greedy=True)
+            play(state, env.starts, workers, greedy=True)
             state.finished = True
             state.save()
     if state.watched is not None:
         state.watched.close()
-    best = tuple((episode.info["plan"], episode.reward) for episode in state.leaders)
+    best = [state.leading(start) for start in range(env.starts)]
+    front = env.front([plans[0][0] for plans in best]) if isinstance(env, BudgetsEnv) else None
     return SearchResult(
-        state.best_plan(), state.best_reward, state.rows, agent, state.history, best,
-        controls=state.controls,
+        state.best_plan(), state.best_reward, state.rows, agent, state.history, best[0],
+        controls=state.controls, front=front,
     )  # fmt: skip
+
+
+def decided(env: GraphEnv, agent: Agent, seed: int) -> SearchResult:
+    """Return what the agent decides greedily, for every start, without an evaluation."""
+    generator = torch.Generator().manual_seed(seed)
+    episodes = roll_out(env, agent, range(env.starts), generator, greedy=True)
+    plans = [episode.info["plan"] for episode in episodes]
+    front = env.front(plans) if isinstance(env, BudgetsEnv) else None
+    return SearchResult(plans[0], math.nan, [], agent, [], front=front)
 
 
 def compare(state: SearchState, controls: Mapping[str, Plan], workers: Workers | None) -> None:

@@ -15,8 +15,11 @@ from gnnrl.files import write_csv, write_json
 from gnnrl.graph.cost import cost
 from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.sealed import write_state
+from gnnrl.search.budgets import AT
+from gnnrl.search.front import FILE
 from gnnrl.search.journal import AGENTS, EVALUATIONS
 from gnnrl.search.loop import SearchResult
+from gnnrl.training.evaluate import spoken
 
 OWN = ("students/*/*.safetensors", f"{AGENTS}/*.pt")
 """Patterns of results that not every search has."""
@@ -46,6 +49,8 @@ def save(
     precision: in which plans were scored.  metric: name of the task's.  journal: of the search,
     with the agents that it has kept.
     """
+    if result.front is not None:
+        result.front.save(folder / FILE)
     rows = [row for row in result.evaluations if not row["cached"]]
     refuse_failure(rows)
     result.plan.save(folder / "plan.json", graph.digest)
@@ -75,18 +80,56 @@ def summary(
     graph: ComputationalGraph, result: SearchResult, spent: float, metric: str = "accuracy"
 ) -> dict[str, Any]:
     """Return the figures of the best plan, what it took to find it, and what it gained."""
-    chosen = [row for row in result.evaluations if row["plan"] == result.plan.digest]
-    best, dense = max(chosen, key=lambda row: row["reward"]), cost(graph)
-    return {
-        "reward": result.reward,
-        f"reward_{metric}": best["accuracy"],
-        "flops_kept": best["flops"] / dense.flops,
-        "parameters_kept": best["parameters"] / dense.parameters,
+    dense, kept = cost(graph), cost(graph, result.plan)
+    figures = {
+        "flops_kept": kept.flops / dense.flops,
+        "parameters_kept": kept.parameters / dense.parameters,
         "plans": sum(not row["cached"] for row in result.evaluations),
         "evaluations": spent
         + sum(row["cost"] for row in (*result.controls, *result.evaluations, *result.rescored)),
-        **compared(graph, result, spent, best["reward"], metric),
     }
+    if not result.evaluations:
+        return figures
+    chosen = [row for row in result.evaluations if row["plan"] == result.plan.digest]
+    best = max(chosen, key=lambda row: row["reward"])
+    found = {"reward": result.reward, f"reward_{metric}": best["accuracy"], **figures}
+    found |= compared(graph, result, spent, best["reward"], metric)
+    return found | ({"front": front_of(graph, result, metric)} if result.front else {})
+
+
+def told(figures: Mapping[str, Any], metric: str = "accuracy") -> str:
+    """Return the figures in words, for the closing line."""
+    reached = ""
+    if "reward" in figures:
+        value = f"{100 * figures[f'reward_{metric}']:.2f} %"
+        reached = f"best reward {figures['reward']:.4f}, {spoken(metric)} {value} on the reward "
+        reached += "images, "
+    return (
+        f"{figures['evaluations']:.4g} evaluations, {reached}"
+        f"{figures['flops_kept']:.3f} of the flops"
+    )
+
+
+def front_of(graph: ComputationalGraph, result: SearchResult, metric: str) -> dict[str, Any]:
+    """Return by budget the figures of the best plan and those of the controls."""
+    dense, found = cost(graph), {}
+    asked = result.evaluations[0]["budget"]
+    for budget in sorted({row["budget"] for row in result.evaluations}):
+        rows = [row for row in result.evaluations if row["budget"] == budget]
+        lines = {"search": max(rows, key=lambda row: row["reward"])}
+        lines |= controls_of(result, "" if budget == asked else f"{budget:g}")
+        found[f"{budget:g}"] = {
+            name: {"reward": row["reward"], metric: row["accuracy"],
+                   "flops_kept": row["flops"] / dense.flops}
+            for name, row in lines.items()
+        }  # fmt: skip
+    return found
+
+
+def controls_of(result: SearchResult, budget: str = "") -> dict[str, dict[str, Any]]:
+    """Return the rows of the controls by name; budget: of another budget than the one asked for."""
+    named = [(row["control"].partition(AT), row) for row in result.controls]
+    return {name: row for (name, _, other), row in named if other == budget}
 
 
 def compared(
@@ -106,14 +149,16 @@ def compared(
     dense, controls, gains = cost(graph), {}, {}
     start = spent + sum(row["cost"] for row in result.controls)
     after = start + np.cumsum([row["cost"] for row in result.evaluations])
-    for row in result.controls:
-        better = [r["reward"] > row["reward"] for r in result.evaluations]
-        controls[row["control"]] = {
+    asked = result.evaluations[0].get("budget")
+    for name, row in controls_of(result).items():
+        better = [r.get("budget") == asked and r["reward"] > row["reward"]
+                  for r in result.evaluations]  # fmt: skip
+        controls[name] = {
             "reward": row["reward"],
             metric: row["accuracy"],
             "flops_kept": row["flops"] / dense.flops,
             **({"beaten_after": float(after[better.index(True)])} if any(better) else {}),
         }
-        gains[f"gain_over_{row['control']}"] = reward - row["reward"]
+        gains[f"gain_over_{name}"] = reward - row["reward"]
     reached = [r["plan"] for r in result.evaluations].index(result.plan.digest)
     return {**gains, "found_after": float(after[reached]), "controls": controls}

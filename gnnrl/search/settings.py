@@ -19,6 +19,7 @@ from gnnrl.agents.registry import AGENTS, SUBSET, Builders, section_of
 from gnnrl.agents.reinforce import ReinforceSettings
 from gnnrl.agents.reinforce_subset import PlackettLuceSettings
 from gnnrl.agents.sensitivity import MoveSettings, SensitivitySettings
+from gnnrl.evaluation.base import EQUIVALENT
 from gnnrl.evaluation.rewards import CONSTRAINED, RewardSettings
 from gnnrl.evaluation.training_settings import StudentSettings
 from gnnrl.graph.budget import Budget
@@ -33,6 +34,7 @@ from gnnrl.search.rescoring import RescoreSettings
 from gnnrl.settings import (
     BelowOne,
     Count,
+    CountOrNone,
     Float,
     Name,
     Probability,
@@ -136,6 +138,8 @@ class SpaceSettings(Settings):
     """channels, joint (channels and layers), layers, weights, filters."""
     budget: BudgetSettings = BudgetSettings(flops=0.5)
     """Fraction of the dense network's cost."""
+    budgets: tuple[Share, ...] = ()
+    """Further fractions of the budget's resource: one search plans for all, and for any between."""
     max_steps: Count = 1
     """1: a plan in one go; more: the network is pruned step by step."""
     latency_table: Name | None = None
@@ -166,9 +170,9 @@ class SearchSettings(SpaceSettings, CalibrationSettings):
     agent: Annotated[str, name_in("gnnrl.agents.registry:AGENTS")] = "ppo"
     """ppo, ddpg, reinforce, a3c, annealing, evolution, evopress, solver, random ..."""
     agent_from: Name | None = None
-    """The agent.pt of another search, on any network, to start with."""
-    evaluations: Count = 96
-    """What may be spent; 1 is 500 images passed through the network."""
+    """The agent.pt of another search, on any network, to start with; or pretrained."""
+    evaluations: CountOrNone = 96
+    """What may be spent; 1 is 500 images passed through the network; 0: the agent's first plan."""
     batch: Count = 8
     """Plans between two updates of the agent."""
     target: Float | None = None
@@ -273,6 +277,13 @@ class SearchSettings(SpaceSettings, CalibrationSettings):
                 "has 'rescore', but subnets are trained before they are scored, which is not done "
                 "again on other images: take 'search.rescore' out"
             )
+        if self.rescore is not None:
+            wanted = self.rescore.plans * self.rescore.images / EQUIVALENT
+            if wanted >= self.evaluations:
+                raise ValueError(
+                    f"has {self.evaluations} evaluations, and 'rescore' alone asks for "
+                    f"{wanted:.4g}: rescore fewer plans or images, or raise 'search.evaluations'"
+                )
         if self.reward.kind == CONSTRAINED and self.students is None:
             raise ValueError(
                 f"has the reward {CONSTRAINED}, which students are eased into: add "

@@ -25,6 +25,9 @@ from gnnrl.search.watched import Watched
 SAVED = ("rows", "history", "spent", "idle", "finished", "going", "controls")
 """Fields that a journal keeps as they are."""
 
+SMALLEST = 1e-6
+"""Rewards of a first episode that are nearer to zero count as so large."""
+
 
 @dataclass
 class SearchState:
@@ -69,6 +72,11 @@ class SearchState:
         threshold = self.env.reward_threshold
         return threshold is not None and self.best_reward >= threshold
 
+    def leading(self, start: int) -> tuple[tuple[Any, float], ...]:
+        """Return the best plans of the episodes with this start, with their rewards."""
+        alike = [episode for episode in self.leaders if self.start(episode) == start]
+        return tuple((episode.info["plan"], episode.reward) for episode in alike)
+
     def best_plan(self) -> Any:
         """Return the plan of the best episode; its actions where it has none."""
         assert self.best is not None
@@ -80,21 +88,23 @@ class SearchState:
         return self.evaluator.cost if isinstance(self.env, PruningEnv) else 1.0
 
     def affordable(self, evaluations: float, under_way: int = 0) -> int:
-        """Return how many more episodes can be paid for, if one is put aside for the end.
+        """Return how many more episodes can be paid for, those at the end (`starts`) put aside.
 
         under_way: episodes that are not in `spent` yet.
         """
         left = evaluations - self.spent - under_way * self.cost
-        most = math.floor(left / self.cost + 1e-9) - 1 if self.cost else math.inf
-        return int(max(0, min(math.ceil(left - 1), most)))
+        last = self.env.starts
+        most = math.floor(left / self.cost + 1e-9) - last if self.cost else math.inf
+        return int(max(0, min(math.ceil(left - last), most)))
 
     def refuse_too_few(self, evaluations: float, controls: int) -> None:
         """Raise `UserError` where what comes first, and one plan, cost more than may be spent."""
-        least = self.spent + (controls + 1) * self.cost
+        plans = self.env.starts
+        least = self.spent + (controls + plans) * self.cost
         if least > evaluations + 1e-9:
             raise UserError(
                 f"evaluations {evaluations}: {self.spent:.4g} are spent before the search, its "
-                f"{controls} controls and one plan cost {self.cost:.4g} each: allow at least "
+                f"{controls} controls and {plans} plan(s) cost {self.cost:.4g} each: allow at least "
                 f"{math.ceil(least)}, or set search.controls to false"
             )
 
@@ -115,18 +125,27 @@ class SearchState:
 
     def seeds(self, first: int, size: int) -> list[int]:
         """Return the seeds of the episodes numbered from `first` on."""
-        return [_episode_seed(self.seed, (first + i) // self.repeats) for i in range(size)]
+        numbers = [(first + i) // self.repeats for i in range(size)]
+        return [_episode_seed(self.seed, number, self.env.starts) for number in numbers]
+
+    def start(self, episode: Episode) -> int:
+        """Return which of the environment's starts an episode had."""
+        return episode.seed % self.env.starts
 
     def record(self, episode: Episode) -> None:
         """Add an episode to the rows."""
         evaluation = episode.info.get("evaluation")
         self.spent += 1.0 if evaluation is None else evaluation.cost
-        if episode.reward > self.best_reward:
+        start = self.start(episode)
+        if not start and episode.reward > self.best_reward:
             self.best = bare(episode)
-        if evaluation is not None and not evaluation.cached:
-            self.leaders = sorted([*self.leaders, bare(episode)], key=lambda e: -e.reward)
-            del self.leaders[self.wanted :]
+        alike = [e for e in self.leaders if self.start(e) == start]
+        if evaluation is not None and not (evaluation.cached and alike):
+            others = [e for e in self.leaders if self.start(e) != start]
+            alike = sorted([*alike, bare(episode)], key=lambda e: -e.reward)
+            self.leaders = others + alike[: self.wanted]
         row: dict[str, Any] = {"episode": len(self.rows), "steps": len(episode.transitions)}
+        row |= {"budget": episode.info["budget"]} if "budget" in episode.info else {}
         if evaluation is None:
             row |= {"reward": episode.reward}
         else:
@@ -171,11 +190,18 @@ class SearchState:
         return done
 
     def lessons(self, episodes: Sequence[Episode]) -> list[Episode]:
-        """Return the episodes with the rewards that the agent learns from (`shaped_reward`)."""
+        """Return the episodes with the rewards that the agent learns from (`shaped_reward`).
+
+        Where there are several starts, the reward is how much better an episode is than the first
+        one with the same start, in parts of that one's reward: else small budgets would rule.
+        """
         updates, shaped = len(self.history), []
         for episode in episodes:
             if "evaluation" in episode.info:
                 reward = self.evaluator.shaped_reward(episode.info["evaluation"], updates)
+                if self.env.starts > 1:
+                    first = self.rows[self.start(episode)]["reward"]
+                    reward = (reward - first) / max(abs(first), SMALLEST)
                 episode = with_reward(episode, reward)
             shaped.append(episode)
         return shaped
@@ -229,8 +255,10 @@ class SearchState:
         )  # fmt: skip
 
 
-def _episode_seed(seed: int, number: int) -> int:
-    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+def _episode_seed(seed: int, number: int, starts: int) -> int:
+    """Return an episode's own seed, whose remainder by `starts` says which start it has."""
+    own = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+    return own - own % starts + number % starts
 
 
 def _noted(episode: Episode) -> dict[str, Any]:

@@ -95,3 +95,10 @@ def test_points_are_named_by_what_differs():
     points = sweep.points(rows, ["search.agent"], "evaluate.accuracy")
     assert points == {"agent ppo": [(0.5, 0.90), (0.4, 0.94)], "agent random": [(0.5, 0.88)]}
     assert drawing.png(drawing.draw_points(points)).startswith(b"\x89PNG")
+
+
+def test_columns_are_named_so_that_they_differ():
+    rows = sweep.experiments(SWEEP)
+    rows["reward"] = [0.0, 1.0, 2.0, 3.0]
+    head = sweep.comparison(rows, ["search.agent"], ["reward", "search.reward"]).splitlines()[0]
+    assert head == "| agent | reward | search.reward | n |"

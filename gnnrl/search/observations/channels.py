@@ -22,7 +22,13 @@ from gnnrl.graph.cost_model import AxisCosts, elements, full_length, kept_length
 from gnnrl.graph.graph import ComputationalGraph, Node
 from gnnrl.graph.operations import OPERATIONS
 from gnnrl.pruning.importance import Importance
-from gnnrl.search.observations.common import Columns, number, one_hot, two_way
+from gnnrl.search.observations.common import (
+    Columns,
+    columns_digest,
+    number,
+    one_hot,
+    two_way,
+)
 
 KINDS = (*(name for name, operation in OPERATIONS.items() if operation.has_column), "group")
 """Kinds of nodes that have a column of their own; all others share the last one."""
@@ -40,6 +46,9 @@ DYNAMIC = Columns(("keep ratio", "flops share now", "slack"))
 
 SCORES = ("relative score", "log score", "rank")
 """Columns of a channel: score over its group's mean, its logarithm, its rank; then: is kept."""
+
+FEATURES = columns_digest(KINDS, EDGES, STATIC, DYNAMIC, SCORES)
+"""Which features there are, in which order: an agent that was made for others is refused."""
 
 REMOVED = {"residual at 3/4": 0.25, "residual at 1/2": 0.5, "residual at 1/4": 0.75}
 """Fraction of a group's channels that is removed, by the column of the residual."""

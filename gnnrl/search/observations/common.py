@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -23,6 +24,12 @@ class Columns(tuple[str, ...]):
         for name, value in values.items():
             table[:, self.index(name)] = value
         return table
+
+
+def columns_digest(*tables: Sequence[str]) -> str:
+    """Return a digest of the names of columns, which changes with any of them."""
+    text = "\n".join(", ".join(names) for names in tables)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def one_hot(names: Sequence[str], kinds: Sequence[str]) -> np.ndarray:

@@ -83,20 +83,32 @@ class ChannelSpace(PlanSpace):
         self.names = [group.name for group in graph.groups]
         self.size = len(self.names)
         self._sizes = np.array([group.size for group in graph.groups])
-        self._order, core = ordered(graph, importance)
-        self._rank = np.argsort(self._order)  # place of each unit, best of its group first
+        self.order, core = ordered(graph, importance)
+        self._rank = np.argsort(self.order)  # place of each unit, best of its group first
         self._start = np.repeat(np.cumsum(self._sizes) - self._sizes, self._sizes)
-        self._multiple = max(1, multiple)
+        self.multiple, self.min_channels = max(1, multiple), min_channels
         self.floor = self._grid(np.clip(max(1, min_channels), core, self._sizes), up=True)
-        self.costs = GroupCosts(graph, self._order, costs_of(self.budget.resource, graph, table))
+        self.costs = GroupCosts(graph, self.order, costs_of(self.budget.resource, graph, table))
         self.dense = cost(graph)
-        self.limit = self.costs.cost(self._sizes) * self.budget.fraction
-        if check:
-            self._check_reachable()
-        self.curves = curves or {}
-        self._ratios = self._given(prior)
-        self._prior = None if self._ratios is None else np.clip(self._ratios, SMALLEST_RATIO, 1.0)
+        self.curves, self._asked, self._check = curves or {}, prior, check
         self._importance, self._hierarchical = importance, view == "hierarchical"
+        self._aim()
+
+    def _aim(self) -> None:
+        """Compute what depends on the budget."""
+        self.limit = self.costs.cost(self._sizes) * self.budget.fraction
+        if self._check:
+            self._check_reachable()
+        self._ratios = self._given(self._asked)
+        self._prior = None if self._ratios is None else np.clip(self._ratios, SMALLEST_RATIO, 1.0)
+
+    def at(self, fraction: float) -> ChannelSpace:
+        """Return the same space with another fraction of the budget's resource."""
+        twin = copy.copy(self)
+        twin.__dict__.pop("view", None)  # it was computed for the other budget
+        twin.budget = Budget.of(fraction, self.budget.resource)
+        twin._aim()
+        return twin
 
     def plan(self, action: np.ndarray) -> PruningPlan:
         """Return the plan of keep ratios `[G]`, on budget."""
@@ -125,10 +137,6 @@ class ChannelSpace(PlanSpace):
         alone = np.tile(self._sizes, (self.size, 1))
         np.fill_diagonal(alone, 0)
         return np.array([whole - self.costs.cost(counts) for counts in alone])
-
-    def bounded(self, ratios: np.ndarray) -> np.ndarray:
-        """Return whole channels `[G]`, allowed ones, of keep ratios `[G]` that meet no budget."""
-        return self._bounded(ratios * self._sizes)
 
     def _decided(self, counts: np.ndarray) -> Decided:
         keep = self._rank - self._start < np.repeat(counts, self._sizes)
@@ -224,15 +232,18 @@ class ChannelSpace(PlanSpace):
 
     def used(self, plan: PruningPlan) -> float:
         """Return the fraction of the dense cost that a plan takes, of the budget's resource."""
+        return self.costs.cost(self.widths(plan)) / self.costs.cost(self._sizes)
+
+    def widths(self, plan: PruningPlan) -> np.ndarray:
+        """Return how many channels a plan keeps of each group `[G]`."""
         keep = kept_units(self.graph, plan.kept)
-        counts = np.add.reduceat(keep, np.cumsum(self._sizes) - self._sizes, dtype=np.int64)
-        return self.costs.cost(counts) / self.costs.cost(self._sizes)
+        return np.add.reduceat(keep, np.cumsum(self._sizes) - self._sizes, dtype=np.int64)
 
     def observation(self, keep: np.ndarray | None = None) -> Data:
         """Return the network's graph with these keep ratios `[G]` (None: all kept)."""
         counts = self._sizes if keep is None else self._bounded(keep * self._sizes)
         slack = 1.0 - self.limit / max(self.costs.cost(counts), 1e-12)
-        return self.view.data(counts, self._order, slack)
+        return self.view.data(counts, self.order, slack)
 
     @cached_property
     def view(self) -> View:
@@ -251,12 +262,12 @@ class ChannelSpace(PlanSpace):
 
     def _bounded(self, wanted: np.ndarray) -> np.ndarray:
         """Whole channels, at least the floor `[G]`."""
-        whole = self._grid(wanted) if self._multiple > 1 else (wanted + 1e-9).astype(np.int64)
+        whole = self._grid(wanted) if self.multiple > 1 else (wanted + 1e-9).astype(np.int64)
         return np.minimum(np.maximum(whole, self.floor), self._sizes)
 
     def _grid(self, counts: np.ndarray, up: bool = False) -> np.ndarray:
         """Multiples; the whole group is always allowed."""
-        m = self._multiple
+        m = self.multiple
         rounded = (np.ceil(counts / m) if up else np.floor(counts / m + 1e-9)).astype(np.int64) * m
         return np.where(counts >= self._sizes, self._sizes, np.minimum(rounded, self._sizes))
 
@@ -264,10 +275,10 @@ class ChannelSpace(PlanSpace):
         """Add channels where they are missed most, as long as one fits."""
         open_groups = counts < self._sizes
         while open_groups.any():
-            missing = np.where(open_groups, (wanted - counts) / self._multiple, -np.inf)
+            missing = np.where(open_groups, (wanted - counts) / self.multiple, -np.inf)
             group = int(missing.argmax())
             more = counts.copy()
-            more[group] = min(counts[group] + self._multiple, self._sizes[group])
+            more[group] = min(counts[group] + self.multiple, self._sizes[group])
             if self.costs.cost(more) <= self.limit:
                 counts = more
                 open_groups[group] = counts[group] < self._sizes[group]
@@ -280,14 +291,14 @@ class ChannelSpace(PlanSpace):
         best, most = None, self.costs.cost(counts)
         for more in np.flatnonzero(counts < self._sizes):
             tried = counts.copy()
-            tried[more] = min(counts[more] + self._multiple, self._sizes[more])
+            tried[more] = min(counts[more] + self.multiple, self._sizes[more])
             while self.costs.cost(tried) > self.limit:
                 fullness = np.where(tried > self.floor, tried / self._sizes, -1.0)
                 fullness[more] = -1.0
                 group = int(fullness.argmax())
                 if fullness[group] < 0:
                     break
-                tried[group] = max(tried[group] - self._multiple, self.floor[group])
+                tried[group] = max(tried[group] - self.multiple, self.floor[group])
             else:
                 tried = self._fill(tried, wanted)
                 if self.costs.cost(tried) > most:

@@ -49,7 +49,7 @@ def test_random_plans_use_up_the_budget_and_never_exceed_it(name, resource, frac
 def _violations(space: ChannelSpace, decisions: int, seed: int) -> int:
     """Decisions, of every shade, whose counts are over budget or leave a group empty."""
     random = np.random.default_rng(seed)
-    flops = GroupCosts(space.graph, space._order, costs_of("flops", space.graph))
+    flops = GroupCosts(space.graph, space.order, costs_of("flops", space.graph))
     wrong = 0
     for i in range(decisions):
         action = random.random(space.size) ** random.choice([0.2, 1.0, 5.0])
@@ -79,7 +79,7 @@ def test_the_fast_cost_is_the_cost_of_the_plan(name):
         counts = space.counts(space.random(generator))
         exact = cost(space.graph, space.plan_of(counts))
         for resource in ("flops", "parameters"):
-            fast = GroupCosts(space.graph, space._order, costs_of(resource, space.graph))
+            fast = GroupCosts(space.graph, space.order, costs_of(resource, space.graph))
             assert fast.cost(counts) == getattr(exact, resource)
 
 
