@@ -137,14 +137,21 @@ def test_a_stage_depends_on_what_others_write(name):
             assert any(dep == out or dep.startswith(f"{out}/") for out in written), dep
 
 
+def test_other_pipelines_leave_nothing_to_check_out():
+    """DVC checks out the outs of all pipelines at once; one that was not run would break it."""
+    others = {path for path in ROOT.glob("*/**/dvc.yaml") if not (path.parent / ".dvc").exists()}
+    for path in others:  # the rest are repositories of their own
+        for stage in yaml.safe_load(path.read_text(encoding="utf-8"))["stages"].values():
+            for out in [*stage["outs"], *stage.get("metrics", [])]:
+                assert next(iter(out.values())) == {"cache": False}, f"{path}: {out}"
+            for dep in paths(stage["deps"]):
+                assert (path.parent / stage.get("wdir", ".") / dep).exists(), f"{path}: {dep}"
+
+
 @pytest.mark.parametrize("folder", ["benchmarks", "examples/scheduling"])
 def test_other_pipelines_are_repositories_of_their_own(folder):
     """So `dvc status`, `dvc pull` and `dvc metrics show` of the main pipeline leave them alone."""
     other = ROOT / folder
-    assert {path.parent for path in ROOT.glob("*/**/dvc.yaml")} == {
-        ROOT / "benchmarks",
-        ROOT / "examples" / "scheduling",
-    }
     assert (other / ".dvc" / "config").exists()
     assert (other / ".dvcignore").read_text() == (ROOT / ".dvcignore").read_text()
     for stage in yaml.safe_load((other / "dvc.yaml").read_text(encoding="utf-8"))[

@@ -5,20 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 from gnnrl.graph.unit_mapping import kept_units
-from gnnrl.report.contents import budget, milliseconds
+from gnnrl.report.contents import budget
 from gnnrl.report.run import Run
+from gnnrl.report.speed import speeds
 
 
 def summary(run: Run) -> dict[str, float]:
     """Return the headline figures, as far as they are known.
 
-    accuracy: on the test images.  budget: asked for.  gain: of the reward over the best control.
+    accuracy, or the task's metric: on the test images.  budget: asked for.  gain: of the reward over the best control.
     reward: of the plan.
     """
     found = run.metrics.get("search", {})
     gains = [value for name, value in found.items() if name.startswith("gain_over_")]
     known = {
-        "accuracy": run.figures["accuracy"],
+        run.metric: run.figures[run.metric],
         "budget": budget(run)[1] if run.search else None,
         "gain": min(gains, default=None),
         "reward": found.get("reward"),
@@ -27,19 +28,19 @@ def summary(run: Run) -> dict[str, float]:
 
 
 def speed(run: Run) -> dict[str, float]:
-    """Return how many times as fast as the dense network the subnet is, for the first batch size.
+    """Return how many times as fast as the dense network the subnet is, as it was measured first.
 
     It was timed, and so stands apart from the figures that are always the same.
     """
-    both = next(iter(milliseconds(run).values()), None)
-    return {} if both is None else {"speed": round(both["dense"] / both["subnet"], 2)}
+    found = speeds(run)
+    return {"speed": round(found[0].speedup, 2)} if found else {}
 
 
 def networks(run: Run) -> list[dict[str, Any]]:
-    """Return cost and accuracy of the dense network and the subnet, for a plot."""
+    """Return cost and accuracy, or the task's metric, of the dense network and the subnet."""
     figures = run.figures
     return [
-        {"network": name, "flops kept": kept, "accuracy": figures[f"{prefix}accuracy"]}
+        {"network": name, "flops kept": kept, "accuracy": figures[f"{prefix}{run.metric}"]}
         for name, prefix, kept in (("dense", "dense_", 1.0), ("subnet", "", figures["flops_kept"]))
     ]
 

@@ -47,7 +47,7 @@ def experiments(shown: Any, computed: Computed = lambda revision, path: True) ->
         files = (state["data"].get("metrics") or {}).items()
         own = [file for path, file in files if computed(state.get("rev", "workspace"), path)]
         parameters += [key for key in given if key not in parameters]
-        rows.append({"name": name, **given, **_flat(own)})
+        rows.append({"name": name, **_flat(own), **given})  # some figures are named like settings
     table = pd.DataFrame(rows, dtype=object)
     table.attrs[PARAMETERS] = parameters
     return table
