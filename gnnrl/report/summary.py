@@ -13,8 +13,8 @@ from gnnrl.report.speed import speeds
 def summary(run: Run) -> dict[str, float]:
     """Return the headline figures, as far as they are known.
 
-    accuracy, or the task's metric: on the test images.  budget: asked for.  gain: of the reward over the best control.
-    reward: of the plan.
+    accuracy, or the task's metric: on the test images.  budget: asked for.  gain: of the reward
+    over the best control.  reward: of the plan.
     """
     found = run.metrics.get("search", {})
     gains = [value for name, value in found.items() if name.startswith("gain_over_")]
