@@ -69,9 +69,9 @@ def about(table: LatencyTable) -> str:
     """Return in one line what a table was made on, and how well it predicts whole subnets."""
     fit = "" if table.error is None else f", whole subnets within {100 * table.error:.1f} %"
     return (
-        f"{len(table.milliseconds)} operations in {table.runtime} on {table.device} "
-        f"{table.machine}, {table.batch_size} images, threads: {table.threads}, widths in "
-        f"multiples of {table.multiple}{fit}"
+        f"{len(table.milliseconds)} operations at {table.batch_size} images in {table.runtime} on "
+        f"{table.device} {table.machine}, threads: {table.threads}, widths in multiples of "
+        f"{table.multiple}{fit}"
     )
 
 
