@@ -27,6 +27,7 @@ from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.surgery import Surgeon
 from gnnrl.runtime import device as own_device
 from gnnrl.runtime import generator
+from gnnrl.shapes import as_shape
 
 RATIOS = (1.0, 0.75, 0.5, 0.25)
 """Of the channels of every group, in the first subnets; the others are random."""
@@ -59,7 +60,7 @@ def table_of(
         return table
     plans = plans_of(graph, subnets, table.multiple)
     networks = {i: surgeon.cut(plan) for i, plan in enumerate(plans)}
-    shape = graph.input_shape
+    shape = as_shape(graph.input_shape)
     timings = time_networks(networks, shape, batch_size, 4 * rounds, runtime, threads)
     taken = np.array([timings[i].milliseconds for i in networks])
     return corrected(table, graph, plans, taken)
