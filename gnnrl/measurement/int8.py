@@ -38,7 +38,7 @@ def quantised(model: bytes, images: Labelled) -> bytes:
         quantize_static,
     )
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
+    class Reader(CalibrationDataReader):
         def __init__(self) -> None:
             self.batches = _batches(images)
 

@@ -27,6 +27,7 @@ from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.surgery import Surgeon
 from gnnrl.runtime import device as own_device
 from gnnrl.runtime import generator
+from gnnrl.shapes import as_shape
 
 RATIOS = (1.0, 0.75, 0.5, 0.25)
 """Of the channels of every group, in the first subnets; the others are random."""
@@ -59,7 +60,7 @@ def table_of(
         return table
     plans = plans_of(graph, subnets, table.multiple)
     networks = {i: surgeon.cut(plan) for i, plan in enumerate(plans)}
-    shape = graph.input_shape
+    shape = as_shape(graph.input_shape)
     timings = time_networks(networks, shape, batch_size, 4 * rounds, runtime, threads)
     taken = np.array([timings[i].milliseconds for i in networks])
     return corrected(table, graph, plans, taken)
@@ -69,9 +70,9 @@ def about(table: LatencyTable) -> str:
     """Return in one line what a table was made on, and how well it predicts whole subnets."""
     fit = "" if table.error is None else f", whole subnets within {100 * table.error:.1f} %"
     return (
-        f"{len(table.milliseconds)} operations in {table.runtime} on {table.device} "
-        f"{table.machine}, {table.batch_size} images, threads: {table.threads}, widths in "
-        f"multiples of {table.multiple}{fit}"
+        f"{len(table.milliseconds)} operations at {table.batch_size} images in {table.runtime} on "
+        f"{table.device} {table.machine}, threads: {table.threads}, widths in multiples of "
+        f"{table.multiple}{fit}"
     )
 
 

@@ -162,9 +162,11 @@ def _with_runtimes(content: Any) -> Any:
 
 def _table(search: Mapping[str, Any]) -> LatencyTable | None:
     """Return the latency table of the search; None where there is none any more."""
-    path = search.get("latency_table")
-    wanted = isinstance(path, str) and search.get("budget", {}).get("latency") is not None
-    return LatencyTable.load(user_path(path)) if wanted and user_path(path).exists() else None
+    name = search.get("latency_table")
+    if not isinstance(name, str) or search.get("budget", {}).get("latency") is None:
+        return None
+    path = user_path(name)
+    return LatencyTable.load(path) if path.exists() else None
 
 
 def _csv(path: Path, *columns: str) -> pd.DataFrame:

@@ -38,10 +38,9 @@ def speeds(run: Run) -> list[Speed]:
 def _speeds(latency: Mapping[str, Any]) -> Iterator[Speed]:
     for runtime, sizes in latency.get("runtimes", {}).items():
         for batch, both in sizes.items():
-            times = (both[name]["milliseconds"] for name in ("dense", "subnet"))
-            yield Speed(
-                runtime, batch, *times, both["speedup"]["median"], both["speedup"]["spread"]
-            )
+            dense, subnet = (both[name]["milliseconds"] for name in ("dense", "subnet"))
+            gain = both["speedup"]
+            yield Speed(runtime, batch, dense, subnet, gain["median"], gain["spread"])
 
 
 def rows(run: Run) -> list[Row]:

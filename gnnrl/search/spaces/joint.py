@@ -74,7 +74,7 @@ class JointSpace(PlanSpace):
         self._grid = {"min_channels": min_channels, "multiple": multiple}
         self.widths = ChannelSpace(
             graph, importance, self.budget, table=table, curves=curves, prior=prior, view=view,
-            check=False, **self._grid,
+            check=False, min_channels=min_channels, multiple=multiple,
         )  # fmt: skip
         self.limit, self.dense = self.widths.limit, self.widths.dense
         self.names = [*self.widths.names, *self.parts]

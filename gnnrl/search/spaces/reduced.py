@@ -51,7 +51,8 @@ class Reduced:
         prior = widths.prior
         self.space = ChannelSpace(
             self.graph, own, Budget(**{widths.budget.resource: 1.0}), table=table, check=False,
-            prior=None if prior is None else self._mean @ prior, **grid,
+            prior=None if prior is None else self._mean @ prior,
+            min_channels=grid["min_channels"], multiple=grid["multiple"],
         )  # fmt: skip
         self.space.limit = limit
 
