@@ -77,7 +77,7 @@ def taylor(setting: Setting, budget: float, seed: int) -> nn.Module:
         importance=tp.importance.GroupTaylorImportance(),
         global_pruning=True,
         pruning_ratio=1.0,
-        iterative_steps=200,
+        iterative_steps=50,
         num_heads=heads,
         ignored_layers=[network.heads],
     )
