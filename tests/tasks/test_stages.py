@@ -28,7 +28,7 @@ SMALL = (
 )
 SEGMENTS = (
     *SMALL,
-    "network={name: unet_half, input_shape: [1, 24, 24]}",
+    "network.input_shape=[1, 24, 24]",
     "pretrain.recipe.epochs=1",
 )
 
@@ -90,7 +90,9 @@ def test_a_network_without_labels_goes_through_all_stages(folder):
     asked = (
         *SMALL,
         "data.root=photos",
-        "network={name: resnet20, input_shape: [3, 16, 16], num_classes: 6}",
+        "network.name=resnet20",
+        "network.input_shape=[3, 16, 16]",
+        "network.num_classes=6",
         "pretrain.weights=weights.pt",
         "search.budget.flops=0.7",
     )
