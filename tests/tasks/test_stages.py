@@ -114,7 +114,7 @@ def test_a_network_without_labels_goes_through_all_stages(folder):
         ("search.reward={kind: accuracy, training: {epochs: 0.2}}",),
         ("search.reward={kind: loss, race: 20}", "search.rescore={plans: 2, images: 20}"),
         ("search.importance=taylor", "search.prior=none", "search.reward={kind: cosine}"),
-        ("search.importance=bottleneck", "search.prior=bottleneck"),
+        ("search.importance=bottleneck", "search.prior=bottleneck", "search.bottleneck.batches=4"),
     ],
     ids=["students", "short training", "race and rescoring", "taylor", "bottleneck"],
 )
