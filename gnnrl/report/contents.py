@@ -69,8 +69,8 @@ def pictures(run: Run, dpi: int) -> list[Picture]:
             "front",
             "Every budget",
             "The best plan of the one search for each budget, and the controls, before repair: "
-            "accuracy on the reward images.",
-            draw_front(front, dpi),
+            f"{spoken(run.metric)} on the reward images.",
+            draw_front(front, dpi, run.metric),
         ),
         Picture(
             "training",

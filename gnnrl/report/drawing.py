@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gnnrl.tasks.base import spoken
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -73,8 +75,10 @@ def draw_search(rewards: Sequence[float], dpi: int, kind: str = "") -> Figure:
     return figure
 
 
-def draw_front(front: Mapping[str, Mapping[str, Mapping[str, float]]], dpi: int) -> Figure:
-    """Draw the accuracy of the best plan of each budget, and of the controls, against the cost.
+def draw_front(
+    front: Mapping[str, Mapping[str, Mapping[str, float]]], dpi: int, metric: str = "accuracy"
+) -> Figure:
+    """Draw the metric of the best plan of each budget, and of the controls, against the cost.
 
     front: by budget, then `search` or the control, as in the metrics of a search.
     """
@@ -84,10 +88,10 @@ def draw_front(front: Mapping[str, Mapping[str, Mapping[str, float]]], dpi: int)
         points = [lines[name] for lines in front.values() if name in lines]
         if points:
             costs = [100 * point["flops_kept"] for point in points]
-            reached = [100 * point["accuracy"] for point in points]
+            reached = [100 * point[metric] for point in points]
             axes.plot(costs, reached, line, color=color, linewidth=2, marker=".", label=name)
     axes.set_xlabel("flops kept, %")
-    axes.set_ylabel("accuracy, %")
+    axes.set_ylabel(f"{spoken(metric)}, %")
     if front:
         _legend(axes)
     return figure

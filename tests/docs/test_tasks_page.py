@@ -22,12 +22,16 @@ from tests.stage_runs import run
 PAGE = ROOT / "docs" / "tasks.md"
 STAGES = ("pretrain", "extract", "search", "prune", "train", "evaluate", "report")
 SMALL = (
-    "network={name: basic_cnn_eighth, input_shape: [1, 20, 20]}",
+    "network.name=basic_cnn_eighth",
+    "network.input_shape=[1, 20, 20]",
     "data.reward_images=200",
-    "pretrain={recipe: {epochs: 3, learning_rate: 0.003}}",
+    "pretrain.recipe.epochs=3",
+    "pretrain.recipe.learning_rate=0.003",
+    "pretrain.snapshots=[]",
     "search.evaluations=2",
     "search.batch=4",
-    "train.recipe={epochs: 1, learning_rate: 0.003}",
+    "train.recipe.epochs=1",
+    "train.recipe.learning_rate=0.003",
     "evaluate.latency_rounds=1",
 )
 

@@ -28,7 +28,7 @@ SMALL = (
 )
 SEGMENTS = (
     *SMALL,
-    "network={name: unet_half, input_shape: [1, 24, 24]}",
+    "network.input_shape=[1, 24, 24]",
     "pretrain.recipe.epochs=1",
 )
 
@@ -90,7 +90,9 @@ def test_a_network_without_labels_goes_through_all_stages(folder):
     asked = (
         *SMALL,
         "data.root=photos",
-        "network={name: resnet20, input_shape: [3, 16, 16], num_classes: 6}",
+        "network.name=resnet20",
+        "network.input_shape=[3, 16, 16]",
+        "network.num_classes=6",
         "pretrain.weights=weights.pt",
         "search.budget.flops=0.7",
     )
@@ -112,7 +114,7 @@ def test_a_network_without_labels_goes_through_all_stages(folder):
         ("search.reward={kind: accuracy, training: {epochs: 0.2}}",),
         ("search.reward={kind: loss, race: 20}", "search.rescore={plans: 2, images: 20}"),
         ("search.importance=taylor", "search.prior=none", "search.reward={kind: cosine}"),
-        ("search.importance=bottleneck", "search.prior=bottleneck"),
+        ("search.importance=bottleneck", "search.prior=bottleneck", "search.bottleneck.batches=4"),
     ],
     ids=["students", "short training", "race and rescoring", "taylor", "bottleneck"],
 )
