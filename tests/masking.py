@@ -38,7 +38,7 @@ ELEMENTWISE = set(
     "imul truediv div pow neg abs exp sqrt square clamp maximum minimum softmax log_softmax where "
     "float to alpha_dropout feature_alpha_dropout type_as rsub lerp erf local_response_norm "
     "normalize rsqrt itruediv zeros_like ones_like max min gt lt where cos sin masked_fill eq "
-    "ne addcmul addcdiv".split()
+    "ne float_power addcmul addcdiv".split()
 )
 CREATIONS = {"zeros", "ones", "new_zeros", "new_ones", "full"}
 
@@ -160,6 +160,9 @@ class _Interpreter(fx.Interpreter):
             return self._reduced(read[0], value, args, kwargs)
         if name in ("batch_norm", "instance_norm"):
             return Masked.of(value, read[0].mask)
+        if name in ("to", "type_as"):  # the other tensor's type alone
+            first = args[0]
+            return Masked.of(value, first.mask) if isinstance(first, Masked) else all_there(value)
         assert name in ELEMENTWISE, f"the oracle has no rule for {name}"
         mask = read[0].mask
         for other in read[1:]:

@@ -17,6 +17,14 @@ from gnnrl.tracing.fx_utils import attribute, call, operation_name, scope_of
 from gnnrl.tracing.meta import NEEDS_DATA, is_about_data, nowhere, run_part, without_data
 
 _FACTORIES = (torch.zeros, torch.ones, torch.full, torch.arange, torch.finfo)
+_SCALARS = tuple(
+    getattr(torch, name)
+    for name in "pow where remainder float_power fmod floor_divide bitwise_and bitwise_or "
+    "bitwise_xor bitwise_left_shift bitwise_right_shift copysign xlogy isin searchsorted "
+    "bucketize result_type clamp clamp_min clamp_max clip rsub lerp".split()
+)
+"""Functions that take a tensor or a number in one place: they are recorded before PyTorch looks
+into what only says that it is a tensor."""
 _OPERATIONS = ("torch.", "torchvision.ops.")
 """Where functions come from that are operations; other functions are read like the network."""
 
@@ -95,7 +103,7 @@ class Recorder(fx.Tracer):
     def __init__(
         self, skeleton: nn.Module, inputs: Mapping[str, Any], opaque: frozenset[str]
     ) -> None:
-        super().__init__(autowrap_functions=_FACTORIES)
+        super().__init__(autowrap_functions=_FACTORIES + _SCALARS)
         self._autowrap_search.append(torch)  # `torch.zeros(n, c)` is recorded if n or c is
         self._skeleton, self._inputs, self._opaque = skeleton, inputs, opaque
         self.unread: dict[str, str] = {}

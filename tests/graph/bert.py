@@ -1,4 +1,4 @@
-"""An encoder of words as transformers writes it: several inputs by name, a dictionary of outputs."""
+"""An encoder of words as transformers writes it: several inputs, outputs in a dictionary."""
 
 from __future__ import annotations
 

@@ -97,9 +97,14 @@ def _length(n: nn.Module, x: Tensor) -> Tensor:
     return torch.addcmul(x, y / y.norm(p=2, dim=(2, 3), keepdim=True), y)
 
 
+def _numbers_or_tensors(n: nn.Module, x: Tensor) -> Tensor:
+    x = torch.where(x > 0, x, 0.0) + torch.pow(x, 2.0)
+    return torch.clamp(torch.float_power(n.conv2(x).abs() + 1.0, 0.5).to(x.dtype), min=0.1)
+
+
 @pytest.mark.parametrize(
     "middle",
-    [_viewed, _written, _written_under_two_names, _cleared, _set, _length],
+    [_numbers_or_tensors, _viewed, _written, _written_under_two_names, _cleared, _set, _length],
     ids=lambda f: f.__name__.strip("_"),
 )
 def test_it_is_cut_exactly(middle) -> None:

@@ -75,8 +75,9 @@ _ACTIVATIONS = (
 _ARITHMETIC = (
     "add add_ iadd sub sub_ isub rsub mul mul_ imul div div_ truediv itruediv true_divide pow "
     "square sqrt rsqrt exp log log1p abs neg reciprocal clamp clamp_ clamp_min clamp_max clip "
-    "maximum minimum where float half bfloat16 double to type type_as "
+    "maximum minimum where "
     "lerp erf sign floor ceil round sin cos normalize zeros_like ones_like full_like masked_fill "
+    "float_power remainder fmod floor_divide copysign xlogy "
     "gt ge lt le eq ne logical_and logical_or logical_not nan_to_num invert addcmul addcdiv "
     "and_ or_ xor bitwise_and bitwise_or bitwise_not"
 )
@@ -93,6 +94,7 @@ _FUNCTIONS: tuple[tuple[str, str, Rule], ...] = (
     (_ACTIVATIONS, "activation", unweighted.elementwise),
     (_ARITHMETIC, "arithmetic", unweighted.elementwise),
     ("contiguous clone detach", "identity", unweighted.copying),
+    ("float half bfloat16 double to type type_as", "arithmetic", unweighted.converted),
     ("softmax log_softmax softmin glu cumsum", "softmax", unweighted.along_axis),
     ("local_response_norm", "lrn", unweighted.across_channels),
     (
