@@ -68,12 +68,13 @@ def soak(chosen: list[str], counts: Counts, minutes: float, seed: int, pipeline:
     """Run parts one after the other."""
     if not set(chosen) <= {"actions", "parameters"}:
         pipeline.undisturbed()
+    ready = {name: PARTS[name][0](pipeline, seed) for name in PARTS if name in chosen}
     until, left = time.monotonic() + 60 * minutes, sum(PARTS[name][2] for name in chosen)
-    for name in (n for n in PARTS if n in chosen):
-        trials, target, share = PARTS[name]
+    for name, trials in ready.items():
+        _, target, share = PARTS[name]
         seconds = (until - time.monotonic()) * share / left
         began = time.monotonic()
-        counts.run(name, trials(pipeline, seed), target, seconds)
+        counts.run(name, trials, target, seconds)
         print(
             f"{name}: {counts.of(name):,} of {target:,}, {time.monotonic() - began:.0f} s",
             flush=True,

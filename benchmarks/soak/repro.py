@@ -30,6 +30,7 @@ from benchmarks.soak.stages import (
 from benchmarks.soak.stages import written as journalled
 from gnnrl.params.load import put
 
+Result = tuple[bytes, dict[str, bytes]]  # the lock file, and all results
 STAGES = ("pretrain", "extract", "search", "prune", "train")
 SHELLS = ("/bin/sh", "/bin/bash")
 KILLS = 10  # of one chain, after which it runs to its end
@@ -37,13 +38,18 @@ GONE = 6.0  # seconds after which no stage may run on without its DVC
 
 
 def trials(pipeline: Pipeline, seed: int) -> Iterator[Trial]:
-    """Yield kills of `dvc repro` at random moments; ten make a chain, whose end is compared."""
+    """Run `dvc repro` undisturbed; return kills of it at random moments, ten of which make a chain,
+    whose end is compared."""
     folder = Path(tempfile.mkdtemp(prefix="repro-", dir=pipeline.artifacts.parent))
     first = Repro(folder / "undisturbed")
     first.make()
     if code := first.start("/bin/bash").wait(PATIENCE * slowness()):
         raise SystemExit(f"dvc repro fails undisturbed: exit code {code}: {first.said()}")
-    expected, number = first.result(), 0
+    return _chains(folder, first.result(), seed)
+
+
+def _chains(folder: Path, expected: Result, seed: int) -> Iterator[Trial]:
+    number = 0
     while True:
         chain = Repro(folder / "chain")
         for last in [False] * (KILLS - 1) + [True]:
@@ -89,7 +95,7 @@ class Repro:
         """Return what DVC and its stages said."""
         return (self.folder / "said").read_text(encoding="utf-8", errors="replace")
 
-    def result(self) -> tuple[bytes, dict[str, bytes]]:
+    def result(self) -> Result:
         """Return the lock file and all results."""
         return (self.folder / "dvc.lock").read_bytes(), contents(self.folder / "artifacts")
 
@@ -105,9 +111,7 @@ class Repro:
         return found
 
 
-def kill(
-    chain: Repro, chance: random.Random, expected: tuple[bytes, dict[str, bytes]] | None, new: bool
-) -> str:
+def kill(chain: Repro, chance: random.Random, expected: Result | None, new: bool) -> str:
     """Kill `dvc repro` at a random moment; the last of a chain then lets it end, and compares."""
     if new or not chain.folder.exists():
         chain.make()

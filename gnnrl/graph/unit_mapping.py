@@ -15,9 +15,9 @@ def kept_units(
 ) -> np.ndarray:
     """Return which units are kept, bool `[num_units]`; kept: filters by layer.
 
-    Layers that are not named keep everything, except those that are `absent` from the subnet.  Raises `UserError` where the filters do not fit
-    this graph: a layer it does not have, an index out of range, or layers whose filters must be
-    removed together and are not.
+    Layers that are not named keep everything, except those that are `absent` from the subnet.
+    Raises `UserError` where the filters do not fit this graph: a layer it does not have, an index
+    out of range, or layers whose filters must be removed together and are not.
     """
     votes = np.full(graph.num_units, -1, dtype=np.int8)  # -1: nobody asked, 0: removed, 1: kept
     voter = np.full(graph.num_units, -1)

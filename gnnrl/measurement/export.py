@@ -15,7 +15,11 @@ from torch import nn
 
 from gnnrl.data.splits import Splits
 from gnnrl.errors import UserError
+from gnnrl.measurement import int8
+from gnnrl.measurement.settings import EvaluateSettings
+from gnnrl.sealed import sealed
 from gnnrl.shapes import Shape, as_shape
+from gnnrl.tasks.base import Task
 from gnnrl.tracing.programs import programs
 
 TOLERANCE = 1e-4
@@ -84,8 +88,13 @@ def program_bytes(
     return buffer.getvalue()
 
 
-def files_of(network: nn.Module, input_shape: Shape, splits: Splits) -> dict[str, bytes]:
-    """Return the content of the exported files by name; they say what images they want."""
+def files_of(
+    network: nn.Module, input_shape: Shape, splits: Splits, settings: EvaluateSettings, task: Task
+) -> dict[str, bytes]:
+    """Return the content of the exported files by name; they say what images they want.
+
+    With `settings.int8` the last step is a quantised network, and what it costs and gains.
+    """
     transform = splits.test.transform
     about = {"mean": transform.mean, "std": transform.std, "classes": splits.classes}
     found: dict[str, bytes] = {}
@@ -93,6 +102,17 @@ def files_of(network: nn.Module, input_shape: Shape, splits: Splits) -> dict[str
         file = "subnet" if not found else f"subnet.{name}"
         found[f"{file}.pt2"] = program_bytes(part, shape, about)
         found[f"{file}.onnx"] = onnx_bytes(part, shape, about)
+    if settings.int8:
+        if len(found) > 2:
+            raise UserError(
+                "evaluate.int8 quantises a network that is one program, and this one is exported "
+                "in several: set it to false"
+            )
+        quantised = int8.quantised(found["subnet.onnx"], splits.reward)
+        both = {"float32": found["subnet.onnx"], "int8": quantised}
+        figures = sealed(int8.figures(both, splits.test, settings, task))
+        text = json.dumps(figures, indent=2, sort_keys=True)
+        found |= {"subnet_int8.onnx": quantised, "int8.json": f"{text}\n".encode()}
     return found
 
 

@@ -18,17 +18,15 @@ from torch import Tensor
 
 from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.graph.latency import LatencyTable, by_kind
-from gnnrl.graph.removal import without
+from gnnrl.graph.removal import removable_units, without
+from gnnrl.graph.unit_mapping import kept_filters
 from gnnrl.measurement.latency import time_networks
 from gnnrl.measurement.operation_latency import measure
 from gnnrl.measurement.runtimes import device_of, machine_of
-from gnnrl.pruning.importance import Importance
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.surgery import Surgeon
 from gnnrl.runtime import device as own_device
 from gnnrl.runtime import generator
-from gnnrl.search.spaces.channels import ChannelSpace
-from gnnrl.search.spaces.layers import removable_units
 
 RATIOS = (1.0, 0.75, 0.5, 0.25)
 """Of the channels of every group, in the first subnets; the others are random."""
@@ -98,10 +96,12 @@ def plans_of(
 
 
 def _cut(graph: ComputationalGraph, ratios: Tensor, multiple: int) -> PruningPlan:
-    """Return the plan of these keep ratios `[G]`, whatever it costs."""
-    alike = Importance({group.name: torch.ones(group.size) for group in graph.groups})
-    space = ChannelSpace(graph, alike, 1.0, multiple=multiple)
-    return space.plan_of(space.bounded(ratios.numpy()))
+    """Return the plan of about these keep ratios `[G]`, whatever it costs."""
+    keep = np.zeros(graph.num_units, dtype=bool)
+    for group, ratio in zip(graph.groups, ratios.tolist(), strict=True):
+        count = min(multiple * max(1, round(ratio * group.size / multiple)), group.size)
+        keep[group.start + np.arange(count) * group.size // count] = True
+    return PruningPlan(kept_filters(graph, keep))
 
 
 def corrected(

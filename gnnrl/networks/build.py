@@ -75,7 +75,7 @@ def _close(name: str) -> str:
 def _known_to_torchvision() -> list[str]:
     from torchvision import models
 
-    rooms = (models, models.segmentation)
+    rooms = (models, models.segmentation, models.detection)
     return [name for room in rooms for name in models.list_models(module=room)]
 
 

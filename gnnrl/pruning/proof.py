@@ -153,12 +153,11 @@ class _Pair:
 
     def _first(self, given: tuple[Any, ...]) -> str:
         """Name the first part whose values differ on the channels that are left."""
-        if not isinstance(self.masked, fx.GraphModule) or not isinstance(
-            self.subnet, fx.GraphModule
-        ):
+        pair: tuple[Any, Any] = self.masked, self.subnet
+        if not all(isinstance(network, fx.GraphModule) for network in pair):
             return "the network"  # only parts of it are graphs
-        values = dict(_values(self.masked, given))
-        for node, found in _values(self.subnet, given).items():
+        values, reached = (_values(network, given) for network in pair)
+        for node, found in reached.items():
             original = next((n for n in values if n.name == node.name), None)
             if original is None:
                 continue

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import pandas as pd
 
 import gnnrl
 from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.pruning.plan import PruningPlan
+from gnnrl.report import speed
 from gnnrl.report.drawing import (
     LayerWidth,
     draw_front,
@@ -102,17 +102,20 @@ def standard_error(accuracy: float, images: int) -> float:
 
 
 def headline(run: Run) -> str:
-    """Return the result in one sentence: budget, speed, accuracy."""
+    """Return the result in one sentence: speed, budget, accuracy."""
     figures, parts = run.figures, []
     resource, asked, reached = budget(run)
+    if first := speed.budgeted(run):
+        gain = first.speedup
+        parts.append(
+            f"{gain:.2f}x {'faster' if gain >= 1 else 'as fast'} at batch {first.batch} in "
+            f"{first.runtime}"
+        )
     if reached is not None:
-        share = "Half" if abs(reached - 0.5) < 0.005 else f"{reached:.3f}"
+        share = "half" if abs(reached - 0.5) < 0.005 else f"{reached:.3f}"
         parts.append(f"{share} of the {resource} ({reached:.3f} of {asked:g} asked)")
     else:
         parts.append(f"{figures['flops_kept']:.3f} of the flops")
-    for size, both in list(milliseconds(run).items())[:1]:
-        speed = both["dense"] / both["subnet"]
-        parts.append(f"{speed:.2f}x {'faster' if speed >= 1 else 'as fast'} at batch {size}")
     error = ""
     if run.is_accuracy:
         error = f" ± {100 * standard_error(figures['accuracy'], figures['test_images']):.1f}"
@@ -120,7 +123,8 @@ def headline(run: Run) -> str:
         f"{spoken(run.metric)} {100 * figures[run.metric]:.1f}{error} % against "
         f"{100 * figures[f'dense_{run.metric}']:.1f} %"
     )
-    return ", ".join(parts)
+    said = ", ".join(parts)
+    return said[:1].upper() + said[1:]
 
 
 def budget(run: Run) -> tuple[str, float, float | None]:
@@ -128,15 +132,9 @@ def budget(run: Run) -> tuple[str, float, float | None]:
     asked = {k: v for k, v in run.search.get("budget", {}).items() if v is not None}
     resource, fraction = next(iter(asked.items()), ("flops", 1.0))
     reached = run.figures.get(f"{resource}_kept") if asked else None
-    if resource == "latency" and (measured := milliseconds(run)):
-        first = next(iter(measured.values()))
-        reached = first["subnet"] / first["dense"]
+    if resource == "latency" and (first := speed.budgeted(run)) and first.speedup:
+        reached = 1 / first.speedup
     return resource, fraction, reached
-
-
-def milliseconds(run: Run) -> Mapping[str, Mapping[str, float]]:
-    """Return the measured latency of dense and subnet by batch size."""
-    return {} if run.latency is None else run.latency["milliseconds"]
 
 
 def comparison(run: Run) -> list[Row]:
@@ -146,16 +144,12 @@ def comparison(run: Run) -> list[Row]:
     def pair(name: str, scale: float) -> tuple[float, float]:
         return scale * figures[f"dense_{name}"], scale * figures[name]
 
-    rows = []
-    for batch, both in milliseconds(run).items():
-        what = "latency of one image" if batch == "1" else f"latency of {batch} images"
-        rows.append(Row(what, both["dense"], both["subnet"], unit=" ms", digits=2))
     errors = None
     if run.is_accuracy:
         dense, subnet = (100 * standard_error(x, images) for x in pair("accuracy", 1))
         errors = dense, subnet
     return [
-        *rows,
+        *speed.rows(run),
         Row(
             f"{spoken(run.metric)} on test images",
             *pair(run.metric, 100),
@@ -255,13 +249,7 @@ def notes(run: Run) -> list[str]:
             "The dense network came trained, so the reward images are taken from the test images; "
             "the test images here are the others."
         )
-    if run.latency is not None:
-        said.append(
-            "Latency: median of {rounds} rounds in turn on {device}, threads: {threads}, "
-            "PyTorch {torch}. The bars of latency show speed: longer is faster.".format_map(
-                run.latency
-            )
-        )
+    said += speed.notes(run)
     return said
 
 

@@ -13,8 +13,9 @@ from typing import Any
 import pandas as pd
 
 from gnnrl.errors import UserError
-from gnnrl.files import read_json, read_yaml
+from gnnrl.files import read_json, read_yaml, user_path
 from gnnrl.graph.graph import ComputationalGraph
+from gnnrl.graph.latency import LatencyTable
 from gnnrl.outputs import refuse_changed
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.sealed import opened
@@ -31,7 +32,8 @@ class Run:
     figures: of `evaluate`.  latency: as `evaluate` measured it; None where it was not measured on
     this machine.  evaluations: of the search.  histories: of training, "dense" and "subnet".
     metrics: of the other stages, as far as they are there.  search: its resolved settings.
-    commit: of the checkout; empty where there is none.
+    commit: of the checkout; empty where there is none.  table: of a search within a budget of
+    latency.  int8: accuracy, bytes and latency of the exported files, where one was quantised.
     """
 
     figures: Mapping[str, Any]
@@ -44,6 +46,8 @@ class Run:
     metrics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     search: Mapping[str, Any] = field(default_factory=dict)
     commit: str = ""
+    table: LatencyTable | None = None
+    int8: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def metric(self) -> str:
@@ -59,6 +63,8 @@ class Run:
 def read_run(artifacts: Path) -> Run:
     """Read the results of all stages below `artifacts`."""
     graph = ComputationalGraph.load(artifacts / "extract" / "graph.json")
+    search, quantised = _search(artifacts / "search" / "settings.yaml"), artifacts / "evaluate"
+    quantised /= "int8.json"
     figures = _figures(artifacts / "evaluate" / "metrics.json")
     followed = f"reward_{figures.get('metric', 'accuracy')}"
     return Run(
@@ -73,8 +79,10 @@ def read_run(artifacts: Path) -> Run:
         },
         folder=artifacts,
         metrics={stage: _metrics(artifacts / stage, stage) for stage in OTHERS},
-        search=_search(artifacts / "search" / "settings.yaml"),
+        search=search,
         commit=_commit(),
+        table=_table(search),
+        int8=_read(quantised, lambda path: opened(read_json(path)), {}),
     )
 
 
@@ -118,14 +126,45 @@ def _latency(path: Path) -> Mapping[str, Any] | None:
     content = _read(path, lambda path: opened(read_json(path)), None)
     if content is None:
         return None
+    content = _with_runtimes(content)
     try:
-        times = [both[name] for both in content["milliseconds"].values() for name in NETWORKS]
+        sizes = [both for sizes in content["runtimes"].values() for both in sizes.values()]
+        times = [both[name]["milliseconds"] for both in sizes for name in NETWORKS]
+        times += [spread for both in sizes for spread in _spreads(both)]
         noted = [content[name] for name in ("rounds", "device", "threads", "torch")]
     except (LookupError, TypeError, AttributeError) as error:
         raise _unusable(path, f"{type(error).__name__}: {error}") from None
     if any(type(time) not in (int, float) or not time >= 0 for time in times) or None in noted:
         raise _unusable(path, f"a time is no number: {times}")
     return content
+
+
+def _spreads(both: Mapping[str, Any]) -> list[float]:
+    return [*(both[name]["spread"] for name in NETWORKS), *both["speedup"].values()]
+
+
+def _with_runtimes(content: Any) -> Any:
+    """Return latency as it is written now; earlier versions measured PyTorch, without spreads."""
+    if not isinstance(content, dict) or "milliseconds" not in content:
+        return content
+    try:
+        sizes = {
+            size: {
+                **{name: {"milliseconds": both[name], "spread": 0.0} for name in NETWORKS},
+                "speedup": {"median": both["dense"] / both["subnet"], "spread": 0.0},
+            }
+            for size, both in content["milliseconds"].items()
+        }
+    except (LookupError, TypeError, AttributeError, ZeroDivisionError):
+        return content
+    return {**content, "runtimes": {"torch": sizes}}
+
+
+def _table(search: Mapping[str, Any]) -> LatencyTable | None:
+    """Return the latency table of the search; None where there is none any more."""
+    path = search.get("latency_table")
+    wanted = isinstance(path, str) and search.get("budget", {}).get("latency") is not None
+    return LatencyTable.load(user_path(path)) if wanted and user_path(path).exists() else None
 
 
 def _csv(path: Path, *columns: str) -> pd.DataFrame:

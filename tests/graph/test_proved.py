@@ -111,10 +111,10 @@ def test_the_network_is_left_as_it_was():
 
 
 class Quarters(Net):
-    """Computes with the size of its images in Python, which tracing writes down."""
+    """Decides by the size of its images in Python, which tracing writes down."""
 
     def forward(self, x):
-        side = int(x.shape[2]) // 2
+        side = 4 if x.shape[2] < 9 else 6
         return super().forward(x[:, :, :side])
 
 

@@ -108,7 +108,7 @@ def owners(graph: ComputationalGraph) -> np.ndarray:
 
 
 def _pairs(whole: ComputationalGraph, left: ComputationalGraph) -> np.ndarray:
-    """Which unit of the whole graph each unit that is left consists of: different pairs `[.., 2]`."""
+    """Which units of the whole graph each unit that is left consists of: pairs `[.., 2]`."""
     found = [np.zeros((0, 2), dtype=np.int64)]
     for name, node in left.layers.items():
         both = np.stack([node.filter_units, whole.layers[name].filter_units], axis=1)
