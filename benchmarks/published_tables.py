@@ -1,6 +1,7 @@
 """Write the tables of the README and of docs/ from the rows in `benchmarks/results/`.
 
     python -m benchmarks.published_tables
+    python -m benchmarks.published_tables --folder benchmarks/tables     (each as a file)
 
 A table stands between `<!-- table: NAME -->` and `<!-- end -->`.  A test fails where a page differs
 from what this writes, so that no published number is copied by hand.
@@ -8,6 +9,7 @@ from what this writes, so that no published number is copied by hand.
 
 from __future__ import annotations
 
+import argparse
 import re
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -188,6 +190,13 @@ def rewritten(text: str) -> str:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--folder", type=Path, help="write each table to a file there instead")
+    if (folder := parser.parse_args().folder) is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, made in TABLES.items():
+            (folder / f"{name}.md").write_text(f"{made()}\n", encoding="utf-8")
+        return
     for page in PAGES:
         before = page.read_text(encoding="utf-8")
         if (after := rewritten(before)) != before:

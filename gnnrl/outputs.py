@@ -26,7 +26,7 @@ from gnnrl.sealed import CHANGED, opened, sealed
 
 DIGESTS = "digests.json"
 NEW, READY = ".new", ".ready"
-TIMED = ("latency.json", "int8.json", "report.html")
+TIMED = ("latency.json", "int8.json", "report.html", "speed.json")
 """They differ from run to run: they would make digests differ."""
 OUTDATED = ".outdated"  # in them: the files of the earlier results that go
 

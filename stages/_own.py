@@ -10,7 +10,7 @@ from pathlib import Path
 
 import typer
 
-TABLE = Path("latency.json")
+TABLE = Path("inputs/search/latency.json")
 
 
 def write(name: str, overrides: Sequence[str], params: Path, force: bool) -> None:

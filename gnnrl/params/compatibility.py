@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from gnnrl.errors import UserError
@@ -137,7 +139,7 @@ def refuse_missing_files(params: Any, stage: str) -> None:
     """
     named = {}
     weights = params.pretrain.weights
-    if stage == "pretrain" and weights and not re.match(r"https?://|[A-Z][A-Z0-9_]*$", weights):
+    if stage == "pretrain" and weights and not _elsewhere(weights):
         named["pretrain.weights"] = weights
     if params.search is not None:
         named["search.agent_from"] = params.search.agent_from
@@ -146,3 +148,29 @@ def refuse_missing_files(params: Any, stage: str) -> None:
     for key, name in named.items():
         if name and not user_path(name).is_file():
             raise UserError(f"'{key}': there is no file {name}; name one that is there")
+
+
+INPUTS = "inputs"  # below it a folder for each stage that reads files of the user's own
+
+
+def unwatched(params: Any, stage: str) -> Iterator[str]:
+    """Yield a sentence for every file that this stage reads and whose changes DVC would miss."""
+    named = {}
+    if stage == "pretrain" and (weights := params.pretrain.weights) and not _elsewhere(weights):
+        named["pretrain.weights"] = weights
+    if stage == "search":
+        named["search.agent_from"] = params.search.agent_from
+        named["search.latency_table"] = params.search.latency_table
+    for key, name in named.items():
+        if not name or not Path(name).suffix:  # none, or the agent that comes with the library
+            continue
+        if not Path(name).as_posix().startswith(f"{INPUTS}/{stage}/"):
+            yield (
+                f"'{key}' is {name}: DVC notices when it changes only if it is below "
+                f"{INPUTS}/{stage}"
+            )
+
+
+def _elsewhere(weights: str) -> bool:
+    """Whether weights are no file of this machine: an address, or a name of torchvision's."""
+    return re.match(r"https?://|[A-Z][A-Z0-9_]*$", weights) is not None

@@ -117,6 +117,20 @@ def draw_training(
     return figure
 
 
+def draw_points(
+    points: Mapping[str, Sequence[tuple[float, float]]], figure_name: str = "accuracy"
+) -> Figure:
+    """Draw a figure against flops kept, a colour for each setting, a dot for each experiment."""
+    figure, axes = _figure(6.4, 4.2, 110)
+    for place, (name, pairs) in enumerate(points.items()):
+        x, y = zip(*pairs, strict=True)
+        axes.scatter(x, y, s=26, color=f"C{place % 10}", alpha=0.8, label=name)
+    axes.set_xlabel("flops kept")
+    axes.set_ylabel(figure_name)
+    axes.legend(frameon=False, labelcolor=INK, fontsize=8)
+    return figure
+
+
 def _figure(width: float, height: float, dpi: int) -> tuple[Figure, Axes]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

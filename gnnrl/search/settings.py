@@ -35,6 +35,7 @@ from gnnrl.settings import (
     BelowOne,
     Count,
     CountOrNone,
+    Float,
     Name,
     Probability,
     Seed,
@@ -174,6 +175,10 @@ class SearchSettings(SpaceSettings, CalibrationSettings):
     """What may be spent; 1 is 500 images passed through the network; 0: the agent's first plan."""
     batch: Count = 8
     """Plans between two updates of the agent."""
+    target: Float | None = None
+    """Reward at which the search ends early; null: it uses up its evaluations."""
+    keep_every: Count | None = None
+    """Updates after which the agent is kept, in agents/; null: only the last one is."""
     controls: Switch = True
     """Plans that need no search are evaluated first, to compare: uniform, the allocation."""
     reward: RewardSettings = RewardSettings()

@@ -41,7 +41,7 @@ def test_costs_are_the_published_ones(name, num_classes, size):
 
 
 @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 28, 28)])
-@pytest.mark.parametrize("name", NETWORKS.keys() - detectors.NETWORKS.keys())
+@pytest.mark.parametrize("name", sorted(NETWORKS.keys() - detectors.NETWORKS.keys()))
 def test_every_network_traces_and_takes_any_batch(name, shape):
     network = build_network(name, 7, shape).eval()
     traced = trace(network, torch.zeros(1, *shape))
