@@ -125,7 +125,8 @@ class _Interpreter(fx.Interpreter):
         if not read and name not in CREATIONS:
             return function(*args, **kwargs)
         if name == "linear" or name.startswith("conv"):
-            layer = str(self.node.args[1].target).rpartition(".")[0]
+            given: Any = (*self.node.args[1:2], self.node.kwargs.get("weight"))
+            layer = str(given[0].target).rpartition(".")[0]
             axis = -1 if name == "linear" else 1
             return self._layer(layer, axis, function, values(args), **values(kwargs))
         if name == "pad":
