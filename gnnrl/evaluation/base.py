@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from torch import Tensor
 
+from gnnrl.errors import UserError
 from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.graph.removal import absent_layers
 from gnnrl.graph.unit_mapping import kept_units
@@ -128,6 +129,14 @@ class Evaluator(Protocol):
         None where plans cannot be scored on other images.
         """
         return None
+
+
+class Unevaluated(Evaluator):
+    """Of a search that may spend nothing: it evaluates no plan."""
+
+    def __call__(self, plans: Sequence[Plan]) -> list[Evaluation]:
+        """Refuse plans."""
+        raise UserError("a plan is evaluated, but search.evaluations is 0: allow at least one")
 
 
 class FromFunction(Evaluator):

@@ -45,8 +45,8 @@ def _eager(network: nn.Module, images: Tensor, threads: int) -> Run:
 
 
 def _channels_last(network: nn.Module, images: Tensor, threads: int) -> Run:
-    network, images = _in_channels_last(network, images)
-    return partial(network, images)
+    changed, images = _in_channels_last(network, images)
+    return partial(changed, images)
 
 
 def _compiled(network: nn.Module, images: Tensor, threads: int) -> Run:
@@ -55,9 +55,9 @@ def _compiled(network: nn.Module, images: Tensor, threads: int) -> Run:
             "the runtime torch_compile needs a C++ compiler, and none is in the PATH: install g++, "
             "or take another runtime"
         )
-    network, images = _in_channels_last(network, images)
+    changed, images = _in_channels_last(network, images)
     torch._dynamo.reset()  # a network is compiled for its own widths, not for any width
-    compiled = torch.compile(network, dynamic=False)
+    compiled = torch.compile(changed, dynamic=False)
     compiled(images)
     return partial(compiled, images)
 
@@ -80,7 +80,7 @@ def graph_of(network: nn.Module, images: Tensor) -> bytes:
     file = io.BytesIO()
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
-        torch.onnx.export(network, (images,), file, dynamo=False)  # type: ignore[arg-type]
+        torch.onnx.export(network, (images,), file, dynamo=False)  # type: ignore[arg-type, unused-ignore]
     return file.getvalue()
 
 

@@ -18,7 +18,7 @@ from gnnrl.checkpoint import Checkpoint
 from gnnrl.data.calibration import calibration_images as sample
 from gnnrl.data.calibration import labelled_examples, labelled_images
 from gnnrl.data.images import Labelled
-from gnnrl.evaluation.base import EQUIVALENT, Evaluator
+from gnnrl.evaluation.base import EQUIVALENT, Evaluator, Unevaluated
 from gnnrl.evaluation.distilled import Students
 from gnnrl.evaluation.one_shot import OneShot
 from gnnrl.evaluation.racing import Racing
@@ -330,7 +330,7 @@ def make_env(
         prior,
         project=settings.reward.kind != CONSTRAINED,
     )
-    evaluator = make_evaluator(settings, inputs, found) if settings.evaluations else Evaluator()
+    evaluator = make_evaluator(settings, inputs, found) if settings.evaluations else Unevaluated()
     steps, budgets = settings.max_steps, settings.budgets
     env = PruningEnv(space, evaluator, steps)
     if budgets:

@@ -30,7 +30,7 @@ def nowhere(node: fx.Node, args: Any, kwargs: Any) -> tuple[Any, Any]:
         return args, kwargs
     return fx.node.map_aggregate(
         (args, kwargs), lambda v: torch.device("meta") if isinstance(v, torch.device) else v
-    )  # type: ignore[return-value]
+    )
 
 
 def skeleton_of(network: nn.Module) -> nn.Module:

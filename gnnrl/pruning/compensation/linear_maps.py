@@ -66,9 +66,9 @@ def readers(analysis: Analysis) -> list[Reader]:
     """The layers of a network that can be refitted, in order of execution."""
     traced, order = analysis.traced, {n: i for i, n in enumerate(analysis.traced.graph.nodes)}
     calls: dict[str, int] = {}
-    for layer in analysis.flow.layers.values():
-        if layer.parameters:
-            calls[layer.parameters[0]] = calls.get(layer.parameters[0], 0) + 1
+    for called in analysis.flow.layers.values():
+        if called.parameters:
+            calls[called.parameters[0]] = calls.get(called.parameters[0], 0) + 1
     found = []
     for node in order:
         layer = analysis.flow.layers.get(node)
@@ -115,10 +115,10 @@ def _reader(analysis: Analysis, order: dict[fx.Node, int], node: fx.Node, layer:
     if isinstance(layout, Layout):
         units = torch.from_numpy(analysis.units.of(layout.labels))
     window: dict[str, Any] = {}
-    module = traced.get_submodule(str(node.target)) if node.op == "call_module" else None
-    if isinstance(module, nn.Conv2d):
-        window = {"kernel": module.kernel_size, "stride": module.stride}
-        window |= {"padding": module.padding, "dilation": module.dilation}
+    own = traced.get_submodule(str(node.target)) if node.op == "call_module" else None
+    if isinstance(own, nn.Conv2d):
+        window = {"kernel": own.kernel_size, "stride": own.stride}
+        window |= {"padding": own.padding, "dilation": own.dilation}
     return Reader(
         node=node.name,
         layer=layer.name,

@@ -114,7 +114,8 @@ def compensate(
     subnet = surgeon.cut(plan)
     running, images = _channels_last(subnet), _in_memory(images)
     ends = [whole[r.layer] for r in found]
-    drawn = None if targets is not None else Targets(surgeon, ends, images, generator)
+    known = targets or {}
+    drawn = Targets(surgeon, ends, images, generator) if targets is None else None
     cut = Stepper(running, images)
     changed = False
     for reader, dense in zip(found, ends, strict=True):
@@ -123,7 +124,7 @@ def compensate(
         width = x.shape[-1 if reader.linear else 1]
         changed = changed or width < len(reader.units) or reader.layer in after_removal
         if changed:
-            target = targets[reader.layer] if drawn is None else drawn.of(dense)
+            target = known[reader.layer] if drawn is None else drawn.of(dense)
             filters = np.flatnonzero(stays[graph.layers[reader.layer].filter_units])
             _fit(running, reader, x, target, torch.from_numpy(filters), cut)
         if drawn is not None:
