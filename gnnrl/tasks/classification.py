@@ -69,7 +69,7 @@ def _logits(outputs: Any) -> Tensor:
     )
     raise UserError(
         f"the task classification takes logits [images, classes], the network gives {got}: set "
-        "task.name to segmentation, outputs or a task of your own"
+        "task.name to segmentation, detection, outputs or a task of your own"
     )
 
 

@@ -109,7 +109,8 @@ class TrainingState:
         ask = self.asked.each_epoch if self.group.rank == 0 else None
         extra = ask(start + 1, self.network) if ask else {}
         self.history.append({**row, **extra})
-        bar.advance(0, best=max(row.get(metric, math.nan) for row in self.history))
+        known = (row[metric] for row in self.history if metric in row)
+        bar.advance(0, best=max(known, default=None))
 
     def _set_learning_rate(self, learning_rate: float) -> None:
         for group in self.optimizer.param_groups:

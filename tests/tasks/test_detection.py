@@ -8,10 +8,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from gnnrl.data.images import Images
 from gnnrl.data.targets import Boxes
+from gnnrl.data.transform import Transform
 from gnnrl.errors import UserError
 from gnnrl.networks.build import build_network
 from gnnrl.tasks.detection import Detection
+from gnnrl.training.distillation import Objective
+from gnnrl.training.loop import train
+from gnnrl.training.recipe import TrainingRecipe
 from tests.graph.detectors import tiny
 
 WANTED = Boxes(
@@ -85,6 +90,17 @@ def test_the_loss_is_that_of_the_detector_and_reaches_its_weights(network):
     loss.backward()
     assert outputs is None and torch.isfinite(loss) and loss > 0
     assert all(p.grad is not None for p in network.parameters())
+
+
+def test_the_progress_of_training_names_no_figure_that_training_does_not_have(capsys, monkeypatch):
+    monkeypatch.delenv("GNNRL_PROGRESS", raising=False)
+    shown = Images((255 * IMAGES).byte(), WANTED, Transform((0.5,), (0.25,)).for_channels(3))
+    recipe = TrainingRecipe(epochs=1, batch_size=2, learning_rate=0.01, augment=False)
+    objective = Objective(Detection())
+    (row,) = train(detectors()[0], shown, recipe, objective=objective, visible=True).history
+    said = capsys.readouterr().err
+    assert row["loss"] > 0 and "training: 1/1" in said
+    assert "best" not in said and "nan" not in said
 
 
 def test_a_network_that_is_no_detector_is_refused_in_one_sentence():
