@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,8 @@ from gnnrl.checkpoint import Checkpoint
 from gnnrl.data.calibration import calibration_images as sample
 from gnnrl.data.calibration import labelled_examples, labelled_images
 from gnnrl.data.images import Labelled
-from gnnrl.evaluation.base import EQUIVALENT, Evaluator
+from gnnrl.errors import UserError
+from gnnrl.evaluation.base import EQUIVALENT, Evaluation, Evaluator, FromFunction, Plan
 from gnnrl.evaluation.distilled import Students
 from gnnrl.evaluation.one_shot import OneShot
 from gnnrl.evaluation.racing import Racing
@@ -324,13 +325,19 @@ def make_env(
         prior,
         project=settings.reward.kind != CONSTRAINED,
     )
-    evaluator = make_evaluator(settings, inputs, found) if settings.evaluations else Evaluator()
+    scores_plans = settings.evaluations > 0
+    evaluator = make_evaluator(settings, inputs, found) if scores_plans else FromFunction(unscored)
     steps, budgets = settings.max_steps, settings.budgets
     env = PruningEnv(space, evaluator, steps)
     if budgets:
         env = BudgetsEnv(space, budgets, evaluator, steps)
     env.spent = (calibrated.forward_images + scored.forward_images) / EQUIVALENT
     return env
+
+
+def unscored(plans: Sequence[Plan]) -> list[Evaluation]:
+    """Stand for the evaluator of a search without evaluations."""
+    raise UserError("search.evaluations 0: no plan is scored, set it to more than 0")
 
 
 def mixed(images: Labelled, seed: int) -> tuple[Tensor, Targets]:
