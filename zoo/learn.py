@@ -5,7 +5,8 @@
 For each network and mode, a separable model of the reward says what every decision is worth at
 every budget (`gnnrl.agents.credit` does the same within a search).  The policy's mean action
 maximises what these models expect.  A plan's gain is how far the logarithm of its divergence is
-below that of the action one half: the allocation, or equal keep ratios.  Writes gnnrl/agents/pretrained.safetensors.
+below that of the action one half: the allocation, or equal keep ratios.
+Writes gnnrl/agents/pretrained.safetensors.
 """
 
 # B: budgets   M: actions tried   A: decisions of a network   T: decisions of all observations
