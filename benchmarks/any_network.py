@@ -4,7 +4,7 @@
 `gnnrl.networks` and writes `benchmarks/results/any_network.csv`, one row for each; cells that are
 filled are not measured again.  Half of the channels of every group, drawn at random, are removed.
 
-What is measured of a network, each with a time limit and in a process of its own:
+What is measured of a network, each with a limit of CPU time and in a process of its own:
 
 - `cut`: the pruned network's output against that of the masked dense network, in double precision;
   flops and parameters against what PyTorch counts; a training step; a checkpoint that is saved,
@@ -18,11 +18,13 @@ What is measured of a network, each with a time limit and in a process of its ow
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
 import csv
 import importlib.util
 import multiprocessing
 import resource
+import signal
 import tempfile
 import time
 import warnings
@@ -208,15 +210,16 @@ def _reload(
     example: Any,
 ) -> None:
     """Save and load the checkpoint of the subnet, which must then say what the subnet says."""
+    network, subnet = network.float(), copy.deepcopy(subnet).float()
+    example = fx.node.map_aggregate(example, lambda v: v.float() if v.is_floating_point() else v)
     dense = Checkpoint.of(network, zoo.builder(name), zoo.CLASSES)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "subnet.safetensors"
         dense.following(subnet, plan, graph).save(path)
         again = Checkpoint.load(path, trust=True).restore()
     given = tuple(named_inputs(subnet, example).values())
-    kind = next(subnet.parameters()).dtype
     with torch.no_grad():
-        ours, other = subnet(*given), again.to(kind)(*given)
+        ours, other = subnet(*given), again(*given)
     assert all(map(torch.equal, tensors(ours), tensors(other))), "another output after loading"
 
 
@@ -241,8 +244,9 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [""])[0][:200]
 
 
-def _child(step: str, name: str, pipe: Connection) -> None:
+def _child(step: str, name: str, seconds: int, pipe: Connection) -> None:
     """Send what a step finds, and what it raises, to the process that waits for it."""
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     limit = GIGABYTES << 30
@@ -260,33 +264,26 @@ def _child(step: str, name: str, pipe: Connection) -> None:
     pipe.close()
 
 
-def measured(step: str, name: str, seconds: float) -> Row:
-    """Return what a step finds about a network, in a process that ends after `seconds`."""
+def measured(step: str, name: str, seconds: int) -> Row:
+    """Return what a step finds about a network, in a process that has `seconds` of CPU time."""
     context = multiprocessing.get_context("fork")
     read, write = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(step, name, write))
+    process = context.Process(target=_child, args=(step, name, seconds, write))
     process.start()
     write.close()
-    row, until, first = (
-        dict.fromkeys(COLUMNS[step], ""),
-        time.monotonic() + seconds,
-        COLUMNS[step][0],
-    )
-    try:
-        while read.poll(max(until - time.monotonic(), 0.0)):
+    row = dict.fromkeys(COLUMNS[step], "")
+    with contextlib.suppress(EOFError):
+        while True:
             row |= read.recv()
-    except EOFError:
-        process.join()
-        if process.exitcode:
-            row[first] = row[first] or f"ended by signal {-process.exitcode}"
-        return row
-    process.kill()
     process.join()
-    late = f"not done after {seconds:.0f} s"
+    if process.exitcode == 0:
+        return row
+    late = process.exitcode == -signal.SIGXCPU
+    why = f"not done after {seconds} s" if late else f"ended by signal {-(process.exitcode or 0)}"
     if step == "cut" and row["kind"] in ("", "crash"):
-        return row | {"kind": "time limit", "why": late}
-    last = next((c for c in COLUMNS[step] if not row[c] and c != "why"), None)
-    return row | ({last: late} if last else {})
+        return row | {"kind": "time limit" if late else "crash", "why": why}
+    first = next((column for column in COLUMNS[step] if not row[column] and column != "why"), None)
+    return row | ({first: why} if first else {})
 
 
 def read(path: Path) -> dict[str, Row]:
@@ -313,7 +310,7 @@ def main() -> None:
     parser.add_argument("--library", action="append", help="of these only", default=[],
                         choices=[*zoo.LIBRARIES, "own"])  # fmt: skip
     parser.add_argument("--step", action="append", choices=list(STEPS), default=[])
-    parser.add_argument("--seconds", type=float, default=180.0, help="limit for each step")
+    parser.add_argument("--seconds", type=int, default=180, help="CPU time of each step")
     parser.add_argument("--out", type=Path, default=RESULTS, help="the table to write")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")

@@ -1,6 +1,7 @@
 """Write the tables of the README and of docs/ from the rows in `benchmarks/results/`.
 
     python -m benchmarks.published_tables
+    python -m benchmarks.published_tables --folder benchmarks/tables     (each as a file)
 
 A table stands between `<!-- table: NAME -->` and `<!-- end -->`.  A test fails where a page differs
 from what this writes, so that no published number is copied by hand.
@@ -8,16 +9,15 @@ from what this writes, so that no published number is copied by hand.
 
 from __future__ import annotations
 
-import csv
+import argparse
 import re
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 
 import pandas as pd
 
-from benchmarks import early_compression_table, layer_removal
+from benchmarks import early_compression_table, layer_removal, network_tables
 from benchmarks.harness import KEYS
 from benchmarks.pruning_table import gain, rows_of
 from gnnrl.report.sweep import markdown
@@ -39,22 +39,6 @@ HEADLINES = (
 )
 ALL = (*HEADLINES[:3], ("none", "resnet20", 0.33), ("gram", "resnet56", 0.5),
        ("gram", "resnet56", 0.33), ("gram", "resnet20", 0.33), *HEADLINES[3:])  # fmt: skip
-FAMILIES = (
-    ("torchvision: AlexNet, VGG, SqueezeNet, GoogLeNet, Inception v3",
-     r"torchvision/(alexnet|vgg|squeezenet|googlenet|inception)"),
-    ("torchvision: ResNet, ResNeXt, Wide ResNet, RegNet X and Y",
-     r"torchvision/(resnet|resnext|wide_resnet|regnet)"),
-    ("torchvision: DenseNet, ConvNeXt", r"torchvision/(densenet|convnext)"),
-    ("torchvision: MobileNet v2 and v3, MNASNet, EfficientNet v1 and v2",
-     r"torchvision/(mobilenet|mnasnet|efficientnet)"),
-    ("torchvision: ShuffleNet v2", r"torchvision/shufflenet"),
-    ("`resnet20` to `resnet110` with shortcuts A (as published for CIFAR)", r"resnet\d+$"),
-    ("`resnet20b` to `resnet110b` (shortcuts B), `resnet18_cifar`, `34`, `50`",
-     r"resnet\d+(b|_cifar)$"),
-    ("`vgg16_bn`, `vgg19_bn`, `mobilenet_v1`, `mobilenet_v2`, `basic_cnn`, `sagemaker_5block`",
-     r"(vgg|mobilenet|basic_cnn|sagemaker)"),
-    ("`shufflenet_v1`, `shufflenet_v2`", r"shufflenet"),
-)  # fmt: skip
 
 
 @cache
@@ -104,24 +88,6 @@ def comparisons(which: tuple[tuple[str, str, float], ...]) -> str:
     head = ["network, flops kept, repair", "`ppo`", "allocation", "random", "uniform"]
     head += ["gain over allocation (p)", "over the better of random, uniform (p)"]
     return markdown(head, [comparison(*key) for key in which])
-
-
-def networks() -> str:
-    """Return how many networks of each family are pruned correctly."""
-    with (RESULTS / "any_network.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    found: dict[str, list[dict[str, str]]] = defaultdict(list)
-    for row in rows:
-        family = next(name for name, form in FAMILIES if re.match(form, row["network"]))
-        found[family].append(row)
-    lines = [_passed(name, found[name]) for name, _ in FAMILIES]
-    return markdown(["networks", "number", "`gnnrl`", "Torch-Pruning"],
-                    [*lines, _passed("together", rows)])  # fmt: skip
-
-
-def _passed(name: str, rows: list[dict[str, str]]) -> list[str]:
-    passed = (sum(row[tool] == "pass" for row in rows) for tool in ("gnnrl", "torch_pruning"))
-    return [name, str(len(rows)), *map(str, passed)]
 
 
 def graph() -> str:
@@ -206,7 +172,9 @@ def layers() -> str:
 TABLES: Mapping[str, Callable[[], str]] = {
     "headlines": lambda: comparisons(HEADLINES),
     "comparisons": lambda: comparisons(ALL),
-    "networks": networks,
+    "networks": network_tables.summary,
+    "networks_causes": network_tables.causes,
+    "networks_listed": network_tables.listed,
     "graph": graph,
     "rewards": rewards,
     "cost": cost,
@@ -222,6 +190,13 @@ def rewritten(text: str) -> str:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--folder", type=Path, help="write each table to a file there instead")
+    if (folder := parser.parse_args().folder) is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, made in TABLES.items():
+            (folder / f"{name}.md").write_text(f"{made()}\n", encoding="utf-8")
+        return
     for page in PAGES:
         before = page.read_text(encoding="utf-8")
         if (after := rewritten(before)) != before:

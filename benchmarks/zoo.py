@@ -168,7 +168,7 @@ def _installed(module: str, found: Callable[[], list[str]]) -> Callable[[], list
 LIBRARIES: Mapping[str, tuple[Callable[[], list[str]], Callable[[str], nn.Module]]] = {
     "torchvision": (
         partial(_listed, ""),
-        lambda short: build_network(f"torchvision/{short}", CLASSES, (3, _side(short), _side(short))),
+        lambda short: build_network(f"torchvision/{short}", CLASSES, (3, *[_side(short)] * 2)),
     ),
     "torchvision.segmentation": (
         partial(_listed, ".segmentation"),

@@ -1,7 +1,7 @@
 """The folder of a stage's results: replaced as one, with the digest of every file in it.
 
     out/.new      a run writes here
-    out/.ready    the same folder once all is written: one renaming, from which the new results count
+    out/.ready    the same folder once all is written: from this renaming on the new results count
     out/FILE      where the files of .ready are moved, digests.json last
 
 A run that is killed before the renaming leaves the earlier results, one that is killed after it
@@ -26,7 +26,8 @@ from gnnrl.sealed import CHANGED, opened, sealed
 
 DIGESTS = "digests.json"
 NEW, READY = ".new", ".ready"
-TIMED = ("latency.json", "report.html")  # differ from run to run: they would make digests differ
+TIMED = ("latency.json", "int8.json", "report.html", "speed.json")
+"""They differ from run to run: they would make digests differ."""
 OUTDATED = ".outdated"  # in them: the files of the earlier results that go
 
 

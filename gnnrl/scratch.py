@@ -9,6 +9,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -113,3 +114,56 @@ def refuse_unwritable(folder: Path) -> None:
         raise UserError(
             f"the disk of {above} has {free // 2**20} MB left, expected {ROOM // 2**20}: make room"
         )
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is kept in the scratch folder: a run's folder, or a file that runs share.
+
+    name: below the scratch folder.  size: in bytes.  days: since it was last written to.
+    state: finished, running, "can go on" or "kept".
+    """
+
+    name: str
+    size: int
+    days: float
+    state: str
+
+
+def kept_runs() -> list[Kept]:
+    """Return what the scratch folder holds, by kind and age, locks left out."""
+    root = scratch_root()
+    found = []
+    for path in sorted(root.glob("*/*")):
+        if path.suffix == ".lock":
+            continue
+        files = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
+        times = [p.stat().st_mtime for p in files] or [path.stat().st_mtime]
+        name = path.relative_to(root).as_posix()
+        size, days = sum(p.stat().st_size for p in files), (time.time() - max(times)) / 86400
+        found.append(Kept(name, size, days, _state(path)))
+    return sorted(found, key=lambda kept: (kept.name.partition("/")[0], -kept.days))
+
+
+def _state(path: Path) -> str:
+    """Return what is true of a folder or file: finished, running, or what it is good for."""
+    if not (path / "pid").exists():
+        return "kept"
+    lock = FileLock(f"{path}.lock")
+    try:
+        with lock.acquire(timeout=0):
+            with contextlib.suppress(OSError):
+                os.unlink(lock.lock_file)  # nobody holds it: leave no file behind
+            return "finished" if (path / FINISHED).exists() else "can go on"
+    except Timeout:
+        return "running"
+
+
+def remove_run(kept: Kept) -> bool:
+    """Remove what is kept unless a process holds it; return whether it is gone."""
+    path = scratch_root() / kept.name
+    lock = FileLock(f"{path}.lock")
+    with contextlib.suppress(Timeout, OSError), lock.acquire(timeout=0):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        os.unlink(lock.lock_file)
+    return not path.exists()

@@ -8,7 +8,7 @@ import typer
 
 STAGES = ("pretrain", "extract", "search", "prune", "train", "evaluate", "report")
 
-COMMANDS = (*STAGES, "compress", "preset", "latency", "schedule", "table")
+COMMANDS = (*STAGES, "compress", "preset", "latency", "schedule", "table", "clean", "workers")
 """The stages, and the commands outside the pipeline."""
 
 app = typer.Typer(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import sys
 import traceback
 import warnings
@@ -11,12 +12,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gnnrl.errors import UserError
 from gnnrl.runtime import Ended, end_with_dvc, ended_by_signals, seed_everything
+
+if TYPE_CHECKING:
+    from gnnrl.watch import Watch
 
 ParamsFile = Annotated[Path, typer.Option("--params", help="The file with all parameters.")]
 Overrides = Annotated[
@@ -39,7 +43,21 @@ Front = Annotated[
     ),
 ]
 PARAMS = Path("params.yaml")
-GOES_ON = "run the same command again to go on where it was"
+BEGUN = "run the same command again"
+
+
+def goes_on() -> str:
+    """Return what to do to go on where a run was: the exact command, as far as it is known."""
+    program, *words = sys.argv
+    again = BEGUN
+    if os.environ.get("DVC_EXP_NAME"):
+        again = "queue or run the experiment again with the same values"
+    elif os.environ.get("DVC_STAGE"):
+        again = "run `dvc repro` again"
+    elif Path(program).parent.name == "stages":
+        module = "stages" if Path(program).stem == "__main__" else f"stages.{Path(program).stem}"
+        again = f"run `{shlex.join(['python', '-m', module, *words])}`"
+    return f"{again} to go on where it was"
 
 
 READS_AND_WRITES = {
@@ -52,7 +70,7 @@ READS_AND_WRITES = {
     "prune": ("data, network, task, prune", "subnet.safetensors"),
     "train": ("data, network, task, train", "subnet.safetensors, history.csv"),
     "evaluate": ("data, network, task, evaluate", "latency.json, subnet.onnx, subnet.pt2"),
-    "report": ("report", "report.html, pictures"),
+    "report": ("report", "report.html, pictures, summary.json, speed.json, tables for plots"),
 }
 """Sections of params.yaml and files of each stage, for its help."""
 
@@ -84,6 +102,7 @@ def stage(
         from gnnrl.outputs import recover
         from gnnrl.params import load_params, without_effect
         from gnnrl.scratch import refuse_unwritable
+        from gnnrl.watch import refuse_no_board
 
         if os.environ.get("DVC_STAGE"):
             end_with_dvc()
@@ -91,6 +110,7 @@ def stage(
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         sections = load_params(name, params, overrides or ())
         refuse_unwritable(out)
+        refuse_no_board()
         recover(out)
         for line in without_effect(sections):
             print(f"{name}: {line}", file=sys.stderr)
@@ -112,7 +132,7 @@ def refusals(name: str) -> Iterator[None]:
         with ended_by_signals():
             yield
     except Ended as ended:
-        print(f"{name}: ended by a signal; {GOES_ON}", file=sys.stderr)
+        print(f"{name}: ended by a signal; {goes_on()}", file=sys.stderr)
         raise typer.Exit(ended.code) from None
     except (typer.Exit, typer.Abort):
         raise
@@ -139,7 +159,7 @@ def _sentence(error: Exception) -> str:
         if isinstance(error, kind):
             return f"{remedy} ({type(error).__name__}; GNNRL_TRACEBACK=1 shows where)"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"the disk is full ({line}): make room; {GOES_ON}"
+        return f"the disk is full ({line}): make room; {goes_on()}"
     return f"{type(error).__name__}: {line[:500]} (GNNRL_TRACEBACK=1 shows where)"
 
 
@@ -171,7 +191,7 @@ def right(name: str, score: Any, reached: float, file: Path, training: Any = Non
 
     score: what measured it on reward images, and `reached` there.
     """
-    from gnnrl.training.evaluate import spoken
+    from gnnrl.tasks.base import spoken
 
     done = "" if training is None else f"{len(training.history)} epochs, "
     metric, figure, images = score.task.metric, f"{100 * reached:.2f} %", len(score.images)
@@ -203,6 +223,16 @@ def claimed(name: str, *parts: object) -> Iterator[Path]:
 
     with claim(name, run_key(*parts)) as scratch:
         yield scratch
+
+
+def watched(name: str, what: str, seed: int, scratch: Path) -> Watch:
+    """Return what writes down the figures of a run while it goes on.
+
+    what: the agent or network, so that people know the run by it.  scratch: its claimed folder.
+    """
+    from gnnrl.watch import Watch
+
+    return Watch.of(f"{name}-{what}-seed{seed}", scratch.name)
 
 
 def run_key(*parts: object) -> str:

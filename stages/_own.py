@@ -10,7 +10,7 @@ from pathlib import Path
 
 import typer
 
-TABLE = Path("latency.json")
+TABLE = Path("inputs/search/latency.json")
 
 
 def write(name: str, overrides: Sequence[str], params: Path, force: bool) -> None:
@@ -101,8 +101,8 @@ def run(names: tuple[str, ...], params: Path, with_dvc: bool) -> None:
         getattr(importlib.import_module(f"stages.{name}"), name)(params=params)
 
 
-def table() -> None:
+def table(params: Path) -> None:
     """Measure the latency table of single images."""
     from stages.latency import latency
 
-    latency(out=TABLE, images=1)
+    latency(out=TABLE, images=1, params=params)

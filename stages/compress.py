@@ -44,7 +44,7 @@ def compress(
     done = 0
     if latency is not None:
         _own.run(STAGES[:2], params, with_dvc)
-        _own.table()
+        _own.table(params)
         done = 0 if with_dvc else 2
     _own.run(STAGES[done:], params, with_dvc)
 

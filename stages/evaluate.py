@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from sys import stderr
 
 from stages import _cli
 
@@ -26,7 +27,6 @@ def evaluate(
         from gnnrl.measurement import comparison
         from gnnrl.measurement.export import LOADING, files_of
         from gnnrl.runtime import device
-        from gnnrl.sealed import sealed
 
         options, task = sections.evaluate, sections.task.build()
         files = {"dense": dense, "subnet": subnet}
@@ -37,20 +37,18 @@ def evaluate(
         splits = load_data(sections.data, shape, task.targets)
         networks = {name: c.restore().to(device()) for name, c in checkpoints.items()}
         opaque = checkpoints["subnet"].opaque
-        figures = comparison.figures(
-            networks, files, shape, splits.test, options.batch_size, opaque, task
-        )
         size = options.batch_size
+        figures = comparison.figures(networks, files, shape, splits.test, size, opaque, task)
         figures |= comparison.on_all_test_images(networks["dense"], splits, size, task)
         figures |= {"test_images": len(splits.test), "reward_images_from": splits.reward_from}
-        latency = comparison.latency(
-            networks, shape, options.latency_batches, options.latency_rounds
-        )
-        with _cli.results(out, "subnet.onnx", "subnet.pt2", settings=sections) as folder:
+        latency = comparison.latency(networks, shape, options)
+        print("".join(f"evaluate: {line}\n" for line in latency["warnings"]), end="", file=stderr)
+        own = ("subnet*.onnx", "subnet*.pt2", "int8.json")
+        with _cli.results(out, *own, settings=sections) as folder:
             write_json(folder / "metrics.json", {"evaluate": figures})
-            write_json(folder / "latency.json", sealed(latency))
+            write_json(folder / "latency.json", latency)
         _cli.closing("evaluate", comparison.sentence(figures, latency), out / "metrics.json")
-        exported = files_of(networks["subnet"], shape, splits)  # after the figures: it may fail
+        exported = files_of(networks["subnet"], shape, splits, options, task)  # it may fail
         with _cli.results(out) as folder:
             for name, data in exported.items():
                 atomic_write(folder / name, data)

@@ -9,6 +9,8 @@ import typer
 
 from stages import _cli
 
+TABLE = Path("inputs/search/latency.json")
+
 app = _cli.app(__doc__)
 
 
@@ -16,7 +18,7 @@ app = _cli.app(__doc__)
 def latency(
     dense: _cli.Dense = Path("artifacts/pretrain/final.safetensors"),
     graph: _cli.Graph = Path("artifacts/extract/graph.json"),
-    out: Annotated[Path, typer.Option(help="The file to write.")] = Path("latency.json"),
+    out: Annotated[Path, typer.Option(help="The file to write.")] = TABLE,
     runtime: Annotated[str, typer.Option(help="As in evaluate.latency_runtimes.")] = "torch",
     images: Annotated[int, typer.Option(min=1, help="Images that pass at once.")] = 16,
     threads: Annotated[int | None, typer.Option(min=1, help="Default: PyTorch's own.")] = None,

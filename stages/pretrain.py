@@ -44,7 +44,7 @@ def pretrain(
                 snapshots=options.snapshots,
                 each_epoch=score.each_epoch,
                 scratch=scratch,
-                visible=True,
+                visible=_cli.watched("pretrain", sections.network.name, options.seed, scratch),
             )
             figures = {score.name: (reached := score(network)), **splits.figures()}
             with _cli.results(out, "snapshots/*.safetensors", settings=sections) as folder:

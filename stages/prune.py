@@ -42,6 +42,7 @@ def prune(
         task = sections.task.build()
         splits = load_data(sections.data, checkpoint.input_shape, task.targets)
         surgeon = Surgeon(checkpoint.restore().to(device()), read)
+        surgeon.prove(chosen)
         score = RewardScore(task, splits.reward, surgeon.network)
         figures = {}
         if sections.prune.recalibration_images or sections.prune.compensation != "none":

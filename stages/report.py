@@ -24,8 +24,8 @@ def report(
 ) -> None:
     """Write one self-contained page, and its pictures as files."""
     with _cli.stage("report", params, overrides, out) as sections:
-        from gnnrl.files import atomic_write
-        from gnnrl.report import contents, drawing
+        from gnnrl.files import atomic_write, write_csv, write_json
+        from gnnrl.report import contents, drawing, summary
         from gnnrl.report.run import read_run
 
         run = read_run(artifacts)
@@ -35,6 +35,10 @@ def report(
             for picture in pictures:
                 atomic_write(folder / f"{picture.name}.png", drawing.png(picture.figure))
             atomic_write(folder / "report.html", text.encode())
+            write_json(folder / "summary.json", summary.summary(run))
+            write_json(folder / "speed.json", summary.speed(run))
+            for table in (summary.networks, summary.plans, summary.widths):
+                write_csv(folder / f"{table.__name__}.csv", table(run))
         _cli.closing("report", contents.headline(run), out / "report.html")
 
 

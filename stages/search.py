@@ -48,9 +48,10 @@ def search(
             if before := results.evaluated_before(journal):
                 print(f"search goes on after {before} evaluated plans", flush=True)
             task = replace(task, folder=journal / "students")
-            found, spent = run(task, journal)
-            with _cli.results(out, "students/*/*.safetensors", settings=sections) as folder:
-                kept = task.store, options.reward.precision, metric
+            watch = _cli.watched("search", options.agent, options.seed, journal)
+            found, spent = run(task, journal, watch)
+            with _cli.results(out, *results.OWN, settings=sections) as folder:
+                kept = task.store, options.reward.precision, metric, journal
                 figures = results.save(folder, read, found, spent, *kept)
             _cli.closing("search", results.told(figures, metric), out / "plan.json")
 

@@ -46,7 +46,7 @@ def train(
                 each_epoch=score.each_epoch,
                 zeros=zero_masks(network, own.input_shape, own.plans, own.opaque),
                 scratch=scratch,
-                visible=True,
+                visible=_cli.watched("train", trust, options.seed, scratch),
             )
             figures = {score.name: (reached := score(network))}
             with _cli.results(out, settings=sections) as folder:

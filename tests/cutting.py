@@ -28,7 +28,7 @@ def randomise(network: nn.Module, seed: int = 0) -> nn.Module:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, value in network.named_parameters():
-            if value.ndim == 1 or value.numel() in value.shape:  # scales and shifts
+            if value.ndim <= 1 or value.numel() in value.shape:  # scales and shifts
                 low, high = (-0.2, 0.2) if name.endswith("bias") else (0.5, 1.5)
                 value.uniform_(low, high, generator=generator)
             else:  # fan-in: activations keep their size
@@ -55,7 +55,7 @@ def conditioned(network: nn.Module, image: Any) -> nn.Module:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.eval().momentum = momentum
             norm.running_var.clamp_(min=0.1)
-        largest = network(image).abs().max()
+        largest = max(output.abs().max() for output in tensors(network(image)))
         for value in last.parameters():
             value /= largest
     return network

@@ -38,7 +38,7 @@ ELEMENTWISE = set(
     "imul truediv div pow neg abs exp sqrt square clamp maximum minimum softmax log_softmax where "
     "float to alpha_dropout feature_alpha_dropout type_as rsub lerp erf local_response_norm "
     "normalize rsqrt itruediv zeros_like ones_like max min gt lt where cos sin masked_fill eq "
-    "ne addcmul addcdiv".split()
+    "ne float_power addcmul addcdiv".split()
 )
 CREATIONS = {"zeros", "ones", "new_zeros", "new_ones", "full"}
 
@@ -125,7 +125,8 @@ class _Interpreter(fx.Interpreter):
         if not read and name not in CREATIONS:
             return function(*args, **kwargs)
         if name == "linear" or name.startswith("conv"):
-            layer = str(self.node.args[1].target).rpartition(".")[0]
+            given: Any = (*self.node.args[1:2], self.node.kwargs.get("weight"))
+            layer = str(given[0].target).rpartition(".")[0]
             axis = -1 if name == "linear" else 1
             return self._layer(layer, axis, function, values(args), **values(kwargs))
         if name == "pad":
@@ -143,7 +144,8 @@ class _Interpreter(fx.Interpreter):
         if name in CREATIONS:
             return all_there(value)
         if name in MOVES and isinstance(value, Tensor | tuple | list):
-            masks = function(*pick(args, whole_number), **pick(kwargs, whole_number))
+            moved = pick(args[0], lambda m: m.whole.double())
+            masks = function(moved, *pick(args[1:], whole_number), **pick(kwargs, whole_number))
             return _paired(value, masks)
         if all(m.mask.all() for m in read):
             return fx.node.map_aggregate(
@@ -159,6 +161,9 @@ class _Interpreter(fx.Interpreter):
             return self._reduced(read[0], value, args, kwargs)
         if name in ("batch_norm", "instance_norm"):
             return Masked.of(value, read[0].mask)
+        if name in ("to", "type_as"):  # the other tensor's type alone
+            first = args[0]
+            return Masked.of(value, first.mask) if isinstance(first, Masked) else all_there(value)
         assert name in ELEMENTWISE, f"the oracle has no rule for {name}"
         mask = read[0].mask
         for other in read[1:]:

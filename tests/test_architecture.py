@@ -36,7 +36,8 @@ HEIGHTS = {
     "data": 15,
     "progress": 5,
     "runtime": 5,
-    "scratch": 5,
+    "scratch": 4,
+    "watch": 5,
     "outputs": 6,
     "files": 4,
     "sealed": 5,
@@ -47,7 +48,7 @@ HEIGHTS = {
 }
 HEAVY = {"torch", "torchvision", "torch_geometric", "numpy", "pandas", "matplotlib", "ray"}
 HEAVY |= {"sklearn", "scipy", "gymnasium", "safetensors", "jinja2", "onnx", "onnxruntime"}
-HEAVY |= {"dvc", "cma"}
+HEAVY |= {"dvc", "cma", "tensorboard"}
 
 
 def room(name: str) -> str:

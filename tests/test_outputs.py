@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,17 @@ def test_a_kill_at_any_step_leaves_the_earlier_results_or_the_new_ones(tmp_path,
     kept = found.count(old)
     assert found == [old] * kept + [new] * (len(found) - kept)
     assert kept >= 8 and len(found) - kept >= 8
+
+
+def test_results_may_stand_on_another_disk_behind_a_link(tmp_path):
+    memory = Path("/dev/shm")
+    if not memory.is_dir() or memory.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no other file system")
+    with tempfile.TemporaryDirectory(dir=memory) as there:
+        (tmp_path / "out").symlink_to(there)
+        with replaced(tmp_path / "out") as folder:
+            (folder / "plan.json").write_text("1")
+        assert (tmp_path / "out").is_symlink() and contents(Path(there)) == {"plan.json": "1"}
 
 
 def test_a_changed_or_missing_result_is_refused(tmp_path):

@@ -50,7 +50,7 @@ def names(requirements: list[str]) -> set[str]:
 
 DECLARED = names(PROJECT["project"]["dependencies"])
 EXTRAS = {name: names(every) for name, every in PROJECT["project"]["optional-dependencies"].items()}
-OPTIONAL = EXTRAS["onnx"] | EXTRAS["distributed"] | EXTRAS["ray"]
+OPTIONAL = EXTRAS["onnx"] | EXTRAS["distributed"] | EXTRAS["ray"] | EXTRAS["detection"]
 
 
 @pytest.mark.parametrize("path", SOURCE, ids=lambda path: path.relative_to(ROOT).as_posix())

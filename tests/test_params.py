@@ -302,6 +302,27 @@ def test_a_reward_that_does_not_score_what_prune_ships_is_said(tmp_path, capsys)
     assert said(kind="jensen_shannon", compensation="gram") == ""
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("extract.protect", [""], "must be a name, got ''"),
+        ("network.name", " ", "must be a name, got ' '"),
+        ("pretrain.weights", "", "must be a name, got ''"),
+        ("pretrain.recipe.momentum", 1, "must be less than 1, got 1"),
+        ("train.recipe.label_smoothing", 1.0, "must be less than 1, got 1.0"),
+        ("data.std", [1e-300, 1, 1], "must be at least 0.001, got 1e-300"),
+        ("data.mean", [1e300, 0, 0], "must be a number from -1e9 to 1e9, got 1e+300"),
+        ("data.mean", [127.5, 0, 0], "must be at most 1, got 127.5"),
+        ("search.reward.race", 300, "expected less than the 300 of 'data.reward_images'"),
+        ("search.rescore", {"plans": 96, "images": 500}, "'rescore' alone asks for 96"),
+    ],
+)
+def test_extremes_with_which_no_run_makes_sense_are_refused(values, key, value, said):
+    with pytest.raises(UserError) as caught:
+        check(put(values, key, value))
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("value", [[], {}, ["ppo"], 3])
 @pytest.mark.parametrize("key", ["search.agent", "search.space", "search.reward.kind"])
 def test_a_name_that_is_no_text_is_refused(key, value, values):

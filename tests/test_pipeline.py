@@ -86,7 +86,7 @@ def test_deps_cover_what_a_stage_imports(name):
 def test_deps_name_nothing_a_stage_does_not_use(name):
     needed = imports(Path("stages", f"{name}.py"), set())
     for dep in paths(DECLARED[name]["deps"]):
-        if not dep.startswith("artifacts/"):
+        if not dep.startswith(("artifacts/", "inputs/")):
             used = any(Path(dep) == path or Path(dep) in path.parents for path in needed)
             assert used, f"{name} does not import {dep}"
 
@@ -139,7 +139,8 @@ def test_a_stage_depends_on_what_others_write(name):
 
 def test_other_pipelines_leave_nothing_to_check_out():
     """DVC checks out the outs of all pipelines at once; one that was not run would break it."""
-    for path in set(ROOT.glob("*/**/dvc.yaml")):
+    others = {path for path in ROOT.glob("*/**/dvc.yaml") if not (path.parent / ".dvc").exists()}
+    for path in others:  # the rest are repositories of their own
         for stage in yaml.safe_load(path.read_text(encoding="utf-8"))["stages"].values():
             for out in [*stage["outs"], *stage.get("metrics", [])]:
                 assert next(iter(out.values())) == {"cache": False}, f"{path}: {out}"
@@ -147,10 +148,69 @@ def test_other_pipelines_leave_nothing_to_check_out():
                 assert (path.parent / stage.get("wdir", ".") / dep).exists(), f"{path}: {dep}"
 
 
-def test_timings_are_nobodys_out():
-    """They differ from run to run; dvc.lock must not."""
+@pytest.mark.parametrize("folder", ["benchmarks", "examples/scheduling"])
+def test_other_pipelines_are_repositories_of_their_own(folder):
+    """So `dvc status`, `dvc pull` and `dvc metrics show` of the main pipeline leave them alone."""
+    other = ROOT / folder
+    assert (other / ".dvc" / "config").exists()
+    assert (other / ".dvcignore").read_text() == (ROOT / ".dvcignore").read_text()
+    for stage in yaml.safe_load((other / "dvc.yaml").read_text(encoding="utf-8"))[
+        "stages"
+    ].values():
+        for dep in paths(stage["deps"]):
+            assert (other / dep).exists(), dep
+
+
+TIMED = ("artifacts/evaluate/latency.json", "artifacts/report")
+"""Outs that differ from run to run, because they hold what was timed."""
+
+
+def test_what_was_timed_reaches_the_report_and_no_other_stage():
+    """Everything else in dvc.lock is the same for the same parameters."""
+    assert TIMED[0] in outs("evaluate") and outs("report") == [TIMED[1]]
     for name in STAGES:
-        assert not any("latency.json" in out or "report.html" in out for out in outs(name))
+        deps = paths(DECLARED[name]["deps"])
+        assert name == "report" or not [dep for dep in deps if dep.startswith(TIMED)], name
+        assert not [out for out in outs(name) if "latency" in out and out not in TIMED]
+
+
+def test_all_outs_can_be_pulled():
+    """But for the figures of `evaluate`, which Git holds, so that a commit shows them."""
+    uncached = {
+        next(iter(out))
+        for stage in DECLARED.values()
+        for out in [*stage.get("outs", []), *stage.get("metrics", [])]
+        if isinstance(out, dict) and next(iter(out.values())).get("cache") is False
+    }
+    assert uncached == {"artifacts/evaluate/metrics.json"}
+    assert not (ROOT / ".gitignore").read_text(encoding="utf-8").count("/artifacts/report")
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_files_of_the_users_own_are_deps_of_the_stages_that_read_them(name):
+    inputs = {dep for dep in paths(DECLARED[name]["deps"]) if dep.startswith("inputs/")}
+    own = {"pretrain": {"inputs/pretrain"}, "search": {"inputs/search"}}.get(name, set())
+    assert inputs == own | ({"inputs/images"} if "data" in STAGE_SECTIONS[name] else set())
+    assert all((ROOT / path / ".gitkeep").exists() for path in inputs)
+
+
+@pytest.mark.parametrize("name", ["search", "agents", "evaluation", "rl", "scheduling"])
+def test_a_change_of_the_search_does_not_train_the_dense_network_again(name):
+    for stage in ("pretrain", "extract"):
+        assert not [d for d in paths(DECLARED[stage]["deps"]) if d.startswith(f"gnnrl/{name}")]
+
+
+def test_metrics_and_plots_are_files_that_a_stage_writes():
+    written = [out for name in STAGES for out in outs(name)]
+    plotted = [plot for plot in PIPELINE["plots"] if isinstance(plot, str)]
+    for plot in (plot for plot in PIPELINE["plots"] if isinstance(plot, dict)):
+        plotted += [path for declared in plot.values() for path in declared["y"]]
+    for path in [
+        *PIPELINE["metrics"],
+        *plotted,
+        *(a["path"] for a in PIPELINE["artifacts"].values()),
+    ]:
+        assert any(path == out or path.startswith(f"{out}/") for out in written), path
 
 
 def test_every_option_of_every_stage_has_help():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -101,6 +102,11 @@ def test_a_killed_search_ends_with_the_same_plan(dense, tmp_path):
     assert contents(tmp_path / "killed") == contents(tmp_path / "alone")
     kept = next((scratch / "search").glob("*/finished")).parent
     assert [path.name for path in (scratch / "search").iterdir()] == [kept.name]
+    shutil.rmtree(tmp_path / "killed")  # as DVC does, where it was killed before its lock file
+    said = finish(search(dense, tmp_path / "killed", scratch))
+    assert f"search goes on after {evaluated(scratch)} evaluated plans" in said
+    assert evaluated(scratch) == evaluated(tmp_path / "other")
+    assert contents(tmp_path / "killed") == contents(tmp_path / "alone")
 
 
 def test_another_seed_does_not_go_on_from_a_killed_search(dense, tmp_path):

@@ -189,7 +189,7 @@ def test_figures_stand_below_the_name_of_their_stage(artifacts):
 def test_a_second_run_gives_the_same_bytes(artifacts, tmp_path):
     everything(tmp_path)
     for path in sorted(artifacts.rglob("*")):
-        if path.is_file() and path.name not in ("latency.json", "report.html"):
+        if path.is_file() and path.name not in ("latency.json", "report.html", "speed.json"):
             again = tmp_path / path.relative_to(artifacts)
             assert again.read_bytes() == path.read_bytes(), path.relative_to(artifacts)
 
@@ -279,6 +279,33 @@ def test_a_corrupted_artifact_is_one_sentence(artifacts, tmp_path, name, stage):
     code, said = outcome(stage, *given, option[stage], broken, "--out", tmp_path / "out")
     assert code == 1
     assert broken.name in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("search/evaluations.csv", lambda data: data.replace(b"1", b"2", 1)),
+        ("search/evaluations.csv", lambda data: data[: data.rindex(b"\n", 0, -1) + 1]),
+        ("train/history.csv", lambda data: b""),
+        ("pretrain/history.csv", lambda data: data + data.splitlines()[-1] + b"\n"),
+        ("evaluate/metrics.json", lambda data: data.replace(b"1", b"2", 1)),
+        ("prune/metrics.json", lambda data: b'{"prune": {}}'),
+        ("search/settings.yaml", lambda data: data.replace(b"1", b"2", 1)),
+        ("evaluate/latency.json", lambda data: data.replace(b"1", b"2", 1)),
+        ("search/digests.json", lambda data: data.replace(b"1", b"2", 1)),
+        ("prune/metrics.json", None),
+    ],
+)
+def test_the_report_shows_no_result_that_was_changed(artifacts, tmp_path, name, wrong):
+    copy = tmp_path / "copy"
+    shutil.copytree(artifacts, copy)
+    if wrong is None:
+        (copy / name).unlink()
+    else:
+        (copy / name).write_bytes(wrong((copy / name).read_bytes()))
+    code, said = outcome("report", "--artifacts", copy, "--out", tmp_path / "out")
+    assert code == 1 and Path(name).name in said and said.count("\n") == 1
+    assert f"run `python -m stages.{Path(name).parent}` again" in said
 
 
 def test_overrides_are_refused_within_dvc(monkeypatch, tmp_path):

@@ -3,9 +3,10 @@
     python -m benchmarks.soak --minutes 20 --seed 0
     python -m benchmarks.soak --only kills --out soak.csv
 
-An undisturbed run on ResNet-20 and the digits of scikit-learn comes first, in a temporary folder;
-the minutes begin after it. A part that needs fewer leaves the rest to those after it. With an
-`--out` that exists, a part goes on where it was. The exit code is 1 if anything went wrong.
+An undisturbed run on ResNet-20 and the digits of scikit-learn comes first, in a temporary folder,
+or in that of `--keep`, where it is found again; the minutes begin after it. A part that needs fewer
+leaves the rest to those after it. With an `--out` that exists, a part goes on where it was. The
+exit code is 1 if anything went wrong.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import typer
@@ -44,18 +45,20 @@ def main(
     seed: int = 0,
     only: Annotated[str, typer.Option(help="Parts, with commas; all if empty.")] = "",
     out: Annotated[Path | None, typer.Option(help="A CSV file; it is gone on from.")] = None,
+    keep: Annotated[Path | None, typer.Option(help="Folder of the undisturbed run.")] = None,
 ) -> None:
     """Soak the pipeline; print the table of counts."""
     torch.set_num_threads(1)
     chosen = [name.strip() for name in only.split(",") if name.strip()] or list(PARTS)
     if unknown := set(chosen) - set(PARTS):
         raise typer.BadParameter(f"{', '.join(unknown)}: known are {', '.join(PARTS)}")
-    folder = Path(tempfile.mkdtemp(prefix="soak-"))
+    folder = (keep or Path(tempfile.mkdtemp(prefix="soak-"))).absolute()
     try:
         counts = Counts.read(out or folder / "counts.csv", tuple(PARTS))
         soak(chosen, counts, minutes, seed, Pipeline(folder))
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if keep is None:
+            shutil.rmtree(folder, ignore_errors=True)
     print(counts.table())
     if counts.defects:
         raise SystemExit(1)
@@ -63,13 +66,15 @@ def main(
 
 def soak(chosen: list[str], counts: Counts, minutes: float, seed: int, pipeline: Pipeline) -> None:
     """Run parts one after the other."""
-    pipeline.undisturbed()
+    if not set(chosen) <= {"actions", "parameters"}:
+        pipeline.undisturbed()
+    ready = {name: PARTS[name][0](pipeline, seed) for name in PARTS if name in chosen}
     until, left = time.monotonic() + 60 * minutes, sum(PARTS[name][2] for name in chosen)
-    for name in (n for n in PARTS if n in chosen):
-        trials, target, share = PARTS[name]
+    for name, trials in ready.items():
+        _, target, share = PARTS[name]
         seconds = (until - time.monotonic()) * share / left
         began = time.monotonic()
-        counts.run(name, trials(pipeline, seed), target, seconds)
+        counts.run(name, trials, target, seconds)
         print(
             f"{name}: {counts.of(name):,} of {target:,}, {time.monotonic() - began:.0f} s",
             flush=True,

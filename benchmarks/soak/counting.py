@@ -14,7 +14,7 @@ from pathlib import Path
 from gnnrl.files import atomic_write
 
 GOOD = ("sentence", "harmless", "plan within the budget", "accepted", "equal after the rerun",
-        "equal to no workers")  # fmt: skip
+        "equal to no workers", "goes on")  # fmt: skip
 """What may become of a trial; everything else is a defect."""
 EACH = 500  # trials after which quick ones are written down
 
@@ -66,9 +66,11 @@ class Counts:
         for count in itertools.count(self.of(part)):
             if count >= target or time.monotonic() > until:
                 break
-            trial = next(trials)
-            while trial.number < self.of(part, trial.what):  # of the soak that goes on
-                trial = next(trials)
+            trial = next(trials, None)
+            while trial is not None and trial.number < self.of(part, trial.what):
+                trial = next(trials, None)  # that one was made by the soak that goes on
+            if trial is None:
+                break
             how = trial.run()
             key = part, trial.what, how
             self.found[key] = self.found.get(key, 0) + 1

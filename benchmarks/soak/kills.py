@@ -15,7 +15,7 @@ from benchmarks.soak.counting import Trial
 from benchmarks.soak.stages import Pipeline, Running, begun, left_behind, written
 
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-TO_END = 5.0  # seconds that a stage has to end after SIGINT and SIGTERM
+TO_END = 5.0  # seconds that a stage has to end after SIGINT and SIGTERM, on idle cores
 
 
 def trials(pipeline: Pipeline, seed: int) -> Iterator[Trial]:

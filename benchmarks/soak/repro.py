@@ -1,1 +1,153 @@
-trials = actions = parameters = None
+"""`dvc repro` in a checkout of its own, killed again and again until it comes to its end."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import psutil
+import yaml
+
+from benchmarks.soak.counting import Trial
+from benchmarks.soak.stages import (
+    PATIENCE,
+    ROOT,
+    SETTINGS,
+    Pipeline,
+    contents,
+    left_behind,
+    slowness,
+)
+from benchmarks.soak.stages import written as journalled
+from gnnrl.params.load import put
+
+Result = tuple[bytes, dict[str, bytes]]  # the lock file, and all results
+STAGES = ("pretrain", "extract", "search", "prune", "train")
+SHELLS = ("/bin/sh", "/bin/bash")
+KILLS = 10  # of one chain, after which it runs to its end
+GONE = 6.0  # seconds after which no stage may run on without its DVC
+
+
+def trials(pipeline: Pipeline, seed: int) -> Iterator[Trial]:
+    """Run `dvc repro` undisturbed; return kills of it at random moments, ten of which make a chain,
+    whose end is compared."""
+    folder = Path(tempfile.mkdtemp(prefix="repro-", dir=pipeline.artifacts.parent))
+    first = Repro(folder / "undisturbed")
+    first.make()
+    if code := first.start("/bin/bash").wait(PATIENCE * slowness()):
+        raise SystemExit(f"dvc repro fails undisturbed: exit code {code}: {first.said()}")
+    return _chains(folder, first.result(), seed)
+
+
+def _chains(folder: Path, expected: Result, seed: int) -> Iterator[Trial]:
+    number = 0
+    while True:
+        chain = Repro(folder / "chain")
+        for last in [False] * (KILLS - 1) + [True]:
+            chance = random.Random(f"{seed} repro {number}")
+            run = partial(kill, chain, chance, expected if last else None, number % KILLS == 0)
+            yield Trial("killed dvc repro", number, run)
+            number += 1
+
+
+class Repro:
+    """A checkout with few images and epochs, and the DVC that runs in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.scratch = folder, folder / ".gnnrl"
+
+    def make(self) -> None:
+        """Copy what DVC needs."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        for name in ("gnnrl", "stages"):
+            shutil.copytree(ROOT / name, self.folder / name, ignore=shutil.ignore_patterns("__py*"))
+        shutil.copy(ROOT / "dvc.yaml", self.folder)
+        values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+        for setting in SETTINGS:
+            put(values, setting)
+        text = yaml.safe_dump(values, sort_keys=False)
+        (self.folder / "params.yaml").write_text(text, encoding="utf-8")
+        (self.folder / ".dvc").mkdir()
+        text = "[core]\n    analytics = false\n    no_scm = true\n"
+        (self.folder / ".dvc" / "config").write_text(text, encoding="utf-8")
+
+    def start(self, shell: str) -> subprocess.Popen[bytes]:
+        """Start DVC. shell: in which it starts its stages."""
+        env = {**os.environ, "SHELL": shell, "DVC_NO_ANALYTICS": "1", "GNNRL_PROGRESS": "0"}
+        env.pop("GNNRL_SCRATCH", None)
+        with open(self.folder / "said", "wb") as said:
+            return subprocess.Popen(
+                [sys.executable, "-m", "dvc", "repro", *STAGES],
+                cwd=self.folder, env=env, stdout=said, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+
+    def said(self) -> str:
+        """Return what DVC and its stages said."""
+        return (self.folder / "said").read_text(encoding="utf-8", errors="replace")
+
+    def result(self) -> Result:
+        """Return the lock file and all results."""
+        return (self.folder / "dvc.lock").read_bytes(), contents(self.folder / "artifacts")
+
+    def running(self) -> list[psutil.Process]:
+        """Return the processes that run in the checkout."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.cwd() == str(self.folder) and process.status() != "zombie":
+                    found.append(process)
+            except psutil.Error:
+                continue
+        return found
+
+
+def kill(chain: Repro, chance: random.Random, expected: Result | None, new: bool) -> str:
+    """Kill `dvc repro` at a random moment; the last of a chain then lets it end, and compares."""
+    if new or not chain.folder.exists():
+        chain.make()
+    before = set(journalled(chain.scratch))
+    process = chain.start(chance.choice(SHELLS))
+    ended = _ended_within(process, chance.uniform(2.0, 25.0) * min(slowness(), 4.0))
+    if not ended:
+        process.send_signal(chance.choice((signal.SIGKILL, signal.SIGTERM)))
+        process.wait()
+    until = time.monotonic() + GONE * slowness()
+    while left := chain.running():
+        if time.monotonic() > until:
+            for other in left:
+                other.kill()
+            return "a stage runs on"
+        time.sleep(0.05)
+    lock = chain.folder / ".dvc" / "tmp" / "rwlock"
+    if lock.exists() and not lock.read_bytes().strip():  # DVC's own: docs/reliability.md
+        lock.unlink()
+    if not before <= set(journalled(chain.scratch)):
+        return "evaluations lost"
+    if expected is None:
+        return "goes on"
+    code = chain.start("/bin/bash").wait(PATIENCE * slowness())
+    if code:
+        print(chain.said(), flush=True)
+        return "does not go on"
+    if found := left_behind(chain.folder / "artifacts", chain.scratch):
+        print(found, flush=True)
+        return "left behind"
+    return "equal after the rerun" if chain.result() == expected else "silently wrong"
+
+
+def _ended_within(process: subprocess.Popen[bytes], seconds: float) -> bool:
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    return True

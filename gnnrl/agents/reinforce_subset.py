@@ -16,7 +16,7 @@ from gnnrl.agents.additive import Additive
 from gnnrl.agents.settings import split
 from gnnrl.rl import subsets
 from gnnrl.rl.gnn import EncoderSettings
-from gnnrl.rl.observation import ObservationSpec, digest, distinct
+from gnnrl.rl.observation import ObservationSpec, distinct, structure
 from gnnrl.rl.rollout import Decision, Rollout, Transition, require_single_steps
 from gnnrl.settings import NotNegative, Positive, Settings, Share, Switch
 
@@ -70,7 +70,7 @@ class PlackettLuce(PolicyAgent):
     def scores(self, graph: Data) -> Tensor:
         """Return the score of each decision, float64 [A]."""
         found = self.policy([graph]).params[:, 0].double()
-        known = self.table is not None and digest(graph) == self.table_of
+        known = self.table is not None and structure(graph) == self.table_of
         return found + self.table if known else found
 
     @torch.no_grad()
@@ -116,7 +116,7 @@ class PlackettLuce(PolicyAgent):
         gain = scores.new_zeros(())
         left = rewards
         if self.settings.credit:
-            model = self.credit.setdefault(digest(graph), Additive(self.settings.credit_decay))
+            model = self.credit.setdefault(structure(graph), Additive(self.settings.credit_decay))
             chosen = torch.zeros(len(orders), choice.size).bool().scatter(1, orders, True)
             model.add(chosen, rewards, choice.part)
             left = rewards - model.predicted(chosen)
@@ -132,7 +132,7 @@ class PlackettLuce(PolicyAgent):
         """Create the table of scores for the first graph."""
         if self.table is None and self.settings.table_learning_rate > 0:
             size = graph.decision_index.numel()
-            self.table, self.table_of = self._new_table(size), digest(graph)
+            self.table, self.table_of = self._new_table(size), structure(graph)
 
     def _new_table(self, size: int) -> nn.Parameter:
         table = nn.Parameter(torch.zeros(size, dtype=torch.float64))

@@ -21,8 +21,8 @@ from gnnrl.shapes import Shape
 
 CLASSES = ("background", *"0123456789")
 COUNTS = {"train": 2000, "test": 500}
-MOST = 4  # digits on a canvas
-SMALLEST, LARGEST = 0.25, 0.45  # side of a digit over the shorter side of the canvas
+MOST = 3  # digits on a canvas
+SMALLEST, LARGEST = 0.35, 0.6  # side of a digit over the shorter side of the canvas
 INK = 96  # from here on a pixel belongs to the digit
 NOISE = 60  # grey values of the background
 TRIES = 20  # to find room for a digit
@@ -30,10 +30,10 @@ LEAST = 24  # pixels of a side of a canvas
 
 
 def digit_canvas(root: Path, input_shape: Shape, transform: Transform, targets: str) -> Source:
-    """2,000 training and 500 test canvases of the input shape, one to four digits on each.
+    """2,000 training and 500 test canvases of the input shape, one to three digits on each.
 
-    scikit-learn's digits, those for tests on test canvases only, scaled to between a quarter and
-    45 % of the canvas, apart from each other, before a background of noise.  The same canvases
+    scikit-learn's digits, those for tests on test canvases only, scaled to between 35 and
+    60 % of the canvas, apart from each other, before a background of noise.  The same canvases
     every time.  targets: masks (0: background, 1 + digit) or boxes with the same classes.
     """
     height, width = input_shape[1:]
@@ -50,10 +50,12 @@ def _drawn(split: str, height: int, width: int, targets: str) -> Arrays:
     digits, labels = read_digits(split)
     rng = np.random.default_rng(generator(0, f"canvases to {split}").initial_seed())
     pixels, masks, boxes = [], [], []
+    least, most = (round(part * min(height, width)) for part in (SMALLEST, LARGEST))
+    drawn = {side: _scaled(digits, side) for side in range(least, most + 1)}
     for _ in range(COUNTS[split]):
         canvas = _Canvas(height, width, rng)
         for i in rng.integers(len(digits), size=rng.integers(1, MOST + 1)):
-            canvas.place(digits[i, 0], 1 + int(labels[i]))
+            canvas.place(drawn[int(rng.integers(least, most + 1))][i], 1 + int(labels[i]))
         pixels.append(canvas.pixels)
         masks.append(canvas.mask)
         boxes.append(canvas.boxes)
@@ -72,15 +74,12 @@ class _Canvas:
         self.boxes: list[tuple[int, int, int, int, int]] = []
         self.rng = rng
 
-    def place(self, digit: Tensor, label: int) -> None:
-        """Draw a digit uint8 [8, 8] where there is room; leave it out where there is none."""
-        height, width = self.mask.shape
-        least, most = (round(part * min(height, width)) for part in (SMALLEST, LARGEST))
-        side = int(self.rng.integers(least, most + 1))
-        drawn = _scaled(digit, side)
-        for _ in range(TRIES):
-            top = int(self.rng.integers(height - side + 1))
-            left = int(self.rng.integers(width - side + 1))
+    def place(self, drawn: np.ndarray, label: int) -> None:
+        """Draw a digit uint8 [n, n] where there is room; leave it out where there is none."""
+        (height, width), side = self.mask.shape, len(drawn)
+        tops = self.rng.integers(height - side + 1, size=TRIES).tolist()
+        lefts = self.rng.integers(width - side + 1, size=TRIES).tolist()
+        for top, left in zip(tops, lefts, strict=True):
             part = np.s_[top : top + side, left : left + side]
             if not self.mask[part].any():
                 self.pixels[part] = np.maximum(self.pixels[part], drawn)
@@ -98,10 +97,10 @@ class _Canvas:
                 return
 
 
-def _scaled(digit: Tensor, side: int) -> np.ndarray:
+def _scaled(digits: Tensor, side: int) -> np.ndarray:
     size = (side, side)
-    pixels = torch.nn.functional.interpolate(digit[None, None].float(), size, mode="bilinear")
-    return pixels[0, 0].round().clamp(0, 255).numpy().astype(np.uint8)
+    pixels = torch.nn.functional.interpolate(digits.float(), size, mode="bilinear")
+    return pixels[:, 0].round().clamp(0, 255).numpy().astype(np.uint8)
 
 
 def _boxes(found: list[list[tuple[int, int, int, int, int]]]) -> Boxes:

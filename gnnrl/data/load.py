@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from gnnrl.data.arrays import CIFAR10, CIFAR100, cifar, digits, fashion_mnist
+from gnnrl.data.box_folder import box_folder
 from gnnrl.data.canvas import digit_canvas
 from gnnrl.data.folders import image_folder, imagenet
 from gnnrl.data.masks import mask_folder, unlabelled_folder
@@ -52,7 +53,12 @@ KINDS: Mapping[str, Kind] = {
         needs_root=False,
     ),
     "image_folder": Kind(
-        {"classes": image_folder, "masks": mask_folder, "none": unlabelled_folder},
+        {
+            "classes": image_folder,
+            "masks": mask_folder,
+            "boxes": box_folder,
+            "none": unlabelled_folder,
+        },
         IMAGENET_MEAN,
         IMAGENET_STD,
         "crop_flip",

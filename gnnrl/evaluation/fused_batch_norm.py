@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
+from gnnrl.errors import UserError
 from gnnrl.pruning.batch_norm import batch_statistics
 from gnnrl.tracing.fx_utils import module_of, only_user, operation_name
 from gnnrl.tracing.inplace import stop_writing
@@ -36,6 +37,11 @@ class FoldedSubnet:
     """
 
     def __init__(self, subnet: fx.GraphModule) -> None:
+        if not isinstance(subnet, fx.GraphModule):
+            raise UserError(
+                f"the norms of {type(subnet).__name__} cannot be folded, for its own code is no "
+                "graph: set search.reward.statistics_images to 0"
+            )
         self.subnet, (self._twin, units) = subnet, _twin(subnet)
         self._norms = [m for m in units.modules() if isinstance(m, FixedNorm)]
         self._folded = [m for m in units if isinstance(m, FoldedConvolution)]

@@ -35,9 +35,9 @@ class _Sliced:
 class Slot:
     """A subnet of a network that takes on the weights of any plan.
 
-    Networks whose own code names channels by number need new code for each plan; for them a
-    fresh subnet is cut.  prepare: what to do with the dense tensors and the subnet once (a data
-    type, a memory format).
+    Networks whose own code names channels by number need new code for each plan, and those whose
+    own code is no graph are no one module of operations; for them a fresh subnet is cut.  prepare:
+    what to do with the dense tensors and the subnet once (a data type, a memory format).
     """
 
     def __init__(
@@ -47,6 +47,9 @@ class Slot:
     ) -> None:
         self._surgeon, self._prepare = surgeon, prepare
         graph = surgeon.analysis.graph
+        self._fixed = False
+        if surgeon.analysis.network is not surgeon.analysis.traced:
+            return
         whole = np.ones(graph.num_units, dtype=bool)
         fewer = whole.copy()
         fewer[[g.start for g in graph.groups if g.size > 1]] = False
@@ -63,7 +66,7 @@ class Slot:
         ]
         self._fits = _fits(surgeon, self._subnet)
 
-    def fill(self, plan: PruningPlan, keep: np.ndarray | None = None) -> fx.GraphModule:
+    def fill(self, plan: PruningPlan, keep: np.ndarray | None = None) -> Any:
         """Return the subnet of a plan, valid until the next call.  keep: its units, where known."""
         if keep is None:
             keep = kept_units(self._surgeon.analysis.graph, plan.kept)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,9 +26,10 @@ from gnnrl.graph.rules.flow import (
 from gnnrl.graph.rules.reshape import refuse_shared_writing
 from gnnrl.graph.rules.table import look_up
 from gnnrl.graph.rules.width_constants import settle_numbers
+from gnnrl.tracing.check import takes_one_size
 from gnnrl.tracing.fx_utils import attribute, module_of, operation_name, scope_of
-from gnnrl.tracing.read import check_read, read
-from gnnrl.tracing.shell import finished, flops_of_joined
+from gnnrl.tracing.joined import finished, flops_of_joined
+from gnnrl.tracing.read import check_read, read_network
 from gnnrl.tracing.trace import flops_of, named_inputs
 
 
@@ -43,6 +44,12 @@ class Analysis:
     flow: Flow
     units: Units
     graph: ComputationalGraph
+
+    @property
+    def network(self) -> nn.Module:
+        """The copy as it is run: of a network whose own code is no graph, its own code."""
+        shell = self.traced.meta.get("shell")
+        return self.traced if shell is None else shell.network
 
 
 def extract(
@@ -63,7 +70,8 @@ def extract(
     """
     analysis = analyse(network, example_input, protect, embedding, attention)
     check_read(network, analysis.traced, example_input)
-    return analysis.graph
+    one_size = takes_one_size(network, analysis.traced, example_input)
+    return replace(analysis.graph, one_size=one_size)
 
 
 def analyse(
@@ -133,7 +141,7 @@ def _flow(
     """
     refused: dict[str, str] = {}
     while True:
-        traced = read(network, example, opaque | refused.keys())
+        traced = read_network(network, example, opaque | refused.keys())
         left = opaque | refused.keys() | traced.meta["whole"].keys()
         flow, kinds, again = Flow(traced, *settings), {}, False
         for node in traced.graph.nodes:

@@ -122,7 +122,8 @@ class ComputationalGraph:
     It describes itself without weights; two networks with the same graph can share a plan.
     whole: parts that are left whole as they cannot be read, and why.  inputs: type and shape of
     one example of each input, by name; empty: one tensor of numbers.  settings: how attention was
-    read, where not as usual.
+    read, where not as usual.  one_size: the network takes images of other sizes, but was read for
+    those of the example only; it is no part of the identity.
     """
 
     input_shape: tuple[int, ...]
@@ -133,6 +134,7 @@ class ComputationalGraph:
     whole: Mapping[str, str] = field(default_factory=dict)
     inputs: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
+    one_size: bool = field(default=False, compare=False)
 
     @cached_property
     def layers(self) -> Mapping[str, Node]:

@@ -17,6 +17,7 @@ from torch import fx
 from gnnrl.errors import UserError
 from gnnrl.graph.coupling import Couplings, Units, resolve
 from gnnrl.graph.graph import Channels, ComputationalGraph, Node, Parameter
+from gnnrl.graph.operations import operation_of
 from gnnrl.tracing.inplace import stop_writing
 
 Labels = Callable[[Channels], np.ndarray]
@@ -56,6 +57,30 @@ def outermost(graph: ComputationalGraph, removed: Iterable[str]) -> tuple[str, .
     return tuple(
         name for name in inside if not any(inside[name] < inside[other] for other in inside)
     )
+
+
+def removable_units(graph: ComputationalGraph) -> tuple[str, ...]:
+    """Return the parts with weights that are in no other: blocks, and layers in no such block."""
+    parts = parts_of(graph)
+    return outermost(graph, [n for n in parts if any(node.positions for node in parts[n])])
+
+
+def parts_of(graph: ComputationalGraph) -> dict[str, tuple[Node, ...]]:
+    """Return the parts that are decided, with their operations, outer before inner.
+
+    Layers, and blocks that hold more than layers which can be removed one by one.
+    """
+    every = members(graph)
+    found: dict[str, tuple[Node, ...]] = {}
+    sets: dict[frozenset[str], str] = {}
+    for name in reversed(removable(graph)):  # inner before outer
+        working = frozenset(n.name for n in every[name] if n.operation != "identity")
+        below = frozenset().union(*(inner for inner in sets if inner < working))
+        alone = len(every[name]) == 1 and not operation_of(every[name][0]).is_layer
+        if working and not alone and working != below and working not in sets:
+            sets[working] = name
+            found[name] = every[name]
+    return dict(reversed(found.items()))
 
 
 def absent_layers(graph: ComputationalGraph, removed: Iterable[str]) -> set[str]:

@@ -15,9 +15,9 @@ def kept_units(
 ) -> np.ndarray:
     """Return which units are kept, bool `[num_units]`; kept: filters by layer.
 
-    Layers that are not named keep everything, except those that are `absent` from the subnet.  Raises `UserError` where the filters do not fit
-    this graph: a layer it does not have, an index out of range, or layers whose filters must be
-    removed together and are not.
+    Layers that are not named keep everything, except those that are `absent` from the subnet.
+    Raises `UserError` where the filters do not fit this graph: a layer it does not have, an index
+    out of range, or layers whose filters must be removed together and are not.
     """
     votes = np.full(graph.num_units, -1, dtype=np.int8)  # -1: nobody asked, 0: removed, 1: kept
     voter = np.full(graph.num_units, -1)
@@ -82,6 +82,18 @@ def kept_filters(graph: ComputationalGraph, keep: np.ndarray) -> dict[str, tuple
         name: tuple(np.flatnonzero(stays[node.filter_units]).tolist())
         for name, node in graph.layers.items()
         if (node.filter_units >= 0).any()
+    }
+
+
+def kept_indices(
+    graph: ComputationalGraph, keep: np.ndarray
+) -> Mapping[str, tuple[tuple[int, np.ndarray], ...]]:
+    """For each parameter that shrinks, (axis, indices that are kept) of each axis."""
+    stays = np.append(keep, True)  # index -1: fixed
+    return {
+        name: tuple((c.axis, np.flatnonzero(stays[c.units])) for c in parameter.channels)
+        for name, parameter in graph.parameters.items()
+        if parameter.channels
     }
 
 

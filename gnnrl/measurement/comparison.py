@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,14 @@ from gnnrl.data.images import Labelled
 from gnnrl.data.splits import Splits
 from gnnrl.graph.cost import Cost, cost
 from gnnrl.graph.extract import extract
-from gnnrl.measurement.latency import median_latency
+from gnnrl.measurement.latency import Timing, pinned, time_networks
+from gnnrl.measurement.runtimes import machine_of, runtime_of
+from gnnrl.measurement.settings import EvaluateSettings
+from gnnrl.sealed import sealed
 from gnnrl.shapes import Shape
-from gnnrl.tasks.base import Task
+from gnnrl.tasks.base import Task, spoken
 from gnnrl.tasks.classification import CLASSIFICATION
-from gnnrl.training.evaluate import evaluate, spoken
+from gnnrl.training.evaluate import evaluate
 
 
 def figures(
@@ -77,33 +79,78 @@ def own_cost(network: nn.Module, input_shape: Shape, opaque: Iterable[str] = ())
 
 
 def latency(
-    networks: Mapping[str, nn.Module], input_shape: Shape, batches: Sequence[int], rounds: int
+    networks: Mapping[str, nn.Module], input_shape: Shape, settings: EvaluateSettings
 ) -> dict[str, Any]:
-    """Return median milliseconds by batch size and network, and what they were measured on."""
-    weight = next(networks["dense"].parameters())
-    place = weight.device
-    name = torch.cuda.get_device_name(place) if place.type == "cuda" else platform.processor()
+    """Return the latency of "dense" and "subnet" in every runtime and batch size that is asked for.
+
+    By runtime and batch size: median milliseconds and spread of both networks, and the speed-up,
+    the median of the ratios round by round, with its spread.  warnings: one sentence for each
+    figure that was taken on a noisy machine.  With a digest (`sealed`).  Raises `UserError` where
+    a runtime is not installed.
+    """
+    place = next(networks["dense"].parameters()).device
+    rounds, threads = settings.latency_rounds, settings.latency_threads
+    found: dict[str, Any] = {}
+    for runtime in settings.latency_runtimes:
+        runtime_of(runtime)  # refused before anything is measured
+    for runtime in settings.latency_runtimes:
+        sizes = found[runtime] = {}
+        for size in settings.latency_batches:
+            taken = time_networks(networks, input_shape, size, rounds, runtime, threads)
+            gain = taken["dense"].over(taken["subnet"])
+            sizes[str(size)] = {
+                **{name: _figures(timing) for name, timing in taken.items()},
+                "speedup": {
+                    "median": round(gain.milliseconds, 4),
+                    "spread": round(gain.spread, 4),
+                },
+            }
+    for network in networks.values():
+        network.to(place)  # a runtime may have moved it
+    with pinned(threads) as count:
+        return sealed(
+            {
+                "runtimes": found,
+                "rounds": rounds,
+                "device": f"{place.type} {machine_of(place)}".strip(),
+                "threads": count,
+                "torch": str(torch.__version__),
+                "noisy_above": settings.noisy_above,
+                "warnings": noise(found, settings.noisy_above),
+            }
+        )
+
+
+def _figures(timing: Timing) -> dict[str, float]:
     return {
-        "milliseconds": {
-            str(size): median_latency(networks, input_shape, size, rounds, place)
-            for size in batches
-        },
-        "rounds": rounds,
-        "device": f"{place.type} {name}".strip(),
-        "threads": torch.get_num_threads(),
-        "torch": str(torch.__version__),
+        "milliseconds": round(timing.milliseconds, 4),
+        "spread": round(timing.spread, 4),
     }
 
 
+def noise(runtimes: Mapping[str, Any], bound: float) -> list[str]:
+    """Return one sentence for each time whose spread is above a bound."""
+    return [
+        f"noisy machine: {name} at batch {size} in {runtime} has a spread of "
+        f"{100 * both[name]['spread']:.0f} %, above {100 * bound:.0f} %: measure again when "
+        "nothing else runs"
+        for runtime, sizes in runtimes.items()
+        for size, both in sizes.items()
+        for name in ("dense", "subnet")
+        if both[name]["spread"] > bound
+    ]
+
+
 def sentence(figures: Mapping[str, Any], latency: Mapping[str, Any]) -> str:
-    """Return metric, cost and speed of the subnet in one line."""
+    """Return speed, metric and cost of the subnet in one line."""
     metric = figures.get("metric", "accuracy")
     speed = [
-        f"{both['dense'] / both['subnet']:.2f}x as fast at batch {size}"
-        for size, both in latency["milliseconds"].items()
+        f"{both['speedup']['median']:.2f}x as fast at batch {size} in {runtime}"
+        for runtime, sizes in latency["runtimes"].items()
+        for size, both in sizes.items()
     ]
     return (
-        f"{spoken(metric)} {100 * figures[metric]:.2f} % (dense "
+        f"{', '.join(speed)}, {spoken(metric)} {100 * figures[metric]:.2f} % (dense "
         f"{100 * figures[f'dense_{metric}']:.2f} %) on {figures['test_images']} test images, "
-        f"{figures['flops_kept']:.3f} of the flops, {', '.join(speed)}"
+        f"{figures['flops_kept']:.3f} of the flops"
     )

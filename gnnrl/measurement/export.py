@@ -15,7 +15,12 @@ from torch import nn
 
 from gnnrl.data.splits import Splits
 from gnnrl.errors import UserError
-from gnnrl.shapes import Shape
+from gnnrl.measurement import int8
+from gnnrl.measurement.settings import EvaluateSettings
+from gnnrl.sealed import sealed
+from gnnrl.shapes import Shape, as_shape
+from gnnrl.tasks.base import Task
+from gnnrl.tracing.programs import programs
 
 TOLERANCE = 1e-4
 """Largest difference between PyTorch and onnxruntime, as a fraction of the largest logit (of 1
@@ -83,14 +88,44 @@ def program_bytes(
     return buffer.getvalue()
 
 
-def files_of(network: nn.Module, input_shape: Shape, splits: Splits) -> dict[str, bytes]:
-    """Return the content of the exported files by name; they say what images they want."""
+def files_of(
+    network: nn.Module, input_shape: Shape, splits: Splits, settings: EvaluateSettings, task: Task
+) -> dict[str, bytes]:
+    """Return the content of the exported files by name; they say what images they want.
+
+    With `settings.int8` the last step is a quantised network, and what it costs and gains.
+    """
     transform = splits.test.transform
     about = {"mean": transform.mean, "std": transform.std, "classes": splits.classes}
-    return {
-        "subnet.pt2": program_bytes(network, input_shape, about),
-        "subnet.onnx": onnx_bytes(network, input_shape, about),
-    }
+    found: dict[str, bytes] = {}
+    for name, (part, shape) in parts_of(network, input_shape).items():
+        file = "subnet" if not found else f"subnet.{name}"
+        found[f"{file}.pt2"] = program_bytes(part, shape, about)
+        found[f"{file}.onnx"] = onnx_bytes(part, shape, about)
+    if settings.int8:
+        if len(found) > 2:
+            raise UserError(
+                "evaluate.int8 quantises a network that is one program, and this one is exported "
+                "in several: set it to false"
+            )
+        quantised = int8.quantised(found["subnet.onnx"], splits.reward)
+        both = {"float32": found["subnet.onnx"], "int8": quantised}
+        figures = sealed(int8.figures(both, splits.test, settings, task))
+        text = json.dumps(figures, indent=2, sort_keys=True)
+        found |= {"subnet_int8.onnx": quantised, "int8.json": f"{text}\n".encode()}
+    return found
+
+
+def parts_of(network: nn.Module, input_shape: Shape) -> dict[str, tuple[nn.Module, Shape]]:
+    """Return what can be exported of a network by name, each with the shape of its input.
+
+    That is the network, or, of one whose own code is no graph (a detector), what computes: from
+    images to what its heads give; then from regions to theirs.  Raises `UserError` for none.
+    """
+    found = programs(network.cpu().eval(), torch.zeros(2, *input_shape))
+    if not found:
+        raise UserError(f"nothing of {type(network).__name__} can be exported as a program")
+    return {name: (part, as_shape(x.shape[1:])) for name, (part, x) in found.items()}
 
 
 @torch.inference_mode()
@@ -130,13 +165,16 @@ def _require_onnx() -> None:
 
 
 def _exported(network: nn.Module, images: torch.Tensor) -> Any:
+    with torch.no_grad():
+        given = _tensors(network(images))
+    names = ["logits"] if len(given) == 1 else [f"output{i}" for i in range(len(given))]
     with _quiet():
         program = torch.onnx.export(
             network,
             (images,),
             dynamo=True,
             input_names=["images"],
-            output_names=["logits"],
+            output_names=names,
             dynamic_shapes=({0: torch.export.Dim("batch")},),
             verbose=False,
         )

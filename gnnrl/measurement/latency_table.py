@@ -18,17 +18,16 @@ from torch import Tensor
 
 from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.graph.latency import LatencyTable, by_kind
-from gnnrl.graph.removal import without
+from gnnrl.graph.removal import removable_units, without
+from gnnrl.graph.unit_mapping import kept_filters
 from gnnrl.measurement.latency import time_networks
 from gnnrl.measurement.operation_latency import measure
 from gnnrl.measurement.runtimes import device_of, machine_of
-from gnnrl.pruning.importance import Importance
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.surgery import Surgeon
 from gnnrl.runtime import device as own_device
 from gnnrl.runtime import generator
-from gnnrl.search.spaces.channels import ChannelSpace
-from gnnrl.search.spaces.layers import removable_units
+from gnnrl.shapes import as_shape
 
 RATIOS = (1.0, 0.75, 0.5, 0.25)
 """Of the channels of every group, in the first subnets; the others are random."""
@@ -61,7 +60,7 @@ def table_of(
         return table
     plans = plans_of(graph, subnets, table.multiple)
     networks = {i: surgeon.cut(plan) for i, plan in enumerate(plans)}
-    shape = graph.input_shape
+    shape = as_shape(graph.input_shape)
     timings = time_networks(networks, shape, batch_size, 4 * rounds, runtime, threads)
     taken = np.array([timings[i].milliseconds for i in networks])
     return corrected(table, graph, plans, taken)
@@ -71,9 +70,9 @@ def about(table: LatencyTable) -> str:
     """Return in one line what a table was made on, and how well it predicts whole subnets."""
     fit = "" if table.error is None else f", whole subnets within {100 * table.error:.1f} %"
     return (
-        f"{len(table.milliseconds)} operations in {table.runtime} on {table.device} "
-        f"{table.machine}, {table.batch_size} images, threads: {table.threads}, widths in "
-        f"multiples of {table.multiple}{fit}"
+        f"{len(table.milliseconds)} operations at {table.batch_size} images in {table.runtime} on "
+        f"{table.device} {table.machine}, threads: {table.threads}, widths in multiples of "
+        f"{table.multiple}{fit}"
     )
 
 
@@ -98,10 +97,12 @@ def plans_of(
 
 
 def _cut(graph: ComputationalGraph, ratios: Tensor, multiple: int) -> PruningPlan:
-    """Return the plan of these keep ratios `[G]`, whatever it costs."""
-    alike = Importance({group.name: torch.ones(group.size) for group in graph.groups})
-    space = ChannelSpace(graph, alike, 1.0, multiple=multiple)
-    return space.plan_of(space.bounded(ratios.numpy()))
+    """Return the plan of about these keep ratios `[G]`, whatever it costs."""
+    keep = np.zeros(graph.num_units, dtype=bool)
+    for group, ratio in zip(graph.groups, ratios.tolist(), strict=True):
+        count = min(multiple * max(1, round(ratio * group.size / multiple)), group.size)
+        keep[group.start + np.arange(count) * group.size // count] = True
+    return PruningPlan(kept_filters(graph, keep))
 
 
 def corrected(

@@ -45,7 +45,8 @@ def _eager(network: nn.Module, images: Tensor, threads: int) -> Run:
 
 
 def _channels_last(network: nn.Module, images: Tensor, threads: int) -> Run:
-    return partial(*_in_channels_last(network, images))
+    network, images = _in_channels_last(network, images)
+    return partial(network, images)
 
 
 def _compiled(network: nn.Module, images: Tensor, threads: int) -> Run:
@@ -79,7 +80,7 @@ def graph_of(network: nn.Module, images: Tensor) -> bytes:
     file = io.BytesIO()
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
-        torch.onnx.export(network, (images,), file, dynamo=False)
+        torch.onnx.export(network, (images,), file, dynamo=False)  # type: ignore[arg-type]
     return file.getvalue()
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
 
 from gnnrl.errors import UserError
-from gnnrl.networks import detectors, mobilenet, resnet, shufflenet, vgg, vit
+from gnnrl.networks import detectors, mobilenet, resnet, shufflenet, unet, vgg, vit
 from gnnrl.networks.basic_cnn import BasicCNN
 from gnnrl.networks.sagemaker import SageMaker5Block
 from gnnrl.networks.shape import Builder, replace_first_conv
@@ -29,6 +30,7 @@ NETWORKS: Mapping[str, Builder] = {
     **mobilenet.NETWORKS,
     **shufflenet.NETWORKS,
     **detectors.NETWORKS,
+    **unet.NETWORKS,
     **vit.NETWORKS,
 }
 
@@ -65,12 +67,16 @@ def _checked(num_classes: int, input_shape: Shape) -> Shape:
 
 def _close(name: str) -> str:
     """Return a hint: names like the wrong one, or all of them."""
-    from torchvision import models
-
-    others = [*models.list_models(module=models), *detectors.names()]
-    known = [*NETWORKS, *(TORCHVISION + other for other in others)]
+    known = [*NETWORKS, *(TORCHVISION + other for other in _known_to_torchvision())]
     ours = ", ".join(NETWORKS)
     return hint(name, known, f"known are {ours}, torchvision/<name> and package.module:function")
+
+
+def _known_to_torchvision() -> list[str]:
+    from torchvision import models
+
+    rooms = (models, models.segmentation, models.detection)
+    return [name for room in rooms for name in models.list_models(module=room)]
 
 
 def _torchvision(name: str, num_classes: int, input_shape: Shape) -> nn.Module:
@@ -79,13 +85,17 @@ def _torchvision(name: str, num_classes: int, input_shape: Shape) -> nn.Module:
     short = name.removeprefix(TORCHVISION)
     if short in detectors.names():
         return detectors.torchvision_detector(short, num_classes, input_shape)
-    if short not in models.list_models(module=models):
+    if short not in _known_to_torchvision():
         raise UserError(
-            f"torchvision has no classification network or detector {short!r}; {_close(name)}"
+            f"torchvision has no network {short!r} for classification, segmentation or detection; "
+            f"{_close(name)}"
         )
+    given: dict[str, Any] = {"weights": None, "num_classes": num_classes}
+    if short in models.list_models(module=models.segmentation):
+        given["weights_backbone"] = None
     with warnings.catch_warnings():  # two of them announce a change of their initial weights
         warnings.simplefilter("ignore", FutureWarning)
-        network = models.get_model(short, weights=None, num_classes=num_classes)
+        network = models.get_model(short, **given)
     _drop_auxiliary_heads(network)
     if input_shape[0] != 3:
         replace_first_conv(network, in_channels=input_shape[0])

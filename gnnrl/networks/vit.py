@@ -12,6 +12,7 @@ from gnnrl.shapes import Shape
 
 PATCH = 4
 LAYERS, HEADS, WIDTH, HIDDEN = 6, 4, 128, 512
+SWIN_PATCH, SWIN_WIDTH, WINDOW = 2, 48, 4
 
 
 def vit_patch4(num_classes: int, input_shape: Shape) -> nn.Module:
@@ -41,4 +42,35 @@ def vit_patch4(num_classes: int, input_shape: Shape) -> nn.Module:
     return network
 
 
-NETWORKS: Mapping[str, Builder] = {"vit_patch4": vit_patch4}
+def swin_patch2(num_classes: int, input_shape: Shape) -> nn.Module:
+    """Return a shifted-window transformer (Liu et al. 2021): patches of 2x2 pixels, two stages of
+    two blocks, width 48 and 96.
+
+    Windows are 4x4 patches, 2x2 for images below 16 pixels; square images whose side is a multiple
+    of 4, from 16 pixels on of 16.
+    """
+    from torchvision.models import SwinTransformer
+
+    channels, height, width = input_shape
+    window = 2 if height < 2 * WINDOW * SWIN_PATCH else WINDOW
+    side = window * SWIN_PATCH * (2 if window == WINDOW else 1)
+    if height != width or height % side:
+        raise UserError(
+            f"swin_patch2 takes square images with a side that is a multiple of {side}, got "
+            f"{height}x{width}: set network.input_shape so"
+        )
+    network = SwinTransformer(
+        patch_size=[SWIN_PATCH, SWIN_PATCH],
+        embed_dim=SWIN_WIDTH,
+        depths=[2, 2],
+        num_heads=[3, 6],
+        window_size=[window, window],
+        stochastic_depth_prob=0.0,
+        num_classes=num_classes,
+    )
+    if channels != 3:
+        replace_first_conv(network, in_channels=channels)
+    return network
+
+
+NETWORKS: Mapping[str, Builder] = {"vit_patch4": vit_patch4, "swin_patch2": swin_patch2}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from gnnrl.errors import UserError
@@ -78,13 +80,13 @@ def refuse_no_table(params: Any) -> None:
 
 
 def refuse_unfit_task(params: Any) -> None:
-    """Raise `ValueError` for settings that need what the task does not have: labels, a reward, a
-    teacher."""
+    """Raise `UserError` for settings that need what the task does not have: labels, a reward, a
+    teacher.  Imports a task of the user's own."""
     if params.task.name == "classification":
         return
     task, search, train = params.task.build(), params.search, params.train
     if search is not None and search.reward.kind in task.lacks:
-        raise ValueError(
+        raise UserError(
             f"'search.reward.kind' is {search.reward.kind}, which the task {params.task.name} does "
             "not have: set it to jensen_shannon, squared_error, cosine or accuracy (the task's "
             "metric)"
@@ -97,22 +99,22 @@ def refuse_unfit_task(params: Any) -> None:
     for key, how in taught.items():
         weight = how.alpha if how.weight is None else how.weight
         if not task.labelled and (weight == 0 or (how.weight is None and how.alpha < 1)):
-            raise ValueError(
+            raise UserError(
                 f"'{key}.alpha' is {how.alpha:g}, but the task {params.task.name} has no labels: "
                 "set it to 1, so that the teacher's outputs are learned alone"
             )
         if weight and not task.distils:
-            raise ValueError(
+            raise UserError(
                 f"'{key}' asks for a teacher, which the task {params.task.name} does not have: set "
                 "alpha to 0 and weight to null"
             )
 
 
 def _refuse_labels(params: Any) -> None:
-    """Raise `ValueError` for settings that need labels."""
+    """Raise `UserError` for settings that need labels."""
     search, name = params.search, params.task.name
     if params.pretrain.recipe.epochs:
-        raise ValueError(
+        raise UserError(
             f"'pretrain.recipe.epochs' is {params.pretrain.recipe.epochs}, but the task {name} has "
             "no labels to train with: set it to 0 and give 'pretrain.weights'"
         )
@@ -124,7 +126,7 @@ def _refuse_labels(params: Any) -> None:
         f"search.importance {search.importance}": search.importance in NEED_LABELS,
     }
     if found := [key for key, given in wrong.items() if given]:
-        raise ValueError(
+        raise UserError(
             f"'{found[0]}' needs labels, which the task {name} does not have: leave it out or take "
             "another"
         )
@@ -137,7 +139,7 @@ def refuse_missing_files(params: Any, stage: str) -> None:
     """
     named = {}
     weights = params.pretrain.weights
-    if stage == "pretrain" and weights and not re.match(r"https?://|[A-Z][A-Z0-9_]*$", weights):
+    if stage == "pretrain" and weights and not _elsewhere(weights):
         named["pretrain.weights"] = weights
     if params.search is not None:
         named["search.agent_from"] = params.search.agent_from
@@ -146,3 +148,29 @@ def refuse_missing_files(params: Any, stage: str) -> None:
     for key, name in named.items():
         if name and not user_path(name).is_file():
             raise UserError(f"'{key}': there is no file {name}; name one that is there")
+
+
+INPUTS = "inputs"  # below it a folder for each stage that reads files of the user's own
+
+
+def unwatched(params: Any, stage: str) -> Iterator[str]:
+    """Yield a sentence for every file that this stage reads and whose changes DVC would miss."""
+    named = {}
+    if stage == "pretrain" and (weights := params.pretrain.weights) and not _elsewhere(weights):
+        named["pretrain.weights"] = weights
+    if stage == "search":
+        named["search.agent_from"] = params.search.agent_from
+        named["search.latency_table"] = params.search.latency_table
+    for key, name in named.items():
+        if not name or not Path(name).suffix:  # none, or the agent that comes with the library
+            continue
+        if not Path(name).as_posix().startswith(f"{INPUTS}/{stage}/"):
+            yield (
+                f"'{key}' is {name}: DVC notices when it changes only if it is below "
+                f"{INPUTS}/{stage}"
+            )
+
+
+def _elsewhere(weights: str) -> bool:
+    """Whether weights are no file of this machine: an address, or a name of torchvision's."""
+    return re.match(r"https?://|[A-Z][A-Z0-9_]*$", weights) is not None

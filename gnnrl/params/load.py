@@ -68,7 +68,6 @@ class Params(Settings):
         compatibility.refuse_seen_images(self)
         compatibility.refuse_too_few_images(self)
         compatibility.refuse_no_table(self)
-        compatibility.refuse_unfit_task(self)
         return self
 
 
@@ -93,6 +92,10 @@ def load_params(stage: str, path: Path, overrides: Sequence[str] = ()) -> Simple
     if stage == "search" and (remark := compatibility.reward_unlike_prune(params)):
         print(f"{stage}: {remark}", file=sys.stderr)
     compatibility.refuse_missing_files(params, stage)
+    if os.environ.get("DVC_STAGE"):
+        for remark in compatibility.unwatched(params, stage):
+            print(f"{stage}: {remark}", file=sys.stderr)
+    compatibility.refuse_unfit_task(params)
     return SimpleNamespace(**{name: getattr(params, name) for name in STAGE_SECTIONS[stage]})
 
 

@@ -35,6 +35,6 @@ def repaired(
         subnet = surgeon.cut(plan)
     if count := settings.recalibration_images:
         chosen = calibration_images(images, count, seed, device())
-        dense = surgeon.analysis.traced
+        dense = surgeon.analysis.network
         recalibrate_matched(dense, surgeon.graph, subnet, plan, chosen, BATCH_SIZE)
     return subnet

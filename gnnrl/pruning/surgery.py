@@ -8,7 +8,7 @@ rewritten.  What comes out is an ordinary module with the parameter names of the
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -22,9 +22,10 @@ from gnnrl.graph.removal import take_out
 from gnnrl.graph.rules.base import tensors_read
 from gnnrl.graph.rules.flow import Layout, is_tensor
 from gnnrl.graph.rules.reshape_commute import fitted
-from gnnrl.graph.unit_mapping import kept_units
+from gnnrl.graph.unit_mapping import kept_indices, kept_units
 from gnnrl.pruning.gather import ChannelGather
 from gnnrl.pruning.plan import PruningPlan
+from gnnrl.pruning.proof import prove
 from gnnrl.pruning.sparsity import sparsify
 from gnnrl.tracing.dress import dressed
 from gnnrl.tracing.fx_utils import attribute
@@ -34,7 +35,7 @@ def prune(network: nn.Module, graph: ComputationalGraph, plan: PruningPlan) -> n
     """The subnet that `plan` leaves of `network`, whose graph is `graph`.
 
     The network is left as it was.  Raises `UserError` where graph or plan belong to another
-    network.
+    network, and where the first check of the subnet (one batch) finds another function.
     """
     return Surgeon(network, graph).cut(plan)
 
@@ -43,7 +44,7 @@ class Surgeon:
     """Prunes one network again and again: the network is traced once."""
 
     def __init__(self, network: nn.Module, graph: ComputationalGraph) -> None:
-        self.network, self.graph = network, graph
+        self.network, self.graph, self._proved = network, graph, False
         self.analysis: Analysis = _read(network, graph, graph.protected)
         if self.analysis.graph.digest != graph.digest:
             raise UserError(
@@ -51,8 +52,12 @@ class Surgeon:
                 "widths or connections); extract the network's own graph"
             )
 
-    def cut(self, plan: PruningPlan) -> nn.Module:
-        """A new network; parameters that lose nothing are copied too."""
+    def cut(self, plan: PruningPlan) -> Any:
+        """A new network; parameters that lose nothing are copied too.
+
+        It is a `fx.GraphModule`, but of a network whose own code is no graph the network's kind.
+        The first one is compared with the masked network, on one batch.
+        """
         analysis = self.without(plan.removed_layers)
         keep = kept_units(analysis.graph, plan.kept)
         for layer in plan.weight_sparsity.keys() - analysis.graph.layers.keys():
@@ -61,8 +66,17 @@ class Surgeon:
                 "a plan of another network"
             )
         subnet = cut_units(analysis, keep)
+        if not self._proved:
+            prove(analysis, keep, subnet, thorough=False)
+            self._proved = True
         sparsify(subnet, analysis.graph, plan.weight_sparsity)
         return subnet
+
+    def prove(self, plan: PruningPlan) -> None:
+        """Compare the subnet of a plan with the masked network in every way (`proof.prove`)."""
+        analysis = self.without(plan.removed_layers)
+        keep = kept_units(analysis.graph, plan.kept)
+        prove(analysis, keep, cut_units(analysis, keep))
 
     def cut_units(self, keep: np.ndarray, explicit: bool = False) -> Any:
         """The subnet of the units with `keep` `[num_units]` true; `explicit` as below."""
@@ -117,18 +131,6 @@ def cut_units(analysis: Analysis, keep: np.ndarray, explicit: bool = False) -> A
     return dressed(subnet)
 
 
-def kept_indices(
-    graph: ComputationalGraph, keep: np.ndarray
-) -> Mapping[str, tuple[tuple[int, np.ndarray], ...]]:
-    """For each parameter that shrinks, (axis, indices that are kept) of each axis."""
-    stays = np.append(keep, True)  # index -1: fixed
-    return {
-        name: tuple((c.axis, np.flatnonzero(stays[c.units])) for c in parameter.channels)
-        for name, parameter in graph.parameters.items()
-        if parameter.channels
-    }
-
-
 def _sliced(tensor: Tensor, index: tuple[tuple[int, np.ndarray], ...]) -> Tensor:
     """A copy of what is kept of one parameter or buffer."""
     value = tensor.detach()
@@ -148,7 +150,10 @@ def _gather(
     explicit: bool,
 ) -> None:
     """Replace what moved channels by a gather of those that are left."""
-    gather = analysis.flow.gathers[original]
+    gather, layouts = analysis.flow.gathers[original], analysis.flow.layouts
+    ends = [layouts[n] for n in (gather.source, original)]
+    if all((analysis.units.of(end.labels) < 0).all() for end in ends):
+        return  # it moves no channels that can be removed: it may follow the size of the images
     index, before = gathered(analysis, original, keep)
     node, source = copies[original], copies[gather.source]
     if not explicit and len(index) == before and (index == np.arange(before)).all():
@@ -216,7 +221,7 @@ def _fit(
         if axis >= 0:
             shape[axis] = width
             _set_argument(node, 1, "normalized_shape", tuple(shape))
-    else:
+    elif width < len(layout.labels):  # else a size that follows the image stays as it is written
         node.args, node.kwargs = fitted(node, layout.axis, width)
 
 

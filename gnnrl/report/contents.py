@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import pandas as pd
 
 import gnnrl
 from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.pruning.plan import PruningPlan
+from gnnrl.report import speed
 from gnnrl.report.drawing import (
     LayerWidth,
     draw_front,
@@ -20,6 +20,7 @@ from gnnrl.report.drawing import (
 from gnnrl.report.layers import layer_costs
 from gnnrl.report.page import MINUS, Page, Picture, Row, html
 from gnnrl.report.run import Run
+from gnnrl.tasks.base import spoken
 
 
 def layer_widths(graph: ComputationalGraph, plan: PruningPlan) -> list[LayerWidth]:
@@ -43,8 +44,8 @@ def pictures(run: Run, dpi: int) -> list[Picture]:
     """Draw the widths, the search and the training."""
     front = run.metrics.get("search", {}).get("front", {})
     rewards = _rewards(run.evaluations)
-    accuracies = {
-        name: history["reward_accuracy"].tolist()
+    reached = {
+        name: history[f"reward_{run.metric}"].tolist()
         for name, history in run.histories.items()
         if len(history)
     }
@@ -68,15 +69,15 @@ def pictures(run: Run, dpi: int) -> list[Picture]:
             "front",
             "Every budget",
             "The best plan of the one search for each budget, and the controls, before repair: "
-            "accuracy on the reward images.",
-            draw_front(front, dpi),
+            f"{spoken(run.metric)} on the reward images.",
+            draw_front(front, dpi, run.metric),
         ),
         Picture(
             "training",
             "Training",
-            "Accuracy on the reward images after each epoch, before and after the prune.",
-            draw_training(accuracies, dpi),
-            on_page=bool(accuracies),
+            f"{_said(run)} on the reward images after each epoch, before and after the prune.",
+            draw_training(reached, dpi, spoken(run.metric)),
+            on_page=bool(reached),
         ),
     ]
     return [picture for picture in drawn if front or picture.name != "front"]
@@ -101,23 +102,29 @@ def standard_error(accuracy: float, images: int) -> float:
 
 
 def headline(run: Run) -> str:
-    """Return the result in one sentence: budget, speed, accuracy."""
+    """Return the result in one sentence: speed, budget, accuracy."""
     figures, parts = run.figures, []
     resource, asked, reached = budget(run)
+    if first := speed.budgeted(run):
+        gain = first.speedup
+        parts.append(
+            f"{gain:.2f}x {'faster' if gain >= 1 else 'as fast'} at batch {first.batch} in "
+            f"{first.runtime}"
+        )
     if reached is not None:
-        share = "Half" if abs(reached - 0.5) < 0.005 else f"{reached:.3f}"
+        share = "half" if abs(reached - 0.5) < 0.005 else f"{reached:.3f}"
         parts.append(f"{share} of the {resource} ({reached:.3f} of {asked:g} asked)")
     else:
         parts.append(f"{figures['flops_kept']:.3f} of the flops")
-    for size, both in list(milliseconds(run).items())[:1]:
-        speed = both["dense"] / both["subnet"]
-        parts.append(f"{speed:.2f}x {'faster' if speed >= 1 else 'as fast'} at batch {size}")
-    error = standard_error(figures["accuracy"], figures["test_images"])
+    error = ""
+    if run.is_accuracy:
+        error = f" ± {100 * standard_error(figures['accuracy'], figures['test_images']):.1f}"
     parts.append(
-        f"accuracy {100 * figures['accuracy']:.1f} ± {100 * error:.1f} % against "
-        f"{100 * figures['dense_accuracy']:.1f} %"
+        f"{spoken(run.metric)} {100 * figures[run.metric]:.1f}{error} % against "
+        f"{100 * figures[f'dense_{run.metric}']:.1f} %"
     )
-    return ", ".join(parts)
+    said = ", ".join(parts)
+    return said[:1].upper() + said[1:]
 
 
 def budget(run: Run) -> tuple[str, float, float | None]:
@@ -125,15 +132,9 @@ def budget(run: Run) -> tuple[str, float, float | None]:
     asked = {k: v for k, v in run.search.get("budget", {}).items() if v is not None}
     resource, fraction = next(iter(asked.items()), ("flops", 1.0))
     reached = run.figures.get(f"{resource}_kept") if asked else None
-    if resource == "latency" and (measured := milliseconds(run)):
-        first = next(iter(measured.values()))
-        reached = first["subnet"] / first["dense"]
+    if resource == "latency" and (first := speed.budgeted(run)) and first.speedup:
+        reached = 1 / first.speedup
     return resource, fraction, reached
-
-
-def milliseconds(run: Run) -> Mapping[str, Mapping[str, float]]:
-    """Return the measured latency of dense and subnet by batch size."""
-    return {} if run.latency is None else run.latency["milliseconds"]
 
 
 def comparison(run: Run) -> list[Row]:
@@ -143,20 +144,18 @@ def comparison(run: Run) -> list[Row]:
     def pair(name: str, scale: float) -> tuple[float, float]:
         return scale * figures[f"dense_{name}"], scale * figures[name]
 
-    rows = []
-    for batch, both in milliseconds(run).items():
-        what = "latency of one image" if batch == "1" else f"latency of {batch} images"
-        rows.append(Row(what, both["dense"], both["subnet"], unit=" ms", digits=2))
-    accuracies = pair("accuracy", 1)
-    errors = [100 * standard_error(value, images) for value in accuracies]
+    errors = None
+    if run.is_accuracy:
+        dense, subnet = (100 * standard_error(x, images) for x in pair("accuracy", 1))
+        errors = dense, subnet
     return [
-        *rows,
+        *speed.rows(run),
         Row(
-            "accuracy on test images",
-            *pair("accuracy", 100),
+            f"{spoken(run.metric)} on test images",
+            *pair(run.metric, 100),
             unit=" %",
             digits=2,
-            errors=(errors[0], errors[1]),
+            errors=errors,
         ),
         Row("flops of one image", *pair("flops", 1e-6), unit=" M", digits=2),
         Row("parameters", *pair("parameters", 1e-3), unit=" k", digits=1),
@@ -183,31 +182,34 @@ def facts(run: Run) -> dict[str, str]:
 
 
 STEPS = (
-    ("pretrain", "reward_accuracy", "dense network"),
-    ("prune", "reward_accuracy_before_repair", "subnet after the prune"),
-    ("prune", "reward_accuracy", "subnet after repair, before training"),
-    ("train", "reward_accuracy", "subnet after training"),
+    ("pretrain", "", "dense network"),
+    ("prune", "_before_repair", "subnet after the prune"),
+    ("prune", "", "subnet after repair, before training"),
+    ("train", "", "subnet after training"),
 )
 
 
 def steps(run: Run) -> list[tuple[str, str]]:
-    """Return the accuracy on the reward images from stage to stage."""
+    """Return the metric on the reward images from stage to stage."""
     images = run.metrics.get("pretrain", {}).get("reward_images")
     found = []
-    for stage, key, what in STEPS:
-        if (value := run.metrics.get(stage, {}).get(key)) is not None:
-            error = f" ± {100 * standard_error(value, images):.2f}" if images else ""
+    for stage, end, what in STEPS:
+        value = run.metrics.get(stage, {}).get(f"reward_{run.metric}{end}")
+        if value is not None:
+            error = ""
+            if images and run.is_accuracy:
+                error = f" ± {100 * standard_error(value, images):.2f}"
             found.append((what, f"{100 * value:.2f}{error} %"))
     return found
 
 
 def controls(run: Run) -> list[tuple[str, str, str, str]]:
-    """Return name, accuracy, reward and the search's gain in reward of every control."""
+    """Return name, metric, reward and the search's gain in reward of every control."""
     found = run.metrics.get("search", {})
     return [
         (
             name,
-            f"{100 * control['accuracy']:.2f} %",
+            f"{100 * control[run.metric]:.2f} %",
             f"{control['reward']:.4f}".replace("-", MINUS),
             f"{found.get(f'gain_over_{name}', math.nan):+.4f}".replace("-", MINUS),
         )
@@ -236,9 +238,10 @@ def commands(run: Run) -> list[tuple[str, str]]:
 
 def notes(run: Run) -> list[str]:
     """Say what the figures were taken on."""
+    error = ", ± one standard error for so many images" if run.is_accuracy else ""
     said = [
-        f"Accuracy on {run.figures['test_images']} test images that nothing else has used, ± one "
-        "standard error for so many images. "
+        f"{_said(run)} on {run.figures['test_images']} test images that nothing else has "
+        f"used{error}. "
         "Flops are multiply-accumulates of convolution and linear layers for one image.",
     ]
     if run.figures["reward_images_from"] == "test":
@@ -246,14 +249,14 @@ def notes(run: Run) -> list[str]:
             "The dense network came trained, so the reward images are taken from the test images; "
             "the test images here are the others."
         )
-    if run.latency is not None:
-        said.append(
-            "Latency: median of {rounds} rounds in turn on {device}, threads: {threads}, "
-            "PyTorch {torch}. The bars of latency show speed: longer is faster.".format_map(
-                run.latency
-            )
-        )
+    said += speed.notes(run)
     return said
+
+
+def _said(run: Run) -> str:
+    """The name of the metric at the start of a sentence."""
+    name = spoken(run.metric)
+    return name[0].upper() + name[1:]
 
 
 def render(title: str, run: Run, drawn: list[Picture]) -> str:
@@ -270,5 +273,6 @@ def render(title: str, run: Run, drawn: list[Picture]) -> str:
             layer_costs(run.graph, run.plan),
             drawn,
             commands(run),
+            spoken(run.metric),
         )
     )

@@ -30,6 +30,7 @@ def coverage(graph: ComputationalGraph) -> dict[str, Any]:
             "flops": least.flops / max(whole.flops, 1),
             "parameters": least.parameters / max(whole.parameters, 1),
         },
+        "one_size": graph.one_size,
     }
 
 
@@ -58,4 +59,9 @@ def summary(covered: dict[str, Any]) -> str:
         f"{smallest['flops']:.1%} of the flops and {smallest['parameters']:.1%} of the parameters"
     ]
     lines += [f"left whole: {part}: {why}" for part, why in covered["whole"].items()]
+    if covered["one_size"]:
+        lines.append(
+            "images of this size only: the network takes others, but computes with their size in "
+            "Python; extract again for another size"
+        )
     return "\n".join(lines)

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gnnrl.tasks.base import spoken
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -73,8 +75,10 @@ def draw_search(rewards: Sequence[float], dpi: int, kind: str = "") -> Figure:
     return figure
 
 
-def draw_front(front: Mapping[str, Mapping[str, Mapping[str, float]]], dpi: int) -> Figure:
-    """Draw the accuracy of the best plan of each budget, and of the controls, against the cost.
+def draw_front(
+    front: Mapping[str, Mapping[str, Mapping[str, float]]], dpi: int, metric: str = "accuracy"
+) -> Figure:
+    """Draw the metric of the best plan of each budget, and of the controls, against the cost.
 
     front: by budget, then `search` or the control, as in the metrics of a search.
     """
@@ -84,20 +88,22 @@ def draw_front(front: Mapping[str, Mapping[str, Mapping[str, float]]], dpi: int)
         points = [lines[name] for lines in front.values() if name in lines]
         if points:
             costs = [100 * point["flops_kept"] for point in points]
-            reached = [100 * point["accuracy"] for point in points]
+            reached = [100 * point[metric] for point in points]
             axes.plot(costs, reached, line, color=color, linewidth=2, marker=".", label=name)
     axes.set_xlabel("flops kept, %")
-    axes.set_ylabel("accuracy, %")
+    axes.set_ylabel(f"{spoken(metric)}, %")
     if front:
         _legend(axes)
     return figure
 
 
-def draw_training(accuracies: Mapping[str, Sequence[float]], dpi: int) -> Figure:
-    """Draw the accuracy after each epoch, a line for each network."""
+def draw_training(
+    reached: Mapping[str, Sequence[float]], dpi: int, metric: str = "accuracy"
+) -> Figure:
+    """Draw the metric after each epoch, a line for each network."""
     figure, axes = _figure(5.4, 3.1, dpi)
     colors = {"dense": DENSE, "subnet": SUBNET}
-    for name, values in accuracies.items():
+    for name, values in reached.items():
         epochs = range(1, len(values) + 1)
         axes.plot(
             epochs,
@@ -108,10 +114,24 @@ def draw_training(accuracies: Mapping[str, Sequence[float]], dpi: int) -> Figure
             label=name,
         )
     axes.set_xlabel("epoch")
-    axes.set_ylabel("accuracy, %")
+    axes.set_ylabel(f"{metric}, %")
     axes.locator_params(axis="x", integer=True)
-    if accuracies:
+    if reached:
         _legend(axes)
+    return figure
+
+
+def draw_points(
+    points: Mapping[str, Sequence[tuple[float, float]]], figure_name: str = "accuracy"
+) -> Figure:
+    """Draw a figure against flops kept, a colour for each setting, a dot for each experiment."""
+    figure, axes = _figure(6.4, 4.2, 110)
+    for place, (name, pairs) in enumerate(points.items()):
+        x, y = zip(*pairs, strict=True)
+        axes.scatter(x, y, s=26, color=f"C{place % 10}", alpha=0.8, label=name)
+    axes.set_xlabel("flops kept")
+    axes.set_ylabel(figure_name)
+    axes.legend(frameon=False, labelcolor=INK, fontsize=8)
     return figure
 
 

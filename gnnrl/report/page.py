@@ -22,7 +22,8 @@ MINUS = "\N{MINUS SIGN}"
 class Row:
     """One line of the comparison; `unit` is shown behind both figures.
 
-    errors: standard errors of both figures, shown behind them; None: none are known.
+    errors: standard errors of both figures, shown behind them; None: none are known.  factor: how
+    many times as fast, where it is not the ratio of the figures; spread: of it, relative.
     """
 
     what: str
@@ -31,6 +32,8 @@ class Row:
     unit: str = ""
     digits: int = 0
     errors: tuple[float, float] | None = None
+    factor: float | None = None
+    spread: float | None = None
 
     def shown(self, value: float) -> str:
         """Return one of the figures as text."""
@@ -58,12 +61,21 @@ class Row:
         return 100 / max(share, 1.0), 100 * share / max(share, 1.0)
 
     @property
+    def speedup(self) -> float:
+        """How many times as fast the subnet is."""
+        return 1 / self.share if self.factor is None else self.factor
+
+    @property
+    def _error(self) -> str:
+        return f" ± {self.spread * self.speedup:.2f}" if self.spread else ""
+
+    @property
     def change(self) -> str:
         """What became of the figure: points, a factor of speed, or the share that is kept."""
         if self.unit == " %":
             return f"{self.subnet - self.dense:+.2f} points".replace("-", MINUS)
         if self.is_speed:
-            return f"{1 / self.share:.2f} × as fast" if self.share else ""
+            return f"{self.speedup:.2f}{self._error} × as fast" if self.share else ""
         return f"{100 * self.share:.1f} % kept"
 
 
@@ -90,8 +102,8 @@ class Picture:
 class Page:
     """What the page says, from top to bottom.
 
-    facts: short values by name.  steps: what, and its accuracy.  controls: lines of name, reward,
-    accuracy, gain.  commands: what it does, and the command.
+    facts: short values by name.  steps: what, and its metric.  controls: lines of name, metric,
+    reward, gain.  commands: what it does, and the command.  metric: its name, as it is read.
     """
 
     title: str
@@ -104,6 +116,7 @@ class Page:
     layers: Sequence[LayerCost] = ()
     pictures: Sequence[Picture] = ()
     commands: Sequence[tuple[str, str]] = ()
+    metric: str = "accuracy"
 
 
 def html(page: Page) -> str:

@@ -53,6 +53,7 @@ class GraphEnv(gymnasium.Env[Data, Any]):
     search takes them in turn.
     name: names the environment in messages.  constraint: one sentence for people on what every
     answer keeps to.  max_episode_steps: an episode that is longer is an error.
+    reward_threshold: the reward at which a search ends early; None: it uses up its evaluations.
     """
 
     name: str = "graph environment"
@@ -60,6 +61,7 @@ class GraphEnv(gymnasium.Env[Data, Any]):
     constraint: str = ""
     max_episode_steps: int = 1000
     spent: float = 0.0
+    reward_threshold: float | None = None
     starts: int = 1
     observation_space = GraphSpace()
     metadata: ClassVar[dict[str, Any]] = {"render_modes": []}  # type: ignore[misc]

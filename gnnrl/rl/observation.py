@@ -20,6 +20,7 @@ REQUIRED = ("x", "edge_index", "edge_attr", "decision_index")
 OPTIONAL = ("channel_x", "channel_index", "action_mask")
 SUBSET = ("keep", "part", "least", "score")  # of observations whose decisions form a subset
 POINTERS = ("edge_index", "decision_index", "channel_index")
+STRUCTURE = (*POINTERS, "part", "least")
 
 
 def fault(observation: object) -> str | None:
@@ -112,8 +113,21 @@ class ObservationSpec:
 
 def digest(observation: Data) -> str:
     """Return a digest of the fields of the contract: equal content, equal digest."""
+    return _digest(observation, (*REQUIRED, *OPTIONAL, *SUBSET))
+
+
+def structure(observation: Data) -> str:
+    """Return a digest of the graph and its decisions, whatever their features.
+
+    Features are measured, so that the last digits differ from machine to machine; what is known of
+    single decisions holds for every observation of the same structure.
+    """
+    return _digest(observation, STRUCTURE)
+
+
+def _digest(observation: Data, keys: Sequence[str]) -> str:
     hasher = hashlib.sha1(usedforsecurity=False)
-    for key in (*REQUIRED, *OPTIONAL, *SUBSET):
+    for key in keys:
         value = observation.get(key)
         if value is not None:
             hasher.update(f"{key}{tuple(value.shape)}{value.dtype}".encode())

@@ -40,6 +40,7 @@ from gnnrl.scratch import scratch_root
 from gnnrl.search.budgets import BudgetsEnv
 from gnnrl.search.calibration import Reconstruction, reconstruct
 from gnnrl.search.env import PruningEnv, Space
+from gnnrl.search.journal import AGENTS
 from gnnrl.search.loop import SearchResult, decided, search
 from gnnrl.search.observations.channels import FEATURES
 from gnnrl.search.parallel.ray import ray_workers
@@ -48,8 +49,10 @@ from gnnrl.search.rescoring import Rescoring
 from gnnrl.search.settings import BOTTLENECK, RECONSTRUCTION, SearchSettings, SpaceSettings
 from gnnrl.search.spaces.filters import filter_choice
 from gnnrl.search.spaces.registry import build_space
+from gnnrl.search.watched import Watched
 from gnnrl.tasks.base import Targets, Task
 from gnnrl.tasks.classification import CLASSIFICATION
+from gnnrl.watch import Watch
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,10 +151,11 @@ class Calibrated:
         return moments + (self.gates.forward_images if self.gates else 0)
 
 
-def run(task: SearchTask, journal: Path) -> tuple[SearchResult, float]:
+def run(task: SearchTask, journal: Path, watch: Watch | None = None) -> tuple[SearchResult, float]:
     """Search, and score the best plans again where the settings ask for it.
 
-    Returns the evaluation equivalents spent before the search, too.
+    Returns the evaluation equivalents spent before the search, too.  Agents that are to be kept are
+    in the folder `AGENTS` of the journal.
     """
     settings, env = task.settings, task.env()
     if not settings.evaluations:
@@ -172,6 +176,8 @@ def run(task: SearchTask, journal: Path) -> tuple[SearchResult, float]:
     if settings.controls and not env.controls:
         name = type(env.space).__name__
         print(f"search: no controls, since {name} has no method `controls`", file=sys.stderr)
+    env.reward_threshold = settings.target
+    watched = Watched(watch, journal / AGENTS, settings.keep_every)
     with ray_workers(task, settings.ray) as workers:
         found = search(
             env,
@@ -181,7 +187,7 @@ def run(task: SearchTask, journal: Path) -> tuple[SearchResult, float]:
             seed=settings.seed,
             leaders=1 if again is None else again.plans,
             journal=journal,
-            progress=True,
+            progress=watched,
             workers=workers,
         )
     return found if again is None else again.applied(found), env.spent

@@ -14,6 +14,7 @@ from gnnrl.sealed import opened, read_or_set_aside, sealed, set_aside, write_sta
 
 EVALUATIONS = "evaluations.jsonl"
 STATE = "search.pt"
+AGENTS = "agents"  # a folder
 
 
 class Journal:

@@ -35,6 +35,7 @@ from gnnrl.search.journal import Journal
 from gnnrl.search.parallel.asynchronous import Asynchronous, AsynchronousSearch
 from gnnrl.search.parallel.workers import Workers, evaluations_of, step_on
 from gnnrl.search.state import SearchState
+from gnnrl.search.watched import Watched
 
 PATIENCE = 3  # batches without one new plan after which the agent is taken to have settled
 
@@ -71,7 +72,7 @@ def search(
     repeats: int = 1,
     leaders: int = 1,
     journal: Path | None = None,
-    progress: bool = False,
+    progress: bool | Watched = False,
     workers: Workers | None = None,
 ) -> SearchResult:
     """Search with `agent` in `env` until the evaluations are used up; deterministic given `seed`.
@@ -87,6 +88,7 @@ def search(
     workers: who evaluates, with copies of `Shared(env, agent)`; with none this process does. Where
     the environment has no plans they take its steps. How many there are changes nothing but the
     time, unless the agent is asynchronous: then each of them acts and learns at its own pace.
+    progress: show a bar; `Watched` also writes figures down and keeps agents.
     `env.controls`, of pruning, are evaluated first and charged for, to compare with; the agent does
     not learn from them, and a plan of its own that equals one of them costs nothing.
     Where the environment has several `starts`, such as budgets, episodes take them in turn and the
@@ -99,13 +101,19 @@ def search(
                 "repeats": repeats, "evaluations": evaluations}  # fmt: skip
     controls = env.controls if isinstance(env, PruningEnv) else {}
     settings |= {"controls": list(controls)} if controls else {}
+    threshold = env.reward_threshold
+    settings |= {} if threshold is None else {"reward_threshold": threshold}
     written = Journal(journal, settings) if journal is not None else None
     state = SearchState(env, agent, seed, repeats, written, leaders)
     state.resume()
+    if isinstance(progress, Watched):
+        progress.begin(len(state.rows))
+        state.watched = progress
     done = min(math.floor(state.spent), evaluations)
     if not state.rows and not state.controls:
         state.refuse_too_few(evaluations, len(controls))
-    with progress_bar("search", evaluations, done=done, visible=progress) as state.bar:
+    shown = progress is not False
+    with progress_bar("search", evaluations, done=done, visible=shown) as state.bar:
         if controls and not state.controls:
             compare(state, controls, workers)
             state.save()
@@ -114,7 +122,7 @@ def search(
             state.save()
         if workers is not None and isinstance(agent, Asynchronous) and not state.finished:
             AsynchronousSearch(state, workers, batch, evaluations).play()
-        while not state.finished and state.idle < PATIENCE:
+        while not (state.finished or state.solved) and state.idle < PATIENCE:
             size = min(batch, state.affordable(evaluations))
             if not size:
                 break
@@ -124,6 +132,8 @@ def search(
             play(state, env.starts, workers, greedy=True)
             state.finished = True
             state.save()
+    if state.watched is not None:
+        state.watched.close()
     best = [state.leading(start) for start in range(env.starts)]
     front = env.front([plans[0][0] for plans in best]) if isinstance(env, BudgetsEnv) else None
     return SearchResult(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,12 @@ from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.sealed import write_state
 from gnnrl.search.budgets import AT
 from gnnrl.search.front import FILE
-from gnnrl.search.journal import EVALUATIONS
+from gnnrl.search.journal import AGENTS, EVALUATIONS
 from gnnrl.search.loop import SearchResult
 from gnnrl.training.evaluate import spoken
+
+OWN = ("students/*/*.safetensors", f"{AGENTS}/*.pt")
+"""Patterns of results that not every search has."""
 
 
 def evaluated_before(journal: Path) -> int:
@@ -35,13 +39,15 @@ def save(
     store: StudentStore | None = None,
     precision: str = "float32",
     metric: str = "accuracy",
+    journal: Path | None = None,
 ) -> dict[str, Any]:
     """Write the plan, every evaluated plan, the agent's history, the agent, and the figures.
 
     Returns the figures.
 
     spent: evaluation equivalents before the search.  store: of the best students, if there is one.
-    precision: in which plans were scored.  metric: name of the task's.
+    precision: in which plans were scored.  metric: name of the task's.  journal: of the search,
+    with the agents that it has kept.
     """
     if result.front is not None:
         result.front.save(folder / FILE)
@@ -57,6 +63,8 @@ def save(
     if result.rescored:
         write_csv(folder / "rescored.csv", result.rescored)
     write_state(folder / "agent.pt", result.agent.state_dict())
+    if journal is not None and (kept := journal / AGENTS).exists():
+        shutil.copytree(kept, folder / AGENTS)
     figures = summary(graph, result, spent, metric)
     figures |= {"precision_bits": PRECISIONS[precision].itemsize * 8}
     write_json(folder / "metrics.json", {"search": figures})

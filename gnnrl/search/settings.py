@@ -19,6 +19,7 @@ from gnnrl.agents.registry import AGENTS, SUBSET, Builders, section_of
 from gnnrl.agents.reinforce import ReinforceSettings
 from gnnrl.agents.reinforce_subset import PlackettLuceSettings
 from gnnrl.agents.sensitivity import MoveSettings, SensitivitySettings
+from gnnrl.evaluation.base import EQUIVALENT
 from gnnrl.evaluation.rewards import CONSTRAINED, RewardSettings
 from gnnrl.evaluation.training_settings import StudentSettings
 from gnnrl.graph.budget import Budget
@@ -34,6 +35,7 @@ from gnnrl.settings import (
     BelowOne,
     Count,
     CountOrNone,
+    Float,
     Name,
     Probability,
     Seed,
@@ -173,6 +175,10 @@ class SearchSettings(SpaceSettings, CalibrationSettings):
     """What may be spent; 1 is 500 images passed through the network; 0: the agent's first plan."""
     batch: Count = 8
     """Plans between two updates of the agent."""
+    target: Float | None = None
+    """Reward at which the search ends early; null: it uses up its evaluations."""
+    keep_every: Count | None = None
+    """Updates after which the agent is kept, in agents/; null: only the last one is."""
     controls: Switch = True
     """Plans that need no search are evaluated first, to compare: uniform, the allocation."""
     reward: RewardSettings = RewardSettings()
@@ -271,6 +277,13 @@ class SearchSettings(SpaceSettings, CalibrationSettings):
                 "has 'rescore', but subnets are trained before they are scored, which is not done "
                 "again on other images: take 'search.rescore' out"
             )
+        if self.rescore is not None:
+            wanted = self.rescore.plans * self.rescore.images / EQUIVALENT
+            if wanted >= self.evaluations:
+                raise ValueError(
+                    f"has {self.evaluations} evaluations, and 'rescore' alone asks for "
+                    f"{wanted:.4g}: rescore fewer plans or images, or raise 'search.evaluations'"
+                )
         if self.reward.kind == CONSTRAINED and self.students is None:
             raise ValueError(
                 f"has the reward {CONSTRAINED}, which students are eased into: add "

@@ -20,6 +20,7 @@ from gnnrl.rl.rollout import Episode
 from gnnrl.search.env import PruningEnv
 from gnnrl.search.journal import Journal
 from gnnrl.search.pending import bare, evaluated, is_pending, with_reward
+from gnnrl.search.watched import Watched
 
 SAVED = ("rows", "history", "spent", "idle", "finished", "going", "controls")
 """Fields that a journal keeps as they are."""
@@ -47,6 +48,7 @@ class SearchState:
     best: Episode | None = None
     leaders: list[Episode] = field(default_factory=list)  # with the best plans, best first
     bar: Progress | None = None
+    watched: Watched | None = None
     going: dict[str, Any] = field(default_factory=dict)  # of workers that were not done
     controls: list[dict[str, Any]] = field(default_factory=list)
 
@@ -63,6 +65,12 @@ class SearchState:
     def best_reward(self) -> float:
         """The largest reward so far."""
         return -math.inf if self.best is None else self.best.reward
+
+    @property
+    def solved(self) -> bool:
+        """Whether the best reward has reached the environment's threshold."""
+        threshold = self.env.reward_threshold
+        return threshold is not None and self.best_reward >= threshold
 
     def leading(self, start: int) -> tuple[tuple[Any, float], ...]:
         """Return the best plans of the episodes with this start, with their rewards."""
@@ -106,6 +114,9 @@ class SearchState:
             {"episodes": float(len(self.rows)), "spent": self.spent, "best": self.best_reward,
              "reward": float(np.mean(rewards)), "reward_std": float(np.std(rewards)), **figures}
         )  # fmt: skip
+        if self.watched is not None:
+            self.watched.learned(self.history[-1], rewards)
+            self.watched.keep(len(self.history), self.agent)
 
     def notice(self, size: int) -> None:
         """Take note of whether the last `size` episodes brought a new plan."""
@@ -140,6 +151,8 @@ class SearchState:
         else:
             row |= {"plan": episode.info["plan"].digest, **evaluation.row()}
         self.rows.append(row | {"best": self.best_reward})
+        if self.watched is not None:
+            self.watched.played(self.rows[-1])
         self.show(self.spent, self.best_reward)
 
     def record_control(self, name: str, digest: str, evaluation: Evaluation) -> None:

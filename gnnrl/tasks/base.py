@@ -146,6 +146,11 @@ class Task(Protocol):
         return self.targets != "none"
 
 
+def spoken(metric: str) -> str:
+    """Return the name of a metric as it is read: mean_iou as mean IoU."""
+    return metric.replace("_", " ").replace("iou", "IoU")
+
+
 def count(outputs: Outputs) -> int:
     """Return how many images outputs are of."""
     if isinstance(outputs, list):

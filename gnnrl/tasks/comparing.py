@@ -28,6 +28,9 @@ def mse(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     return F.mse_loss((student / temperature).softmax(1), (teacher / temperature).softmax(1))
 
 
+NUMBERS = 2**22
+"""Of outputs that are compared at a time."""
+
 KINDS: Mapping[str, Callable[[Tensor, Tensor, float], Tensor]] = {"kl": kl, "mse": mse}
 """Distances of logits `[B, K]` from a teacher's, for distillation."""
 
@@ -74,6 +77,20 @@ def angles(outputs: Tensor, dense: Tensor) -> dict[str, float]:
         "squared_error": float(squared_error(outputs, dense).mean()),
         "cosine": float(cosine(outputs, dense).mean()),
     }
+
+
+def maps(outputs: Tensor, dense: Tensor) -> dict[str, float]:
+    """Return the same for outputs `[B, K, ...]`: divergences pixel by pixel, angles image by image.
+
+    A few images at a time: in float64, all of them would not fit into memory.
+    """
+    few = max(1, NUMBERS // max(1, outputs[0].numel()))
+    parts = [
+        (len(a), divergences(by_pixel(a), by_pixel(b)) | angles(a.double(), b.double()))
+        for a, b in zip(outputs.split(few), dense.split(few), strict=True)
+    ]
+    names = parts[0][1]
+    return {name: sum(n * found[name] for n, found in parts) / len(outputs) for name in names}
 
 
 def by_pixel(outputs: Tensor) -> Tensor:

@@ -35,8 +35,8 @@ class Detection(Task):
     """Detectors as torchvision has them.
 
     In training, `network(images, targets)` gives a dict of losses; in evaluation, `network(images)`
-    gives a dict for each image: `boxes` [n, 4], `labels` and `scores` [n].  Images are a list, class
-    0 is the background.  The metric is COCO's mean average precision.  Subnets are compared
+    gives a dict for each image: `boxes` [n, 4], `labels` and `scores` [n].  Images are a list,
+    class 0 is the background.  The metric is COCO's mean average precision.  Subnets are compared
     with the dense network by what their heads give: logits of classes, and where boxes are.
     """
 

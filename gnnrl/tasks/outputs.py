@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gnnrl.errors import UserError
 from gnnrl.tasks.base import Counts, Meter, Network, Task
-from gnnrl.tasks.comparing import angles, by_pixel, cosine, divergences, kl, squared_error
+from gnnrl.tasks.comparing import by_pixel, cosine, kl, maps, squared_error
 from gnnrl.tasks.nested import tensors
 
 
@@ -66,7 +66,7 @@ class AnyOutputs(Task):
     ) -> Mapping[str, float]:
         """Compare tensor by tensor; the first two take the second axis for classes."""
         pairs = list(zip(outputs, dense, strict=True))
-        each = [divergences(by_pixel(a), by_pixel(b)) | angles(a, b) for a, b in pairs]
+        each = [maps(one, other) for one, other in pairs]
         return {name: sum(found[name] for found in each) / len(each) for name in each[0]}
 
     def meter(self) -> Meter:

@@ -8,12 +8,14 @@ from gnnrl.errors import UserError
 from gnnrl.registry import call, is_own, named
 from gnnrl.tasks.base import Task
 from gnnrl.tasks.classification import Classification
+from gnnrl.tasks.detection import Detection
 from gnnrl.tasks.outputs import AnyOutputs
 from gnnrl.tasks.segmentation import Segmentation
 
 TASKS: Mapping[str, Callable[[], Task]] = {
     "classification": Classification,
     "segmentation": Segmentation,
+    "detection": Detection,
     "outputs": AnyOutputs,
 }
 """By name, as are classes of the user's own."""

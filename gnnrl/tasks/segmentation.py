@@ -13,7 +13,7 @@ from torch import Tensor
 from gnnrl.data.targets import IGNORED
 from gnnrl.errors import UserError
 from gnnrl.tasks.base import Counts, Meter, Network, Task
-from gnnrl.tasks.comparing import KINDS, angles, by_pixel, divergences
+from gnnrl.tasks.comparing import KINDS, by_pixel, maps
 
 AUXILIARY = 0.5  # weight of the loss of an auxiliary head, as in torchvision's reference training
 
@@ -53,7 +53,7 @@ class Segmentation(Task):
 
     def divergences(self, outputs: Tensor, dense: Tensor) -> Mapping[str, float]:
         """Compare logits `[N, K, H, W]`: the first two pixel by pixel, the others as a whole."""
-        return divergences(by_pixel(outputs), by_pixel(dense)) | angles(outputs, dense)
+        return maps(outputs, dense)
 
     def meter(self) -> Meter:
         """Return a meter of the mean over classes, those that occur, of the intersection over

@@ -34,7 +34,7 @@ def check(network: nn.Module, traced: nn.Module, example: Any) -> None:
     for batch in BATCHES:
 
         def numbers(value: Any, count: int = batch) -> Any:
-            return _numbers(value, count, device, generator)
+            return random_inputs(value, count, device, generator)
 
         given: Any = fx.node.map_aggregate(inputs, numbers)
         with torch.no_grad(), torch.random.fork_rng():
@@ -48,7 +48,7 @@ def check(network: nn.Module, traced: nn.Module, example: Any) -> None:
                 raise _other(network, batch, str(error).strip().splitlines()[0]) from error
         if [a.shape for a in found] != [b.shape for b in expected]:
             raise _other(network, batch, "the shapes are others")
-        if not all(map(_equal, found, expected)):
+        if any(map(differs, found, expected)):
             raise _other(network, batch, "the numbers are others")
     # what was read before has no Python of its own left, and trains as it was found to train
     if any(True for _ in network.parameters()) and not isinstance(network, fx.GraphModule):
@@ -84,7 +84,7 @@ def _check_training(ours: nn.Module, theirs: nn.Module, given: Mapping[str, Any]
         if [a.shape for a in found] != [b.shape for b in expected]:
             counts = f"{len(expected)} tensors, {len(found)} when read as a graph"
             raise _untrained(ours, f"it gives {counts}: an auxiliary head, or other shapes")
-        if all(map(_equal, found, expected)):
+        if not any(map(differs, found, expected)):
             extra = sorted(_trained(theirs, found) - _trained(ours, expected))
             if extra:
                 parts = ", ".join(dict.fromkeys(name.rpartition(".")[0] for name in extra))
@@ -95,8 +95,8 @@ def _check_training(ours: nn.Module, theirs: nn.Module, given: Mapping[str, Any]
                     "module of its own and protect it (extract.protect)"
                 )
             return
-        drawn = not all(map(_equal, run(ours, 1), expected))
-        if not drawn or all(map(_equal, run(theirs, 1), found)):
+        drawn = any(map(differs, run(ours, 1), expected))
+        if not drawn or not any(map(differs, run(theirs, 1), found)):
             raise _untrained(ours, "random numbers are lost" if drawn else "the numbers are others")
 
 
@@ -119,14 +119,15 @@ def _untrained(network: nn.Module, how: str) -> UserError:
     )
 
 
-def _equal(found: Tensor, expected: Tensor) -> bool:
+def differs(found: Tensor, expected: Tensor, tolerance: float = TOLERANCE) -> bool:
+    """Whether two outputs are other numbers; tolerance: of the largest that is expected."""
     a, b = found.double(), expected.double()
     finite = b[b.isfinite()].abs()
     scale = finite.max().item() if len(finite) else 0.0
-    return torch.allclose(a, b, rtol=0.0, atol=TOLERANCE * scale, equal_nan=True)
+    return not torch.allclose(a, b, rtol=0.0, atol=tolerance * scale, equal_nan=True)
 
 
-def _numbers(value: Any, batch: int, device: torch.device, generator: torch.Generator) -> Any:
+def random_inputs(value: Any, batch: int, device: torch.device, generator: torch.Generator) -> Any:
     """Random numbers in the shape of an input; whole numbers are those of the example."""
     if not isinstance(value, Tensor):
         return value
@@ -136,6 +137,52 @@ def _numbers(value: Any, batch: int, device: torch.device, generator: torch.Gene
     if value.is_meta or not len(value):
         return torch.zeros(shape, dtype=value.dtype, device=device)
     return value.to(device)[torch.arange(batch) % len(value)]
+
+
+def larger(given: Any) -> Any:
+    """The same images half as large again; None where not all inputs are images."""
+    found = list(tensors(given))
+    if not found or any(t.ndim != 4 or not t.is_floating_point() for t in found):
+        return None
+    return fx.node.map_aggregate(
+        given,
+        lambda v: (
+            v.repeat(1, 1, 2, 2)[:, :, : v.shape[2] * 3 // 2, : v.shape[3] * 3 // 2]
+            if isinstance(v, Tensor)
+            else v
+        ),
+    )
+
+
+def takes_one_size(network: nn.Module, traced: fx.GraphModule, example: Any) -> bool:
+    """Whether a network that takes images of other sizes was read for those of the example only.
+
+    Where its Python computes with the size of an image, tracing writes that size down.
+    """
+    held = (*network.parameters(), *network.buffers())
+    if "shell" in traced.meta or any(t.is_meta for t in held):
+        return False
+    device = next((p.device for p in network.parameters()), torch.device("cpu"))
+    generator = torch.Generator().manual_seed(0)
+    given: Any = fx.node.map_aggregate(
+        named_inputs(network, example), lambda v: random_inputs(v, 1, device, generator)
+    )
+    given = larger(given)
+    if given is None:
+        return False
+    ours, theirs = evaluating(copy_of(network)), evaluating(copy_of(traced))
+    with torch.no_grad(), torch.random.fork_rng():
+        try:
+            expected = list(tensors(_called(ours, given)))
+        except Exception:  # the network itself takes this size only
+            return False
+        try:
+            found = list(tensors(theirs(*given.values())))
+        except Exception:
+            return True
+    return [a.shape for a in found] != [b.shape for b in expected] or any(
+        map(differs, found, expected)
+    )
 
 
 def tensors(value: Any) -> Iterator[Tensor]:

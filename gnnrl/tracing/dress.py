@@ -13,7 +13,7 @@ from typing import Any
 from torch import fx, nn
 
 from gnnrl.errors import UserError
-from gnnrl.tracing.shell import Part, Shell, given, taken
+from gnnrl.tracing.joined import Part, Shell, given, taken
 
 
 def dressed(graph: fx.GraphModule) -> nn.Module:

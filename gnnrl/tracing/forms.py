@@ -36,7 +36,8 @@ def rewrite(network: nn.Module, graph: fx.Graph) -> None:
         if node.target is F.linear:
             _bias_apart(graph, node)
     for node in list(graph.nodes):
-        if not node.users and node.op == "call_method" and str(node.target).endswith("_"):
+        writes = node.op == "call_method" and str(node.target).endswith("_")
+        if not node.users and (writes or node.target is operator.setitem):
             _result_of_writing(network, graph, node)
 
 
@@ -81,41 +82,84 @@ def _like(node: fx.Node, new: fx.Node) -> fx.Node:
 def _result_of_writing(network: nn.Module, graph: fx.Graph, node: fx.Node) -> None:
     """What is read of a tensor after it was written in place is the result of writing.
 
-    Only where all that reads the tensor's memory is known: it has one name, or one part of it is
-    written that has no other name.
+    Only where all that reads the tensor's memory is known: it has one name, and the part of it
+    that is written has no other one.
     """
-    written, pieces = node.args[0], None
+    written: Any = node.args[0]
+    part, cuts = None, _cuts(node.args[1]) if node.target is operator.setitem else []
     if _is(written, operator.getitem) and list(written.users) == [node]:
-        pieces = _pieces(written.args[1])
-        part, written = written, written.args[0]
-        if pieces is None:
-            return
-    if not isinstance(written, fx.Node) or not _is_fresh(network, written):
+        part, cuts, written = written, _cuts(written.args[1]), written.args[0]
+    if cuts is None or not isinstance(written, fx.Node) or not _is_fresh(network, written):
         return
-    before = [u for u in written.users if u < node and not (pieces and u is part)]
+    before = [u for u in written.users if u < node and u is not part]
     if any(not _gives_a_number(u) and not _is_fresh(network, u) for u in before):
+        if not all(_is(u, operator.getitem) and _ends_before(u, node) for u in before):
+            return
+    if node.target is operator.setitem and not _is_moved_or_fresh(network, node.args[2]):
         return
     after = [u for u in written.users if node < u]
-    node.target = str(node.target).rstrip("_")
-    if pieces is None:
-        made = node
+    if node.target is operator.setitem:
+        value: Any = node.args[2]
+        with graph.inserting_before(node):
+            part = _like(node, graph.call_function(operator.getitem, (written, node.args[1])))
+        node.op, node.target, node.args = "call_method", "expand_as", (value, part)
+    elif node.target == "zero_":
+        node.op, node.target, node.args = "call_function", torch.zeros_like, (node.args[0],)
     else:
-        if node.target == "zero":
-            node.op, node.target, node.args = "call_function", torch.zeros_like, (part,)
-        axis, ends = pieces
-        last = node
-        parts: list[fx.Node] = []
-        for index in ends:
-            if index is None:
-                parts.append(node)
-                continue
-            with graph.inserting_after(last):
-                last = _like(node, graph.call_function(operator.getitem, (written, index)))
-            parts.append(last)
-        with graph.inserting_after(last):
-            made = _like(node, graph.call_function(torch.cat, (parts, axis)))
+        node.target = str(node.target).rstrip("_")
+    made = _joined(graph, written, node, cuts)
     for user in after:
-        user.replace_input_with(written, made)
+        if user is not node:
+            user.replace_input_with(written, made)
+
+
+def _joined(graph: fx.Graph, written: fx.Node, made: fx.Node, cuts: list[Any]) -> fx.Node:
+    """What was written into a part of a tensor together with what stands around it."""
+    where = made
+    for number in reversed(range(len(cuts))):
+        axis, cut = cuts[number]
+        outer: list[Any] = [slice(None)] * axis
+        for k, other in cuts[:number]:
+            outer[k] = other
+        parts = [made]
+        for place, rest in ((0, slice(None, cut.start)), (1, slice(cut.stop, None))):
+            if (cut.start, cut.stop)[place] not in (None, 0):
+                with graph.inserting_after(where):
+                    where = graph.call_function(operator.getitem, (written, (*outer, rest)))
+                parts.insert(place * len(parts), _like(made, where))
+        with graph.inserting_after(where):
+            where = _like(made, graph.call_function(torch.cat, (parts, axis)))
+        made = where
+    return made
+
+
+def _cuts(index: Any) -> list[tuple[int, slice]] | None:
+    """The axes that an index takes a part of; None where it is more than a slice of each."""
+    indices = list(index) if isinstance(index, tuple) else [index]
+    if not all(isinstance(i, slice) and i.step is None for i in indices):
+        return None
+    return [
+        (k, i) for k, i in enumerate(indices) if (i.start, i.stop) not in ((None, None), (0, None))
+    ]
+
+
+def _ends_before(read: fx.Node, node: fx.Node) -> bool:
+    """Whether nothing reads a part, nor what was moved of it, after a tensor was written."""
+    moved = {"view", "reshape", "permute", "transpose", "unsqueeze", "squeeze", "flatten"}
+    return all(
+        user < node
+        and (operation_name(user) not in moved or _ends_before(user, node))
+        and not str(user.target).endswith("_")
+        for user in read.users
+    )
+
+
+def _is_moved_or_fresh(network: nn.Module, value: Any) -> bool:
+    """Whether a value is known to be a tensor."""
+    if not isinstance(value, fx.Node):
+        return False
+    known = "view", "reshape", "permute", "transpose", "contiguous"
+    return operation_name(value) in known or _is_fresh(network, value)
 
 
 def _is(node: Any, function: Any) -> bool:
@@ -130,26 +174,13 @@ def _gives_a_number(node: fx.Node) -> bool:
 
 def _is_fresh(network: nn.Module, node: fx.Node) -> bool:
     if node.op == "call_module":
-        module = network.get_submodule(str(node.target))
+        module, read = network.get_submodule(str(node.target)), node.all_input_nodes[0]
+        if isinstance(module, nn.Identity):
+            return len(read.users) == 1 and _is_fresh(network, read)
         return isinstance(module, _OWNERS)
     if node.op not in ("call_function", "call_method") or node.kwargs.get("inplace"):
         return False
     return operation_name(node) in _FRESH
-
-
-def _pieces(index: Any) -> tuple[int, list[Any]] | None:
-    """The axis along which a slice was taken; slices before and after it, None for itself."""
-    indices = list(index) if isinstance(index, tuple) else [index]
-    cuts = [k for k, i in enumerate(indices) if i != slice(None)]
-    if len(cuts) != 1 or not isinstance(indices[cuts[0]], slice) or indices[cuts[0]].step:
-        return None
-    axis, cut = cuts[0], indices[cuts[0]]
-    ends: list[Any] = [None]
-    if cut.start not in (None, 0):
-        ends.insert(0, (*[slice(None)] * axis, slice(None, cut.start)))
-    if cut.stop is not None:
-        ends.append((*[slice(None)] * axis, slice(cut.stop, None)))
-    return axis, ends
 
 
 def sizes_one_by_one(graph: fx.Graph) -> None:

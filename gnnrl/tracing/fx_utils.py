@@ -30,10 +30,20 @@ def module_of(node: fx.Node) -> Any:
 
 def call(node: fx.Node, args: Any, kwargs: Any) -> Any:
     """Call the function or method that a node calls, with these arguments."""
+    args, kwargs = thawed(args), thawed(kwargs)
     if node.op == "call_method":
         return getattr(args[0], str(node.target))(*args[1:], **kwargs)
     function: Any = node.target
     return function(*args, **kwargs)
+
+
+def thawed(value: Any) -> Any:
+    """Arguments of an operation as lists that it may change."""
+    if isinstance(value, list):
+        return [thawed(part) for part in value]
+    if type(value) is tuple:
+        return tuple(thawed(part) for part in value)
+    return {k: thawed(v) for k, v in value.items()} if isinstance(value, dict) else value
 
 
 def only_user(node: fx.Node) -> fx.Node | None:

@@ -24,6 +24,15 @@ def without_data(value: Any) -> Any:
     return fx.node.map_aggregate(value, lambda v: v.to("meta") if isinstance(v, Tensor) else v)
 
 
+def nowhere(node: fx.Node, args: Any, kwargs: Any) -> tuple[Any, Any]:
+    """Arguments of an operation that moves a tensor to a device, which here is none."""
+    if node.op != "call_method" or node.target != "to":
+        return args, kwargs
+    return fx.node.map_aggregate(
+        (args, kwargs), lambda v: torch.device("meta") if isinstance(v, torch.device) else v
+    )  # type: ignore[return-value]
+
+
 def skeleton_of(network: nn.Module) -> nn.Module:
     """A copy in evaluation mode whose tensors have no storage: running it costs nothing."""
     memo: dict[int, Any] = {}

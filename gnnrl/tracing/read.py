@@ -8,12 +8,15 @@ from torch import fx, nn
 
 from gnnrl.errors import UserError
 from gnnrl.tracing.check import check
+from gnnrl.tracing.joined import Shell
 from gnnrl.tracing.recorder import first_line
-from gnnrl.tracing.shell import Shell, join
+from gnnrl.tracing.shell import join
 from gnnrl.tracing.trace import named_inputs, trace
 
 
-def read(network: nn.Module, example: Any, opaque: frozenset[str] = frozenset()) -> fx.GraphModule:
+def read_network(
+    network: nn.Module, example: Any, opaque: frozenset[str] = frozenset()
+) -> fx.GraphModule:
     """The operations of a network, as `trace` gives them.
 
     Where the network's own code cannot be traced, those of its parts are joined by what a run
@@ -24,7 +27,10 @@ def read(network: nn.Module, example: Any, opaque: frozenset[str] = frozenset())
     try:
         return trace(network, example, opaque)
     except UserError as error:
-        joined = join(network, example, opaque, getattr(error, "why", _reason(error)))
+        try:
+            joined = join(network, example, opaque, getattr(error, "why", _reason(error)))
+        except UserError:
+            raise error from None
         if not joined.meta["shell"].parts:
             raise
         return joined

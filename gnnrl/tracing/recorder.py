@@ -14,9 +14,17 @@ from torch import Tensor, fx, nn
 from gnnrl.errors import UserError
 from gnnrl.tracing.attention import attend
 from gnnrl.tracing.fx_utils import attribute, call, operation_name, scope_of
-from gnnrl.tracing.meta import NEEDS_DATA, is_about_data, run_part, without_data
+from gnnrl.tracing.meta import NEEDS_DATA, is_about_data, nowhere, run_part, without_data
 
-_FACTORIES = (torch.zeros, torch.ones, torch.full, torch.arange)
+_FACTORIES = (torch.zeros, torch.ones, torch.full, torch.arange, torch.finfo)
+_SCALARS = tuple(
+    getattr(torch, name)
+    for name in "pow where remainder float_power fmod floor_divide bitwise_and bitwise_or "
+    "bitwise_xor bitwise_left_shift bitwise_right_shift copysign xlogy isin searchsorted "
+    "bucketize result_type clamp clamp_min clamp_max clip rsub lerp".split()
+)
+"""Functions that take a tensor or a number in one place: they are recorded before PyTorch looks
+into what only says that it is a tensor."""
 _OPERATIONS = ("torch.", "torchvision.ops.")
 """Where functions come from that are operations; other functions are read like the network."""
 
@@ -40,6 +48,8 @@ class _ShapeProxy(fx.Proxy):
         return Tensor if isinstance(known, Tensor) else type(self)
 
     def __getattr__(self, k: str) -> _ShapeAttribute:
+        if k.startswith("_"):  # PyTorch's own marks, such as that of a parameter
+            raise AttributeError(k)
         return _ShapeAttribute(self, k)
 
     def items(self) -> Any:
@@ -93,12 +103,30 @@ class Recorder(fx.Tracer):
     def __init__(
         self, skeleton: nn.Module, inputs: Mapping[str, Any], opaque: frozenset[str]
     ) -> None:
-        super().__init__(autowrap_functions=_FACTORIES)
+        super().__init__(autowrap_functions=_FACTORIES + _SCALARS)
         self._autowrap_search.append(torch)  # `torch.zeros(n, c)` is recorded if n or c is
         self._skeleton, self._inputs, self._opaque = skeleton, inputs, opaque
         self.unread: dict[str, str] = {}
         self._values: dict[fx.Node, Any] = {}
         self._running = False
+        self._states: dict[nn.Module, dict[str, Any]] = {}
+
+    def trace(self, root: Any, concrete_args: Any = None) -> fx.Graph:
+        """Record a pass; what it leaves on the network's modules is taken back."""
+        self._states = {module: dict(vars(module)) for module in root.modules()}
+        try:
+            return super().trace(root, concrete_args)
+        finally:
+            self._take_back(root)
+
+    def _take_back(self, part: nn.Module) -> None:
+        for module in part.modules():
+            for name, value in [*vars(module).items()]:
+                if type(value) in (_ShapeProxy, _ShapeAttribute):
+                    before = self._states.get(module, {})
+                    vars(module).update({name: before[name]} if name in before else {})
+                    if name not in before:
+                        del vars(module)[name]
 
     def create_args_for_root(
         self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
@@ -170,6 +198,7 @@ class Recorder(fx.Tracer):
             if self.is_leaf_module(m, name):
                 raise
             self._forget(last)
+            self._take_back(m)
             self.unread[name] = getattr(error, "why", first_line(error))
             return super().call_module(m, forward, args, kwargs)
 
@@ -237,7 +266,7 @@ class Recorder(fx.Tracer):
             return hollow.forward(*args, **kwargs)
         if node.target is getattr and args[1] == "device":
             return next((p.device for p in self.root.parameters()), torch.device("cpu"))
-        return call(node, args, kwargs)
+        return call(node, *nowhere(node, args, kwargs))
 
 
 def first_line(error: Exception) -> str:

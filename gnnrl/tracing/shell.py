@@ -10,10 +10,8 @@ the shell does.  The parts are read as operations and joined to one graph; the s
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from functools import partial
-from types import FunctionType
 from typing import Any
 
 import torch
@@ -24,74 +22,32 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gnnrl.errors import UserError
 from gnnrl.tracing.fx_utils import attribute
+from gnnrl.tracing.joined import Part, Shell, finished, given, handed, pooled, taken
 from gnnrl.tracing.meta import copy_of, evaluating, skeleton_of, without_data
 from gnnrl.tracing.recorder import first_line
-from gnnrl.tracing.trace import flops_of, named_inputs, trace
-
-_POOLS = ("MultiScaleRoIAlign",)
-"""Modules of torchvision that pool regions of feature maps, each channel by itself."""
+from gnnrl.tracing.shell_values import (
+    are_plain,
+    chosen_part,
+    hollow,
+    hollow_inputs,
+    in_joined,
+    is_layer,
+    pools_regions,
+    same_shapes,
+    tensors_by_name,
+    tensors_in,
+)
+from gnnrl.tracing.trace import named_inputs, trace
 
 _QUERIES = set(
     "shape device dtype ndim layout requires_grad is_cuda is_meta size dim numel ndimension "
-    "is_floating_point is_complex __len__ get_device type element_size is_contiguous "
-    "_version".split()
+    "is_floating_point is_complex __len__ get_device type element_size is_contiguous".split()
 )
 """What the shell may ask a tensor without reading it."""
 
 
-def handed(*read: Any) -> Tensor:
-    """In a joined graph: a tensor that the shell makes of `read` and gives to a part."""
-    raise UserError("this network's own code is no graph: its parts cannot be run without it")
-
-
-def taken(x: Tensor) -> Tensor:
-    """In a joined graph: what a part reads."""
-    return x
-
-
-def given(outputs: Any) -> None:
-    """In a joined graph: what a part gives, by its own names."""
-
-
-def pooled(*maps: Tensor) -> Tensor:
-    """In a joined graph: regions that are cut out of feature maps and pooled."""
-    return handed(*maps)
-
-
-def finished(*read: Any) -> None:
-    """In a joined graph: what the shell reads, of its parts and its own weights."""
-
-
-@dataclass
-class Part:
-    """A part that is read as operations.
-
-    inputs: names of what it is called with.  calls: numbers of its calls in the graph.  traced:
-    the part alone, and what it was called with (`example`, tensors without data).
-    """
-
-    name: str
-    inputs: tuple[str, ...]
-    calls: list[int]
-    traced: fx.GraphModule
-    example: Mapping[str, Any]
-
-    def node(self, name: str) -> fx.Node:
-        """An operation of the part alone."""
-        return next(n for n in self.traced.graph.nodes if n.name == name)
-
-
-@dataclass
-class Shell:
-    """What stands in `meta["shell"]` of a joined graph.
-
-    network: a copy of the network, of the same layers as the joined graph.  parts: by name.
-    origins: for each operation of the graph, its part and the operation of the part alone.
-    """
-
-    network: nn.Module
-    parts: dict[str, Part] = field(default_factory=dict)
-    origins: dict[str, tuple[str, str]] = field(default_factory=dict)
+_SHELL = object()
+"""In place of what a module gives that is a shell itself."""
 
 
 class _NoPart(Exception):
@@ -131,7 +87,8 @@ class _Recording:
         self.shells: set[str] = set()
         self.generator = torch.Generator().manual_seed(0)
         self.counter = FlopCounterMode(display=False)
-        self.paused, self.flops_of_parts, self.counted, self.calls = False, 0, 0, 0
+        self.paused, self.watching = False, True
+        self.flops_of_parts, self.counted, self.calls = 0, 0, 0
         # tensors that are known by their operation; held, so that no other takes their identity
         self.known: dict[int, tuple[Tensor, fx.Node, int]] = {}
         self.read: dict[fx.Node, None] = {}
@@ -149,10 +106,10 @@ class _Recording:
         """Run the shell; return the graph."""
         for name, module in self.running.named_modules():
             if name and (
-                _is_leaf(module) or _pools(module) or any(True for _ in module.parameters())
+                is_layer(module) or pools_regions(module) or any(True for _ in module.parameters())
             ):
                 forward = partial(self._called, name, module, module.forward)
-                module.forward = forward  # type: ignore[method-assign]
+                module.forward = forward
         places = list(inspect.signature(self.network.forward).parameters)
         by_place = list(self.inputs) == places[: len(self.inputs)]
         args, kwargs = (tuple(self.inputs.values()), {}) if by_place else ((), self.inputs)
@@ -223,14 +180,28 @@ class _Recording:
         """Stands for the forward pass of every module inside the shell."""
         if self.paused or name in self.shells:
             return forward(*args, **kwargs)
-        if _pools(module):
+        self.watching = False
+        value = self._recorded(name, module, forward, args, kwargs)
+        self.watching = True
+        return forward(*args, **kwargs) if value is _SHELL else value
+
+    def _recorded(
+        self,
+        name: str,
+        module: nn.Module,
+        forward: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        """Record the call of a module; return what it gives, or that it is a shell itself."""
+        if pools_regions(module):
             return self._pool(forward, args, kwargs)
         if name in self.refused:
             return self._left_whole(name, forward, args, kwargs, self.refused[name])
-        if _is_leaf(module):
+        if is_layer(module):
             return self._leaf(name, forward, args, kwargs)
         try:
-            inputs = _tensors_by_name(module, args, kwargs)
+            inputs = tensors_by_name(module, args, kwargs)
             traced = self._traced(name, inputs)
         except (UserError, TypeError) as error:
             reason = getattr(error, "why", first_line(error))
@@ -238,12 +209,12 @@ class _Recording:
                 return self._left_whole(name, forward, args, kwargs, reason)
             self.shells.add(name)
             self.whole[name] = f"{reason}; its own code is kept, its parts are pruned"
-            return forward(*args, **kwargs)
+            return _SHELL
         return self._part(name, traced, inputs)
 
     def _traced(self, name: str, inputs: Mapping[str, Any]) -> fx.GraphModule:
-        known, example = self.shell.parts.get(name), _meta(inputs)
-        if known is not None and _same_shapes(known.example, example):
+        known, example = self.shell.parts.get(name), hollow_inputs(inputs)
+        if known is not None and same_shapes(known.example, example):
             return known.traced
         with self._pause():
             traced = trace(self.network.get_submodule(name), example, self._opaque_in(name))
@@ -295,8 +266,8 @@ class _Recording:
             if node.op == "placeholder":
                 copies[node] = self._taken(inputs[str(node.target)], number, (str(node.target),))
             elif node.op == "output":
-                outputs = _plain(node.args[0], copies)
-            elif (chosen := _chosen(node, copies)) is not None:
+                outputs = in_joined(node.args[0], copies)
+            elif (chosen := chosen_part(node, copies)) is not None:
                 copies[node] = chosen
             else:
                 copies[node] = self._copy(node, copies, number, name)
@@ -319,8 +290,8 @@ class _Recording:
         new = self.graph.create_node(
             node.op,
             f"{name}.{node.target}" if node.op in ("call_module", "get_attr") else node.target,
-            _plain(node.args, copies),
-            _plain(node.kwargs, copies),
+            in_joined(node.args, copies),
+            in_joined(node.kwargs, copies),
             name=node.name,
         )
         new.meta = dict(node.meta) | {"call": number}
@@ -351,7 +322,7 @@ class _Recording:
         )
         with self._pause():
             value = forward(*args, **kwargs)
-        if not isinstance(value, Tensor) or not _plain_arguments(sources):
+        if not isinstance(value, Tensor) or not are_plain(sources):
             raise _NoPart(name, "what it takes or gives is no tensor")
         self._flops_since()
         self.counted += before
@@ -415,7 +386,7 @@ class _Recording:
 
     def note_read(self, values: Any) -> None:
         """The shell has read these tensors, whatever it did with them."""
-        for value in _tensors(values):
+        for value in tensors_in(values):
             node = self.known.get(id(value))
             if node is not None:
                 self.read[node[1]] = None
@@ -440,8 +411,7 @@ class _Recording:
         kwargs: dict[str, Any] | None = None,
     ) -> fx.Node:
         node = self.graph.create_node(op, target, args, kwargs or {})
-        with self._pause():
-            node.meta = {"example": without_data(value), "follows": {"data", "shape"}}
+        node.meta = {"example": without_data(value), "follows": {"data", "shape"}}
         if op == "get_attr":
             node.meta["follows"] = set()
         if call is not None:
@@ -488,7 +458,7 @@ class _Watching(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if name == "__get__":
             name = getattr(func.__self__, "__name__", "")
-        if not self.recording.paused and name not in _QUERIES:
+        if self.recording.watching and name not in _QUERIES:
             self.recording.note_read((args, kwargs or {}))
         return func(*args, **(kwargs or {}))
 
@@ -496,107 +466,4 @@ class _Watching(TorchFunctionMode):
 def run_hollow(skeleton: nn.Module, inputs: Mapping[str, Any]) -> Any:
     """What a part gives for inputs of these shapes, without data."""
     with torch.no_grad(), torch.device("meta"):
-        return skeleton.forward(**pytree.tree_map(_hollow, dict(inputs)))
-
-
-def flops_of_joined(joined: fx.GraphModule, nodes: Iterable[fx.Node]) -> dict[fx.Node, int]:
-    """Multiply-accumulates for the example of what is left whole, counted by PyTorch."""
-    shell: Shell = joined.meta["shell"]
-    asked: dict[str, dict[str, fx.Node]] = {name: {} for name in shell.parts}
-    for node in nodes:
-        if node.name in shell.origins:
-            part, alone = shell.origins[node.name]
-            asked[part][node.name] = shell.parts[part].node(alone)
-    counts = {
-        name: flops_of(shell.parts[name].traced, shell.parts[name].example, set(found.values()))
-        for name, found in asked.items()
-    }
-    found = {joined_name: counts[part][alone]
-             for part, names in asked.items() for joined_name, alone in names.items()}  # fmt: skip
-    return {n: found.get(n.name, n.meta.get("flops", 0)) for n in nodes}
-
-
-def _hollow(value: Any) -> Any:
-    return value.to("meta") if isinstance(value, Tensor) else value
-
-
-def _meta(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = without_data(dict(inputs))
-    return dict(found)
-
-
-def _same_shapes(a: Any, b: Any) -> bool:
-    shapes = [[tuple(t.shape) for t in _tensors(x)] for x in (a, b)]
-    return shapes[0] == shapes[1]
-
-
-def _is_leaf(module: nn.Module) -> bool:
-    """Whether a module is a layer of PyTorch, which is called and not read."""
-    return type(module).__module__.startswith("torch.nn.modules") and (
-        next(module.children(), None) is None and type(module).forward is not nn.Module.forward
-    )
-
-
-def _pools(module: nn.Module) -> bool:
-    return type(module).__name__ in _POOLS and type(module).__module__.startswith("torchvision.ops")
-
-
-def _tensors_by_name(
-    module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> dict[str, Any]:
-    """What a module is called with, by name.  Raises `TypeError` for other things than tensors."""
-    takes = inspect.signature(type(module).forward)
-    bound = takes.bind(module, *args, **kwargs).arguments
-    given = {k: v for k, v in list(bound.items())[1:] if v is not None}
-    kinds = {takes.parameters[k].kind for k in given}
-    variadic = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
-    if kinds & variadic or not all(isinstance(v, Tensor) for v in pytree.tree_leaves(given)):
-        raise TypeError("it takes other things than tensors")
-    return given
-
-
-def _tensors(values: Any) -> Iterator[Tensor]:
-    """All tensors in nested values, the fields of objects included."""
-    if isinstance(values, Tensor):
-        yield values
-    elif isinstance(values, Mapping):
-        for part in values.values():
-            yield from _tensors(part)
-    elif isinstance(values, list | tuple | set):
-        for part in values:
-            yield from _tensors(part)
-    elif hasattr(values, "__dict__") and not isinstance(values, nn.Module | type | FunctionType):
-        for part in vars(values).values():
-            yield from _tensors(part)
-
-
-def _plain(value: Any, copies: Mapping[fx.Node, Any]) -> Any:
-    """Arguments with the operations of the joined graph in the place of those of a part."""
-    if isinstance(value, fx.Node):
-        return copies[value]
-    if isinstance(value, Mapping):
-        return {k: _plain(v, copies) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        made = [_plain(v, copies) for v in value]
-        return made if isinstance(value, list) else tuple(made)
-    if isinstance(value, slice):
-        return slice(*(_plain(v, copies) for v in (value.start, value.stop, value.step)))
-    return value
-
-
-def _chosen(node: fx.Node, copies: Mapping[fx.Node, Any]) -> Any:
-    """What `x[i]`, `x.values()` and the like give of an input that is a list or a dictionary."""
-    source = node.args[0] if node.args else None
-    held = copies.get(source) if isinstance(source, fx.Node) else None
-    if not isinstance(held, list | dict):
-        return None
-    if getattr(node.target, "__name__", "") == "getitem":
-        return held[node.args[1]]
-    if node.target in ("values", "keys", "items"):
-        return list(getattr(held, str(node.target))())
-    return None
-
-
-def _plain_arguments(values: Any) -> bool:
-    plain = (fx.Node, int, float, bool, str, type(None))
-    return all(isinstance(v, plain) for v in pytree.tree_leaves(values))
+        return skeleton.forward(**pytree.tree_map(hollow, dict(inputs)))

@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gnnrl.errors import UserError
 from gnnrl.tracing.forms import rewrite, sizes_one_by_one, weights_as_parameters
-from gnnrl.tracing.fx_utils import attribute, followed, scope_of
+from gnnrl.tracing.fx_utils import attribute, followed, scope_of, thawed
 from gnnrl.tracing.meta import (
     NEEDS_DATA,
     copy_of,
@@ -203,6 +203,9 @@ class _Examples(fx.Interpreter):
         if target in self._opaque:
             return run_part(self.fetch_attr(target), attribute(self._traced, target), args, kwargs)
         return super().call_module(target, args, kwargs)
+
+    def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return super().call_function(target, thawed(args), thawed(kwargs))
 
     def run_node(self, n: fx.Node) -> Any:
         try:

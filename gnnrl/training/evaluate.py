@@ -10,7 +10,7 @@ from torch import nn
 
 from gnnrl.data.images import Labelled
 from gnnrl.errors import UserError
-from gnnrl.tasks.base import Task
+from gnnrl.tasks.base import Task, spoken
 from gnnrl.tasks.classification import CLASSIFICATION
 
 BATCH_SIZE = 256
@@ -88,11 +88,6 @@ class RewardScore:
     def each_epoch(self, epoch: int, network: nn.Module) -> dict[str, float]:
         """Return the figure of an epoch."""
         return {self.name: self(network)}
-
-
-def spoken(metric: str) -> str:
-    """Return the name of a metric as it is read: mean_iou as mean IoU."""
-    return metric.replace("_", " ").replace("iou", "IoU")
 
 
 def device_of(network: nn.Module) -> torch.device:

@@ -21,6 +21,7 @@ from gnnrl.training.distillation import Objective
 from gnnrl.training.distributed import Alone, ProcessGroup, launch
 from gnnrl.training.recipe import TrainingRecipe
 from gnnrl.training.state import Asked, EachEpoch, State, TrainingState
+from gnnrl.watch import Watch
 
 STATE_FILE = "training.pt"
 SECONDS_BETWEEN_STATES = 5.0
@@ -50,7 +51,7 @@ def train(
     each_epoch: EachEpoch | None = None,
     zeros: Mapping[str, Tensor] | None = None,
     scratch: Path | None = None,
-    visible: bool = False,
+    visible: bool | Watch = False,
 ) -> Training:
     """Train the network in place, on the device found; the seed alone decides the outcome.
 
@@ -58,7 +59,7 @@ def train(
     each_epoch: called as (epoch, network), returns further figures for the epoch's row.
     zeros: by parameter name, true where a weight is kept at zero.
     scratch: a folder, claimed for this very training, to keep the state of a killed run in.
-    visible: show progress.
+    visible: show progress; a `Watch` also gets the figures of every epoch.
     """
     _refuse_unknown(snapshots, recipe.epochs)
     objective = objective or Objective()
@@ -74,7 +75,7 @@ def train(
 
 
 def _train(
-    group: ProcessGroup, network: nn.Module, images: Labelled, asked: Asked, visible: bool
+    group: ProcessGroup, network: nn.Module, images: Labelled, asked: Asked, visible: bool | Watch
 ) -> Training:
     place, recipe = device(), asked.recipe
     images = images.to(place)
@@ -86,21 +87,29 @@ def _train(
         if 0 in asked.snapshots and not training.history:
             training.keep_snapshot(0)
         done = training.epoch * steps
-        with progress("training", recipe.epochs * steps, done=done, visible=visible) as bar:
+        watch = visible if isinstance(visible, Watch) else None
+        if watch is not None:
+            watch.begin(training.epoch)
+        shown = visible is not False
+        with progress("training", recipe.epochs * steps, done=done, visible=shown) as bar:
             while training.epoch < recipe.epochs:
                 training.run_epoch(bar)
+                if watch is not None:
+                    watch.add(training.epoch, training.history[-1])
                 if training.epoch in asked.snapshots:
                     training.keep_snapshot(training.epoch)
                 keeper.save_now_and_then()
+        if watch is not None:
+            watch.close()
     return Training(tuple(training.history), training.snapshots)
 
 
 def _train_together(
-    group: ProcessGroup, network: nn.Module, images: Labelled, asked: Asked, visible: bool
+    group: ProcessGroup, network: nn.Module, images: Labelled, asked: Asked, visible: bool | Watch
 ) -> dict[str, Any]:
     """Train in one of several processes; return all that comes of it as tensors and numbers."""
     network = copy.deepcopy(network)  # what was sent is shared with the other processes
-    training = _train(group, network, images, asked, visible and group.rank == 0)
+    training = _train(group, network, images, asked, visible if group.rank == 0 else False)
     state = {key: value.cpu() for key, value in network.state_dict().items()}
     history = [dict(row) for row in training.history]
     return {"network": state, "history": history, "snapshots": dict(training.snapshots)}

@@ -16,6 +16,7 @@ from gnnrl.agents.registry import build_agent
 from gnnrl.agents.thompson import Beliefs
 from gnnrl.errors import UserError
 from gnnrl.evaluation.base import Evaluation
+from gnnrl.rl.observation import digest
 from gnnrl.rl.subsets import Choice
 from gnnrl.search.env import PruningEnv
 from gnnrl.search.loop import search
@@ -118,6 +119,19 @@ def test_a_search_that_is_killed_ends_as_one_that_is_not(name, tmp_path):
         run(tmp_path / "killed", limit=37)
     resumed = run(tmp_path / "killed")
     assert resumed.evaluations == whole.evaluations and resumed.plan == whole.plan
+
+
+def test_what_is_learned_of_decisions_holds_although_the_last_digits_of_features_differ():
+    space = Chosen(20)
+    env = PruningEnv(space, space.evaluate)
+    agent = build_agent("reinforce", env, **SMALL)
+    search(env, agent, evaluations=60, batch=8, seed=0)
+    near, other = space.graph.clone(), space.graph.clone()
+    near.x = near.x * (1 + 1e-7)
+    other.part = 1 - other.part
+    assert digest(near) != digest(space.graph)
+    assert torch.allclose(agent.scores(near), agent.scores(space.graph), atol=1e-4)
+    assert not torch.allclose(agent.scores(other), agent.scores(space.graph), atol=1e-4)
 
 
 def test_annealing_goes_back_to_the_best_when_nothing_gets_better():

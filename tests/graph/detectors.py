@@ -15,7 +15,7 @@ from torchvision.ops import MultiScaleRoIAlign
 
 from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.pruning.plan import PruningPlan
-from gnnrl.tracing.read import read
+from gnnrl.tracing.read import read_network
 from tests.masking import Masked, _Interpreter, all_there
 
 CLASSES = 6
@@ -125,7 +125,7 @@ class MaskedDetector:
     """A dense detector in double precision that lacks the channels which a plan removes."""
 
     def __init__(self, network: nn.Module, image: Tensor, plan: PruningPlan) -> None:
-        shell = read(network, image).meta["shell"]
+        shell = read_network(network, image).meta["shell"]
         self.network: nn.Module = shell.network.double().eval()
         self.parts = list(shell.parts)
         self._masks: dict[int, Masked] = {}

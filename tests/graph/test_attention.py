@@ -120,7 +120,6 @@ def test_known_transformers_are_cut_exactly(name: str) -> None:
     if name == "encoder":
         image = torch.randint(0, 40, (2, 7))
     cut = assert_cut_is_exact(network, image, 0.5, seed=1)
-    whole = {"features.1.0.attn", "features.1.1.attn", "features.3.0.attn", "features.3.1.attn"}
-    assert set(cut.surgeon.analysis.graph.whole) == (whole if name == "swin_v2" else set())
+    assert not cut.surgeon.analysis.graph.whole
     assert_trains(cut.subnet, image)
     assert_survives_saving(cut, image)

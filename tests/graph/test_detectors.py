@@ -15,7 +15,7 @@ from gnnrl.graph.extract import extract
 from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.surgery import prune
-from gnnrl.tracing.read import read
+from gnnrl.tracing.read import read_network
 from tests.cutting import random_plan, randomise
 from tests.graph.detectors import (
     NAMES,
@@ -55,7 +55,7 @@ def assert_flops_are_counted(
     graph: ComputationalGraph, plan: PruningPlan, subnet: nn.Module, size: int
 ) -> None:
     """The cost is what PyTorch counts as each part runs, as often as it is called."""
-    shell, counted = read(subnet, torch.zeros(2, 3, size, size)).meta["shell"], 0
+    shell, counted = read_network(subnet, torch.zeros(2, 3, size, size)).meta["shell"], 0
     for part in shell.parts.values():
         given = pytree.tree_map(lambda t: torch.zeros(t.shape), dict(part.example))
         with FlopCounterMode(display=False) as counter, torch.no_grad():

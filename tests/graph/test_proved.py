@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
 from gnnrl.errors import UserError
 from gnnrl.graph.extract import extract
+from gnnrl.report.coverage import coverage, summary
 
 IMAGES = torch.rand(2, 3, 8, 8)
 
@@ -105,3 +108,28 @@ def test_the_network_is_left_as_it_was():
     assert torch.equal(torch.random.get_rng_state(), drawn)
     for name, value in network.state_dict().items():
         torch.testing.assert_close(value, before[name], rtol=0, atol=0)
+
+
+class Quarters(Net):
+    """Decides by the size of its images in Python, which tracing writes down."""
+
+    def forward(self, x):
+        side = 6 if x.shape[2] < 9 else 7
+        return super().forward(x[:, :, :side])
+
+
+class OneSize(Net):
+    """Takes images of one size by itself."""
+
+    def forward(self, x):
+        assert x.shape[2] == 8
+        return super().forward(x)
+
+
+@pytest.mark.parametrize(("network", "found"), [(Net, False), (Quarters, True), (OneSize, False)])
+def test_a_size_of_images_that_was_written_down_is_told(network, found):
+    graph = extract(network().eval(), IMAGES)
+    assert graph.one_size is found
+    assert graph.groups
+    assert ("images of this size only" in summary(coverage(graph))) is found
+    assert graph.digest == replace(graph, one_size=not found).digest

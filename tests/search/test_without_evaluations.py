@@ -61,7 +61,10 @@ def test_it_plans_for_every_budget(tmp_path):
     ("settings", "message"),
     [
         ({"agent": "evolution"}, "the agent evolution has no policy"),
-        ({"space": "weights", "budget": {"parameters": 0.5}}, "decides in the space channels, got weights"),
+        (
+            {"space": "weights", "budget": {"parameters": 0.5}},
+            "decides in the space channels, got weights",
+        ),
     ],
 )
 def test_the_pretrained_agent_is_refused_for_what_it_was_not_made_for(settings, message, tmp_path):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from gnnrl.data.targets import IGNORED
 from gnnrl.errors import UserError
+from gnnrl.tasks import comparing
 from gnnrl.tasks.base import Task
 from gnnrl.tasks.registry import TASKS, build_task
 from gnnrl.tasks.segmentation import mean_iou
@@ -47,7 +48,7 @@ def targets(task: Task, count: int) -> Tensor:
     return torch.randint(CLASSES, shape, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.fixture(params=TASKS)
+@pytest.fixture(params=LOGITS)
 def case(request):
     """A task, outputs of two networks for six images, and targets."""
     task, shape = build_task(request.param), LOGITS[request.param]
@@ -180,3 +181,11 @@ def test_outputs_of_another_task_are_refused(task, given, said):
 def test_what_is_no_task_is_refused(name, said):
     with pytest.raises(UserError, match=said):
         build_task(name)
+
+
+def test_maps_are_compared_alike_all_at_once_and_a_few_images_at_a_time(monkeypatch):
+    task = build_task("segmentation")
+    outputs, dense = random(7, CLASSES, SIDE, SIDE, seed=2), random(7, CLASSES, SIDE, SIDE, seed=3)
+    whole = task.divergences(outputs, dense)
+    monkeypatch.setattr(comparing, "NUMBERS", 3 * CLASSES * SIDE**2)
+    assert task.divergences(outputs, dense) == pytest.approx(whole)

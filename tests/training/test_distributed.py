@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
 
 import pytest
 import torch
@@ -16,10 +15,11 @@ from gnnrl.networks.build import build_network
 from gnnrl.pruning.importance import l1
 from gnnrl.pruning.surgery import prune
 from gnnrl.search.spaces.channels import ChannelSpace
+from gnnrl.tasks.classification import CLASSIFICATION
 from gnnrl.training import loop
-from gnnrl.training.distillation import Distillation
+from gnnrl.training.distillation import Distillation, Objective
 from gnnrl.training.distributed import launch
-from gnnrl.training.evaluate import reward_accuracy
+from gnnrl.training.evaluate import RewardScore
 from gnnrl.training.loop import train
 from gnnrl.training.recipe import TrainingRecipe
 
@@ -69,11 +69,12 @@ def close(one: nn.Module, other: nn.Module, tolerance: float = 2e-4) -> None:
 
 @pytest.mark.slow
 def test_two_processes_train_what_one_does_with_the_same_batches(splits):
-    teacher, watch = network(seed=5), partial(reward_accuracy, splits.reward)
+    teacher, watch = network(seed=5), RewardScore(CLASSIFICATION, splits.reward).each_epoch
     results = []
     for recipe in (RECIPE, TWO):
         learned = network()
-        asked = {"distillation": Distillation(teacher, alpha=0.5), "snapshots": (1,)}
+        objective = Objective(distillation=Distillation(teacher, alpha=0.5))
+        asked = {"objective": objective, "snapshots": (1,)}
         results.append((learned, train(learned, splits.train, recipe, each_epoch=watch, **asked)))
     (one, alone), (two, together) = results
     close(one, two)

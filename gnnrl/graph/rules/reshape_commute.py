@@ -67,7 +67,7 @@ def commutes(
         args, kwargs = fitted(node, after[0], len(kept))
         try:
             found = run(node, {read: first}, args, kwargs)
-        except (RuntimeError, TypeError):
+        except (RuntimeError, TypeError, IndexError):
             return False
         if found.shape != expected.shape or not torch.equal(found, expected):
             return False
@@ -131,6 +131,8 @@ def run(
         example = n.meta["example"]
         if isinstance(example, torch.device):
             return torch.device("cpu")
+        if n.op == "call_module" and not isinstance(example, Tensor):
+            return example  # what a part that is left whole gives beside its tensors
         if n.all_input_nodes and not (isinstance(example, Tensor) and on_images(n)):
             return run(n, values)  # a number, or what follows from parameters alone
         return example

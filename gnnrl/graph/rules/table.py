@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 
 from gnnrl.graph.rules import base, product, unweighted, weighted
 from gnnrl.graph.rules.base import Rule
-from gnnrl.tracing import shell
+from gnnrl.tracing import joined
 from gnnrl.tracing.fx_utils import module_of, operation_name
 
 _MODULES: tuple[tuple[tuple[type[nn.Module], ...], str, Rule], ...] = (
@@ -75,9 +75,11 @@ _ACTIVATIONS = (
 _ARITHMETIC = (
     "add add_ iadd sub sub_ isub rsub mul mul_ imul div div_ truediv itruediv true_divide pow "
     "square sqrt rsqrt exp log log1p abs neg reciprocal clamp clamp_ clamp_min clamp_max clip "
-    "maximum minimum where float half bfloat16 double to type type_as "
+    "maximum minimum where "
     "lerp erf sign floor ceil round sin cos normalize zeros_like ones_like full_like masked_fill "
-    "gt ge lt le eq ne logical_and logical_or logical_not nan_to_num invert addcmul addcdiv"
+    "float_power remainder fmod floor_divide copysign xlogy "
+    "gt ge lt le eq ne logical_and logical_or logical_not nan_to_num invert addcmul addcdiv "
+    "and_ or_ xor bitwise_and bitwise_or bitwise_not"
 )
 _FUNCTIONS: tuple[tuple[str, str, Rule], ...] = (
     (
@@ -92,6 +94,7 @@ _FUNCTIONS: tuple[tuple[str, str, Rule], ...] = (
     (_ACTIVATIONS, "activation", unweighted.elementwise),
     (_ARITHMETIC, "arithmetic", unweighted.elementwise),
     ("contiguous clone detach", "identity", unweighted.copying),
+    ("float half bfloat16 double to type type_as", "arithmetic", unweighted.converted),
     ("softmax log_softmax softmin glu cumsum", "softmax", unweighted.along_axis),
     ("local_response_norm", "lrn", unweighted.across_channels),
     (
@@ -129,10 +132,10 @@ _TABLE = {
     name: (kind, rule) for names, kind, rule in reversed(_FUNCTIONS) for name in names.split()
 }
 _SHELL: dict[object, tuple[str, Rule]] = {
-    shell.taken: ("identity", unweighted.copying),
-    shell.pooled: ("pool", unweighted.pooling_of_regions),
-    shell.handed: ("opaque", base.left_whole),
-    shell.finished: ("opaque", base.left_whole),
+    joined.taken: ("identity", unweighted.copying),
+    joined.pooled: ("pool", unweighted.pooling_of_regions),
+    joined.handed: ("opaque", base.left_whole),
+    joined.finished: ("opaque", base.left_whole),
 }
 """What joins the parts of a network whose own code is no graph."""
 _UNKNOWN = base.Refused("there is no rule for it")

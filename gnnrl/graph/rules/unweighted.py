@@ -47,6 +47,16 @@ def elementwise(flow: Flow, node: fx.Node) -> None:
     flow.layouts[node] = Layout(axis, labels)
 
 
+def converted(flow: Flow, node: fx.Node) -> None:
+    """Another type of numbers, that of another tensor too: nothing meets that tensor's channels."""
+    read = tensors_read(node)[0]
+    found = flow.layouts.get(read)
+    if isinstance(found, Weights):
+        flow.layouts[node] = Weights(found.path, (*found.steps, (node, False)))
+    else:
+        flow.layouts[node] = layout_of(flow, read)
+
+
 def _meeting(flow: Flow, node: fx.Node) -> dict[fx.Node, tuple[int, np.ndarray]]:
     """Operands with channels: the axis of the result on which they lie, and their labels."""
     shape = shape_of(node)

@@ -14,7 +14,7 @@ from torch import Tensor, fx
 
 from gnnrl.graph.rules.flow import Flow, Folded, Layout, shape_of
 from gnnrl.graph.rules.reshape import varies
-from gnnrl.tracing.fx_utils import call
+from gnnrl.tracing.fx_utils import call, on_batch
 
 
 def settle_numbers(flow: Flow, node: fx.Node) -> None:
@@ -69,7 +69,7 @@ def _changed(flow: Flow, node: fx.Node, what: str) -> Tensor:
     shape, found = list(shape_of(node)), flow.layouts.get(node)
     axes: list[int] = []
     if what == "batch":
-        axes = [0]
+        axes = [0] if on_batch(node) else []
     elif isinstance(found, Layout):
         axes = [found.axis]
     elif isinstance(found, Folded):

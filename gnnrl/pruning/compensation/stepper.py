@@ -9,11 +9,21 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from gnnrl.errors import UserError
 from gnnrl.tracing.inplace import stop_writing
 
 
 def out_of_place(traced: fx.GraphModule) -> fx.GraphModule:
-    """A copy in evaluation mode none of whose operations overwrites what it reads."""
+    """A copy in evaluation mode none of whose operations overwrites what it reads.
+
+    Raises `UserError` for a network whose own code is no graph.
+    """
+    if "shell" in traced.meta:
+        raise UserError(
+            f"the layers of {type(traced).__name__} cannot be refitted, for its own code is no "
+            "graph: set prune.compensation and search.reward.compensation to none, and "
+            "search.importance to one that needs no calibration, such as l1_normalised"
+        )
     traced = copy.deepcopy(traced).eval()
     stop_writing(traced)
     return traced

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,7 +36,7 @@ class JointView:
         )
         inside = [{node.name for node in part} for part in parts]
         saved = [1.0 - flops.without(names) / dense for names in inside]
-        values = {
+        values: dict[str, Any] = {
             "width": [math.log2(max(part[-1].width, 1)) / 12 for part in parts],
             "input width": [math.log2(len(part)) / 6 for part in parts],
             "resolution": [math.log2(max(math.prod(p[-1].shape[1:]), 1)) / 16 for p in parts],
@@ -57,7 +58,7 @@ class JointView:
     def joined(self, seen: Data, stays: np.ndarray) -> Data:
         """Return an observation of channels with the parts; stays `[P]`: 0 where one is removed."""
         slack = float(seen.x[0, -1])
-        values = {"keep ratio": stays, "slack": slack}
+        values: dict[str, Any] = {"keep ratio": stays, "slack": slack}
         dynamic = torch.from_numpy(DYNAMIC.table(self._parts, values).astype(np.float32))
         edge_index, edge_attr = self._edges
         seen.x = torch.cat([seen.x, torch.cat([self._static, dynamic], dim=1)])

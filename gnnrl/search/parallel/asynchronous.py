@@ -129,7 +129,7 @@ class AsynchronousSearch:
     def _next(self) -> Task | None:
         if self.left_over:
             return self.left_over.pop(0)
-        if self.run.idle >= PATIENCE * self.workers.size:
+        if self.run.solved or self.run.idle >= PATIENCE * self.workers.size:
             return None
         under_way = sum(task.size for task in self.tasks.values())
         left = self.run.affordable(self.evaluations, under_way)

@@ -138,10 +138,6 @@ class ChannelSpace(PlanSpace):
         np.fill_diagonal(alone, 0)
         return np.array([whole - self.costs.cost(counts) for counts in alone])
 
-    def bounded(self, ratios: np.ndarray) -> np.ndarray:
-        """Return whole channels `[G]`, allowed ones, of keep ratios `[G]` that meet no budget."""
-        return self._bounded(ratios * self._sizes)
-
     def _decided(self, counts: np.ndarray) -> Decided:
         keep = self._rank - self._start < np.repeat(counts, self._sizes)
         return Decided(PruningPlan(kept_filters(self.graph, keep)), keep)

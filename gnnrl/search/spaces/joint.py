@@ -18,13 +18,13 @@ from gnnrl.evaluation.base import Decided
 from gnnrl.graph.budget import Budget
 from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.graph.latency import LatencyTable
-from gnnrl.graph.removal import members
+from gnnrl.graph.removal import members, removable_units
 from gnnrl.pruning.importance import Importance
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.search.observations.joint import JointView
 from gnnrl.search.spaces.base import PlanSpace
 from gnnrl.search.spaces.channels import ChannelSpace
-from gnnrl.search.spaces.layers import evenly, removable_units
+from gnnrl.search.spaces.layers import evenly
 from gnnrl.search.spaces.reduced import Reduced
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class JointSpace(PlanSpace):
         self._grid = {"min_channels": min_channels, "multiple": multiple}
         self.widths = ChannelSpace(
             graph, importance, self.budget, table=table, curves=curves, prior=prior, view=view,
-            check=False, **self._grid,
+            check=False, min_channels=min_channels, multiple=multiple,
         )  # fmt: skip
         self.limit, self.dense = self.widths.limit, self.widths.dense
         self.names = [*self.widths.names, *self.parts]
@@ -138,7 +138,7 @@ class JointSpace(PlanSpace):
         return left.uniform()
 
     def depth_only(self) -> PruningPlan | None:
-        """Return the plan without parts evenly over the depth, all others whole; None: over budget."""
+        """Return the plan without parts evenly over the depth; None: it would be over budget."""
         for count in range(len(self.parts) + 1):
             gone = frozenset(evenly(self.parts, count))
             if self.left(gone).fits:

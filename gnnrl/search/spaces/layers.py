@@ -14,9 +14,9 @@ from gnnrl.errors import UserError
 from gnnrl.graph.budget import Budget
 from gnnrl.graph.cost import cost
 from gnnrl.graph.cost_model import AxisCosts
-from gnnrl.graph.graph import ComputationalGraph, Node
-from gnnrl.graph.operations import operation_of
-from gnnrl.graph.removal import members, outermost, removable
+from gnnrl.graph.graph import ComputationalGraph
+from gnnrl.graph.latency import LatencyCosts, LatencyTable
+from gnnrl.graph.removal import parts_of, removable_units
 from gnnrl.graph.resources import RESOURCES, costs_of, counted
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.search.observations.layers import LayerView
@@ -33,8 +33,8 @@ class LayerSpace(PlanSpace):
     gives one of the same shape (`gnnrl.graph.removal`).  So strided layers, those that change the
     width, the first and the last one are protected, as in N2N, and any action is a valid plan.
 
-    budget: of flops or parameters.  As long as an action's plan is over it, one more part is
-    removed: the smallest that suffices, or, where none does, the largest.
+    budget: of flops, parameters or, with a `table`, latency.  As long as an action's plan is over
+    it, one more part is removed: the smallest that suffices, or, where none does, the largest.
     project: False leaves plans over budget as they are, for a reward that punishes them.
     Raises `UserError` where no part can be removed or the budget cannot be met.
     """
@@ -42,13 +42,20 @@ class LayerSpace(PlanSpace):
     action_kind = "binary"
 
     def __init__(
-        self, graph: ComputationalGraph, budget: Budget | float = 1.0, *, project: bool = True
+        self,
+        graph: ComputationalGraph,
+        budget: Budget | float = 1.0,
+        *,
+        project: bool = True,
+        table: LatencyTable | None = None,
     ) -> None:
         self.graph = graph
         self.budget = Budget.of(budget, "parameters")
-        if not RESOURCES[self.budget.resource].is_counted:
+        resource = RESOURCES[self.budget.resource]
+        if not resource.is_counted and table is None:
+            lacks = " without a latency table" if resource.needs_table else ""
             raise UserError(
-                f"space layers cannot meet a budget of {self.budget.resource}: give "
+                f"space layers cannot meet a budget of {self.budget.resource}{lacks}: give "
                 f"{' or '.join(f'budget.{name}' for name in counted())} (1.0: the reward alone "
                 "decides)"
             )
@@ -61,8 +68,8 @@ class LayerSpace(PlanSpace):
         self.names = list(self.parts)
         self.size, self.dense = len(self.names), cost(graph)
         self._inside = {name: frozenset(n.name for n in part) for name, part in self.parts.items()}
-        costs = costs_of(self.budget.resource, graph)
-        assert isinstance(costs, AxisCosts)
+        costs = costs_of(self.budget.resource, graph, table)
+        assert isinstance(costs, AxisCosts | LatencyCosts)
         self._costs = costs
         self._limit = self.budget.fraction * self._cost_without(())
         self._project = project
@@ -120,7 +127,7 @@ class LayerSpace(PlanSpace):
         inside = self._inside
         return [n for n in names if not any(inside[n] < inside[other] for other in names)]
 
-    def _cost_without(self, parts: Iterable[str]) -> int:
+    def _cost_without(self, parts: Iterable[str]) -> float:
         """Cost of what is left, of the budget's resource; removal changes no other layer's cost."""
         return self._costs.without(frozenset().union(*(self._inside[name] for name in parts)))
 
@@ -142,31 +149,7 @@ class LayerSpace(PlanSpace):
             )
 
 
-def removable_units(graph: ComputationalGraph) -> tuple[str, ...]:
-    """Return the parts with weights that are in no other: blocks, and layers in no such block."""
-    parts = parts_of(graph)
-    return outermost(graph, [n for n in parts if any(node.positions for node in parts[n])])
-
-
 def evenly(units: Sequence[str], count: int, phase: float = 0.5) -> set[str]:
     """Return so many of the units, evenly over the depth; phase: as in `LayerSpace.uniform`."""
     places = {min(int((i + phase) * len(units) / count), len(units) - 1) for i in range(count)}
     return {units[place] for place in places}
-
-
-def parts_of(graph: ComputationalGraph) -> dict[str, tuple[Node, ...]]:
-    """Return the parts that are decided, with their operations, outer before inner.
-
-    Layers, and blocks that hold more than layers which can be removed one by one.
-    """
-    every = members(graph)
-    found: dict[str, tuple[Node, ...]] = {}
-    sets: dict[frozenset[str], str] = {}
-    for name in reversed(removable(graph)):  # inner before outer
-        working = frozenset(n.name for n in every[name] if n.operation != "identity")
-        below = frozenset().union(*(inner for inner in sets if inner < working))
-        alone = len(every[name]) == 1 and not operation_of(every[name][0]).is_layer
-        if working and not alone and working != below and working not in sets:
-            sets[working] = name
-            found[name] = every[name]
-    return dict(reversed(found.items()))

@@ -51,7 +51,8 @@ class Reduced:
         prior = widths.prior
         self.space = ChannelSpace(
             self.graph, own, Budget(**{widths.budget.resource: 1.0}), table=table, check=False,
-            prior=None if prior is None else self._mean @ prior, **grid,
+            prior=None if prior is None else self._mean @ prior,
+            min_channels=grid["min_channels"], multiple=grid["multiple"],
         )  # fmt: skip
         self.space.limit = limit
 
@@ -108,7 +109,7 @@ def owners(graph: ComputationalGraph) -> np.ndarray:
 
 
 def _pairs(whole: ComputationalGraph, left: ComputationalGraph) -> np.ndarray:
-    """Which unit of the whole graph each unit that is left consists of: different pairs `[.., 2]`."""
+    """Which units of the whole graph each unit that is left consists of: pairs `[.., 2]`."""
     found = [np.zeros((0, 2), dtype=np.int64)]
     for name, node in left.layers.items():
         both = np.stack([node.filter_units, whole.layers[name].filter_units], axis=1)

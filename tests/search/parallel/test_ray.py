@@ -198,6 +198,27 @@ def test_the_stage_trains_the_same_students_on_workers(cluster, tmp_path, monkey
         assert here.read_bytes() == there.read_bytes(), name
 
 
+def test_a_local_ray_asks_for_a_token_that_nobody_else_can_read(monkeypatch, tmp_path):
+    class Ray:
+        @staticmethod
+        def is_initialized():
+            return False
+
+        @staticmethod
+        def init(**given):
+            (tmp_path / "token").write_text("secret")
+            raise ConnectionError
+
+    for name in ("RAY_AUTH_MODE", "RAY_ADDRESS"):
+        monkeypatch.setenv(name, "")  # so that it is set back afterwards
+        monkeypatch.delenv(name)
+    monkeypatch.setattr("gnnrl.search.parallel.ray._ray", lambda: Ray)
+    with pytest.raises(ConnectionError), ray_workers(Shared(Target("binary")), RaySettings()):
+        pass
+    assert os.environ["RAY_AUTH_MODE"] == "token"
+    assert not (tmp_path / "token").stat().st_mode & 0o077
+
+
 def test_without_ray_one_sentence_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match=r"pip install 'gnnrl-pipeline\[ray\]'"):

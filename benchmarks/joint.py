@@ -1,0 +1,193 @@
+"""Accuracy at equal latency: a budget of latency against one of flops, and width against depth.
+
+    python -m stages.pretrain …        (a network adapted to the images: a checkpoint)
+    python -m benchmarks.joint --images FOLDER --checkpoint final.safetensors --seeds 5
+
+Every method searches with the same agent, evaluations, calibration images and reward images, for a
+subnet that takes the same share of the dense network's latency by one table (ONNX Runtime, one
+image, one thread).  `flops` searches within the budget of flops whose allocation takes as long as
+the budget of latency allows.  The plan that is found is refitted layer by layer and, with
+--epochs, trained with the dense network as teacher.  Each run is one row; a run that has a row is
+not repeated.  `latency`: the median, round by round, of subnet over dense network.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from benchmarks.after_repair import REFIT_IMAGES, setting_of
+from benchmarks.harness import Setting, append, correct, done, existing, options, packed
+from benchmarks.pruning_final import refitted
+from benchmarks.pruning_search import CALIBRATION, KIND, calibration_of
+from gnnrl.agents.registry import build_agent
+from gnnrl.checkpoint import Checkpoint
+from gnnrl.errors import UserError
+from gnnrl.graph.budget import largest
+from gnnrl.graph.latency import LatencyTable, predicted
+from gnnrl.measurement.latency import time_networks
+from gnnrl.measurement.latency_table import table_of
+from gnnrl.pruning.plan import PruningPlan
+from gnnrl.pruning.surgery import Surgeon
+from gnnrl.runtime import seed_everything
+from gnnrl.search import build
+from gnnrl.search.loop import search
+from gnnrl.search.settings import SearchSettings
+from gnnrl.search.spaces.channels import ChannelSpace
+from gnnrl.training.distillation import Distillation
+from gnnrl.training.loop import train
+from gnnrl.training.recipe import TrainingRecipe
+
+AROUND = {"initial_action": 0.5}
+
+
+@dataclass(frozen=True)
+class Method:
+    """A space, and an agent on it; control: its plan without a search.  flops: a budget of it."""
+
+    space: str
+    control: str = ""
+    flops: bool = False
+    prior: str = "reconstruction"
+
+
+METHODS = {
+    "uniform width": Method("channels", "uniform"),
+    "uniform depth": Method("joint", "uniform depth"),
+    "uniform depth and width": Method("joint", "uniform"),
+    "allocation": Method("channels", "allocation"),
+    "flops": Method("channels", flops=True),
+    "width": Method("channels"),
+    "depth": Method("layers", prior="none"),
+    "joint": Method("joint"),
+}
+KEYS = ("checkpoint", "budget", "agent", "evaluations", "epochs", "method", "seed")
+
+
+def flops_of(setting: Setting, table: LatencyTable, budget: float, seed: int) -> float:
+    """Return the budget of flops whose allocation takes this share of the latency."""
+    found, graph = calibration_of(setting, seed), setting.graph
+    whole = predicted(graph, table, PruningPlan())
+
+    def fits(share: float) -> bool:
+        space = ChannelSpace(
+            graph, found.importance, share, curves=found.curves, prior="reconstruction",
+            multiple=table.multiple, check=False,
+        )  # fmt: skip
+        return predicted(graph, table, space.uniform()) <= budget * whole
+
+    return round(largest(fits, 0.02, 1.0, steps=10)[0], 4)
+
+
+def plan_of(
+    setting: Setting, method: Method, table: LatencyTable, file: Path, key: tuple
+) -> tuple[PruningPlan, dict[str, object]]:
+    """Return the plan of a method, and the figures of its search."""
+    _, budget, agent, evaluations, _, _, seed = key
+    asked = {"latency": budget}
+    if method.flops:
+        asked = {"flops": flops_of(setting, table, budget, seed)}
+    settings = SearchSettings(
+        seed=seed, space=method.space, budget=asked, importance="reconstruction",
+        prior=method.prior, calibration_images=CALIBRATION, latency_table=str(file),
+        multiple=table.multiple,
+        reward={"kind": KIND, "compensation": "gram", "precision": "auto", "batch_size": 512},
+    )  # fmt: skip
+    surgeon = Surgeon(setting.network.eval(), setting.graph)
+    inputs = build.Inputs(surgeon, setting.reward, setting.train)
+    env = build.make_env(settings, inputs, build.Calibrated(calibration_of(setting, seed)))
+    if method.control:
+        controls = env.space.controls()
+        if method.control not in controls:
+            raise UserError(f"{method.control} does not meet the budget")
+        return controls[method.control], {"asked_of": "latency", "plans": 0}
+    own = {**AROUND, "initial_std": 0.4} if agent == "ppo" else AROUND
+    own = {} if agent in ("solver", "random", "evopress") else own
+    if method.space == "layers":  # binary: an action says what is removed
+        own = {**own, "initial_action": 0.2}
+    player = build_agent(agent, env, seed=seed, **own)
+    found = search(env, player, evaluations=evaluations, batch=8, seed=seed)
+    plans = sum(not row["cached"] for row in found.evaluations)
+    return found.plan, {"asked_of": next(iter(asked)), "plans": plans}
+
+
+def trained(setting: Setting, subnet: nn.Module, epochs: float, seed: int) -> nn.Module:
+    """Train a subnet for a short time with the dense network as teacher."""
+    if epochs:
+        recipe = TrainingRecipe(epochs=int(epochs), learning_rate=0.01, batch_size=128)
+        teacher = Distillation(setting.network, 0.9)
+        train(subnet, setting.train, recipe, seed=seed, distillation=teacher)
+    return subnet.eval()
+
+
+def one(setting: Setting, table: LatencyTable, file: Path, key: tuple, out: Path) -> None:
+    """Write the row of one run."""
+    *_, epochs, name, seed = key
+    seed_everything(seed)
+    start = time.perf_counter()
+    plan, figures = plan_of(setting, METHODS[name], table, file, key)
+    seconds = time.perf_counter() - start
+    subnet = trained(setting, refitted(setting, plan, REFIT_IMAGES, seed), epochs, seed)
+    right = correct(subnet, setting.report)
+    graph, shape = setting.graph, setting.graph.input_shape
+    whole = predicted(graph, table, PruningPlan())
+    taken = time_networks(
+        {"dense": setting.network, "subnet": subnet}, shape, table.batch_size, 100, table.runtime, 1
+    )
+    ratio = taken["subnet"].over(taken["dense"])
+    row = {
+        **dict(zip(KEYS, key, strict=True)),
+        **figures,
+        "removed_layers": len(plan.removed_layers),
+        "predicted": round(predicted(graph, table, plan) / whole, 4),
+        "latency": round(ratio.milliseconds, 4),
+        "spread": round(ratio.spread, 4),
+        "accuracy": float(right.mean()),
+        "search_seconds": round(seconds, 1),
+        "machine": f"{platform.machine()} {table.machine}",
+        "torch": torch.__version__,
+        "correct": packed(right),
+    }
+    append(out, row)
+    print(*key[1:], row["predicted"], row["latency"], round(row["accuracy"], 4), flush=True)
+
+
+def main() -> None:
+    parser = options(__doc__, "joint.csv")
+    parser.add_argument("--checkpoint", type=Path, required=True, help="of the dense network")
+    parser.add_argument("--table", type=Path, help="a latency table; default: measured, and kept")
+    parser.add_argument("--budgets", type=float, nargs="+", default=[0.5, 0.3333, 0.25])
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--agent", default="ppo")
+    parser.add_argument("--evaluations", type=int, default=80)
+    parser.add_argument("--epochs", type=int, default=0, help="of training after the refit")
+    parser.add_argument("--seeds", type=int, default=5)
+    given = parser.parse_args()
+    checkpoint = Checkpoint.load(existing(given.checkpoint, "--checkpoint"))
+    setting = setting_of(checkpoint, given.images)
+    digest = checkpoint.digest[:12]
+    file = given.table or Path(".gnnrl") / f"latency-{digest}.json"
+    if not file.exists():
+        surgeon = Surgeon(setting.network, setting.graph)
+        table_of(surgeon, 1, 15, "onnxruntime", 1).save(file)
+    table = LatencyTable.load(file)
+    for budget in given.budgets:
+        for seed in range(given.seeds):
+            for name in given.methods:
+                spend = 0 if METHODS[name].control else given.evaluations
+                key = (digest, budget, given.agent, spend, given.epochs, name, seed)
+                if done(given.out, dict(zip(KEYS, key, strict=True))):
+                    continue
+                try:
+                    one(setting, table, file, key, given.out)
+                except UserError as error:  # depth alone may not reach the budget
+                    print(*key[1:], "left out:", error, flush=True)
+
+
+if __name__ == "__main__":
+    main()

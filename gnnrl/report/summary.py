@@ -1,0 +1,65 @@
+"""The figures of a run that are compared with other runs: one line each, and tables for plots."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gnnrl.graph.unit_mapping import kept_units
+from gnnrl.report.contents import budget
+from gnnrl.report.run import Run
+from gnnrl.report.speed import speeds
+
+
+def summary(run: Run) -> dict[str, float]:
+    """Return the headline figures, as far as they are known.
+
+    accuracy, or the task's metric: on the test images.  budget: asked for.  gain: of the reward
+    over the best control.  reward: of the plan.
+    """
+    found = run.metrics.get("search", {})
+    gains = [value for name, value in found.items() if name.startswith("gain_over_")]
+    known = {
+        run.metric: run.figures[run.metric],
+        "budget": budget(run)[1] if run.search else None,
+        "gain": min(gains, default=None),
+        "reward": found.get("reward"),
+    }
+    return {name: round(float(value), 4) for name, value in known.items() if value is not None}
+
+
+def speed(run: Run) -> dict[str, float]:
+    """Return how many times as fast as the dense network the subnet is, as it was measured first.
+
+    It was timed, and so stands apart from the figures that are always the same.
+    """
+    found = speeds(run)
+    return {"speed": round(found[0].speedup, 2)} if found else {}
+
+
+def networks(run: Run) -> list[dict[str, Any]]:
+    """Return cost and accuracy, or the task's metric, of the dense network and the subnet."""
+    figures = run.figures
+    return [
+        {"network": name, "flops kept": kept, "accuracy": figures[f"{prefix}{run.metric}"]}
+        for name, prefix, kept in (("dense", "dense_", 1.0), ("subnet", "", figures["flops_kept"]))
+    ]
+
+
+def plans(run: Run) -> list[dict[str, Any]]:
+    """Return cost and reward of every evaluated plan and control, for a plot."""
+    dense = run.figures["dense_flops"]
+    table = run.evaluations[run.evaluations["status"] == "ok"]
+    named = table["control"].fillna("") if "control" in table else [""] * len(table)
+    return [
+        {"plan": name or "searched", "flops kept": flops / dense, "reward": reward}
+        for name, flops, reward in zip(named, table["flops"], table["reward"], strict=True)
+    ]
+
+
+def widths(run: Run) -> list[dict[str, Any]]:
+    """Return the fraction of channels that is kept of every channel group, for a plot."""
+    keep = kept_units(run.graph, run.plan.kept)
+    return [
+        {"group": group.name, "kept": float(keep[group.start : group.start + group.size].mean())}
+        for group in run.graph.groups
+    ]

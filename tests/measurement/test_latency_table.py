@@ -1,0 +1,201 @@
+"""A latency table knows the blocks of kernels, is corrected by subnets, and says what it is of."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from gnnrl.errors import UserError
+from gnnrl.graph.budget import Budget
+from gnnrl.graph.extract import extract
+from gnnrl.graph.latency import POINTS, LatencyCosts, LatencyTable, by_kind, keys, knots, predicted
+from gnnrl.measurement import latency, runtimes
+from gnnrl.measurement.latency import Timing, time_in_turns
+from gnnrl.measurement.latency_table import HEAVY, about, corrected, plans_of
+from gnnrl.networks.build import build_network
+from gnnrl.pruning.plan import PruningPlan
+from gnnrl.search.build import latency_table
+from gnnrl.search.settings import SpaceSettings
+from gnnrl.search.spaces.layers import LayerSpace
+from tests.golden.world import world
+
+CPU = torch.device("cpu")
+
+
+def made_up(graph, multiple: int = 1, **fields) -> LatencyTable:
+    """Every operation takes as many milliseconds as the blocks that it reads and writes."""
+    grids = {}
+    for i, key in enumerate(keys(graph)):
+        if key:
+            node, source = graph.nodes[i], graph.nodes[graph.sources[i]]
+            reads, writes = knots(source.width, multiple), knots(node.width, multiple)
+            grids[key] = tuple(tuple(float(a * b) for b in writes) for a in reads)
+    return LatencyTable(grids, 4, "a machine", multiple=multiple, **fields)
+
+
+def test_a_width_costs_as_much_as_the_next_whole_block():
+    assert knots(64, 8).tolist() == [8, 24, 32, 48, 64]
+    assert knots(3, 8).tolist() == [1, 1.5, 2, 2.5, 3]  # fewer channels than a block
+    graph = world().graph
+    table = made_up(graph, 4, ragged=1.5)
+    costs = LatencyCosts(graph, table)
+    whole = np.array([axis.units.size for axis in costs.axes])
+    wide = whole.argmax()
+    by_width = {}
+    for width in (5, 7, 8):
+        lengths = whole.copy()
+        lengths[wide] = width
+        by_width[width] = costs.by_operation(lengths)
+    assert np.array_equal(by_width[5], by_width[7])
+    dearer = by_width[5] / np.maximum(by_width[8], 1e-12)
+    assert {round(float(ratio), 6) for ratio in dearer[by_width[8] > 0]} == {1.0, 1.5}
+
+
+def test_what_is_interpolated_at_a_measured_width_is_what_was_measured():
+    graph = world().graph
+    costs = LatencyCosts(graph, made_up(graph, 2))
+    for point in range(POINTS):
+        lengths = np.array([knots(axis.units.size, 2)[point] for axis in costs.axes])
+        lengths[0] = 1
+        by_hand = [
+            lengths[a] * lengths[b] if key else 0.0
+            for key, a, b in zip(keys(graph), costs._reads, costs._writes, strict=True)
+        ]
+        assert costs.by_operation(lengths) == pytest.approx(by_hand)
+
+
+def test_whole_subnets_correct_the_sum_of_the_operations():
+    graph = world().graph
+    table = made_up(graph)
+    plans = plans_of(graph, 10, 1)
+    assert plans[0].removed_layers == frozenset() and len(set(plans)) == len(plans)
+    parts = [by_kind(graph, table, plan) for plan in plans]
+    heavy = np.array([sum(part.get(kind, 0.0) for kind in HEAVY) for part in parts])
+    light = np.array([sum(part.values()) for part in parts]) - heavy
+    found = corrected(table, graph, plans, 7.0 + 0.5 * heavy + 0.25 * light)
+    assert found.overhead == pytest.approx(7.0, rel=1e-3) and found.error < 1e-3
+    for plan, much, less in zip(plans, heavy, light, strict=True):
+        expected = 7.0 + 0.5 * much + 0.25 * less
+        assert predicted(graph, found, plan) == pytest.approx(expected, rel=1e-3)
+
+
+def test_the_overhead_stays_when_layers_are_removed():
+    graph = world().graph
+    table = made_up(graph, overhead=1000.0)
+    costs = LatencyCosts(graph, table)
+    assert costs.without([node.name for node in graph.nodes]) == 1000.0
+    assert predicted(graph, table, PruningPlan()) == pytest.approx(costs.without(()))
+
+
+def test_layers_are_removed_within_a_budget_of_latency():
+    graph = extract(build_network("resnet20").eval(), torch.zeros(1, 3, 32, 32))
+    table = made_up(graph)
+    space = LayerSpace(graph, Budget(latency=0.6), table=table)
+    plan = space.plan(np.zeros(space.size, dtype=bool))
+    whole = predicted(graph, table, PruningPlan())
+    assert predicted(graph, table, plan) / whole == pytest.approx(space.used(plan))
+    assert plan.removed_layers and space.used(plan) <= 0.6
+
+
+def test_a_table_keeps_what_it_was_made_on_and_reads_tables_of_earlier_versions(tmp_path):
+    path, graph = tmp_path / "table.json", world().graph
+    table = made_up(
+        graph, 4, runtime="onnxruntime", device="cuda", threads=3, ragged=1.25, overhead=0.5,
+        fused=("norm",), error=0.04,
+    )  # fmt: skip
+    table.save(path)
+    assert LatencyTable.load(path) == table
+    for word in ("onnxruntime", "cuda", "a machine", "4 images", "threads: 3", "4.0 %"):
+        assert word in about(table)
+    content = {k: v for k, v in json.loads(path.read_text()).items() if k in OLD}
+    path.write_text(json.dumps(content))
+    old = LatencyTable.load(path)
+    assert (old.runtime, old.device, old.multiple, old.overhead) == ("torch", "cpu", 1, 0.0)
+
+
+OLD = ("milliseconds", "batch_size", "machine")
+
+
+@pytest.mark.parametrize(
+    "spoiled",
+    [{"threads": 0}, {"multiple": 2.5}, {"ragged": 0.5}, {"overhead": -1}, {"runtime": 3}],
+)
+def test_a_table_with_senseless_conditions_is_refused(spoiled, tmp_path):
+    path = tmp_path / "table.json"
+    made_up(world().graph).save(path)
+    content = json.loads(path.read_text()) | spoiled
+    del content["sha256"], content["format"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"table\.json: not a latency table"):
+        LatencyTable.load(path)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ({"runtime": "onnxruntime"}, "is of runtime torch, but search.latency_for.runtime is onnx"),
+        ({"batch_size": 1}, "is of batch_size 4, but search.latency_for.batch_size is 1"),
+        ({"device": "cuda"}, "is of device cpu, but search.latency_for.device is cuda"),
+        ({"threads": 2}, "is of threads 1, but search.latency_for.threads is 2"),
+    ],
+)
+def test_a_table_of_something_else_is_refused(wanted, message, tmp_path):
+    path = tmp_path / "table.json"
+    table = made_up(world().graph)
+    table.save(path)
+    given = {"budget": {"latency": 0.5}, "latency_table": str(path)}
+    assert latency_table(SpaceSettings(**given)) == table
+    with pytest.raises(UserError, match=message):
+        latency_table(SpaceSettings(**given, latency_for=wanted))
+
+
+def test_a_table_of_another_network_is_refused():
+    graph = extract(build_network("basic_cnn").eval(), torch.zeros(1, 3, 32, 32))
+    with pytest.raises(UserError, match="measure a table of this network"):
+        LatencyCosts(graph, made_up(world().graph))
+
+
+def test_the_timer_takes_turns_and_tells_the_spread():
+    calls: list[str] = []
+    runs = {name: lambda name=name: calls.append(name) for name in "ab"}
+    found = time_in_turns(runs, rounds=3, warmup=2, device=CPU)
+    assert "".join(calls) == "ab" * 5
+    assert len(found["a"].rounds) == 3
+    timing = Timing((1.0, 2.0, 3.0, 4.0, 5.0))
+    assert (timing.milliseconds, timing.spread) == (3.0, pytest.approx(2 / 3))
+    assert timing.over(timing).rounds == (1.0,) * 5
+
+
+def test_threads_are_pinned_for_a_while_only():
+    before = torch.get_num_threads()
+    with latency.pinned(before + 1) as count:
+        assert count == torch.get_num_threads() == before + 1
+    assert torch.get_num_threads() == before
+
+
+def test_a_runtime_that_is_not_known_or_not_installed_is_refused(monkeypatch):
+    with pytest.raises(UserError, match=r"'onnxruntme'.*did you mean onnxruntime"):
+        runtimes.runtime_of("onnxruntme")
+    absent = replace(runtimes.RUNTIMES["onnxruntime"], needs=("no_such_module",))
+    monkeypatch.setitem(runtimes.RUNTIMES, "onnxruntime", absent)
+    with pytest.raises(UserError, match="onnxruntime is not installed"):
+        runtimes.runtime_of("onnxruntime")
+    monkeypatch.setattr(runtimes, "which", lambda name: None)
+    with pytest.raises(UserError, match="torch_compile needs a C\\+\\+ compiler"):
+        runtimes.ready("torch_compile", torch.nn.ReLU(), torch.zeros(1), 1)
+
+
+@pytest.mark.parametrize("runtime", ["torch", "torch_channels_last", "onnxruntime"])
+def test_every_runtime_times_a_network_and_leaves_it_as_it_was(runtime):
+    if runtime == "onnxruntime":
+        pytest.importorskip("onnxruntime")
+    network = world().network.eval()
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    shape = world().graph.input_shape
+    found = latency.time_networks({"a": network}, shape, 2, rounds=2, runtime=runtime, threads=1)
+    assert found["a"].milliseconds > 0
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())

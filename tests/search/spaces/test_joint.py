@@ -1,0 +1,196 @@
+"""Space `joint`: widths and depths in one plan, always within the budget."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from gnnrl.agents.registry import build_agent
+from gnnrl.errors import UserError
+from gnnrl.evaluation.base import Decided, Evaluation
+from gnnrl.graph.budget import Budget
+from gnnrl.graph.cost import cost
+from gnnrl.graph.extract import extract
+from gnnrl.graph.latency import predicted
+from gnnrl.networks.build import build_network
+from gnnrl.pruning.importance import l1
+from gnnrl.pruning.plan import PruningPlan
+from gnnrl.pruning.surgery import prune
+from gnnrl.search.env import PruningEnv
+from gnnrl.search.loop import search
+from gnnrl.search.spaces.channels import ChannelSpace
+from gnnrl.search.spaces.joint import REMOVED_BELOW, JointSpace
+from tests.measurement.test_latency_table import made_up
+
+
+def plain() -> nn.Sequential:
+    """Convolutions in a row: without one of them, the channels around it are the same."""
+    parts = [nn.Conv2d(3, 16, 3, padding=1), nn.ReLU()]
+    for _ in range(3):
+        parts += [nn.Conv2d(16, 16, 3, padding=1), nn.ReLU()]
+    return nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 4))
+
+
+def graph_of(name: str):
+    network = plain().eval() if name == "plain" else build_network(name).eval()
+    return network, extract(network, torch.zeros(1, 3, 32, 32))
+
+
+@pytest.fixture(scope="module")
+def resnet20():
+    return graph_of("resnet20")
+
+
+def space_of(given, budget=0.5, **settings) -> JointSpace:
+    network, graph = given
+    return JointSpace(graph, l1(network, graph), budget, **settings)
+
+
+@pytest.mark.parametrize("name", ["resnet20", "plain"])
+@pytest.mark.parametrize("budget", [{"flops": 0.5}, {"parameters": 0.2}])
+def test_any_action_is_a_plan_within_the_budget_that_the_surgery_can_cut(name, budget):
+    given = graph_of(name)
+    space, generator = space_of(given, Budget(**budget)), torch.Generator().manual_seed(0)
+    (resource,) = budget
+    for _ in range(2):
+        plan = space.sample(generator)
+        subnet = extract(prune(*given, plan), torch.zeros(1, 3, 32, 32))
+        kept = getattr(cost(subnet), resource) / getattr(space.dense, resource)
+        assert kept == pytest.approx(space.used(plan)) and kept <= budget[resource]
+        assert kept > 0.9 * budget[resource]
+
+
+def test_a_part_is_removed_where_its_entry_is_low(resnet20):
+    space = space_of(resnet20)
+    action = np.full(space.size, 0.5)
+    assert not space.plan(action).removed_layers
+    action[space.names.index("layer2.1")] = REMOVED_BELOW - 0.01
+    plan = space.plan(action)
+    assert plan.removed_layers == {"layer2.1"}
+    assert not any(layer.startswith("layer2.1.") for layer in plan.kept)
+
+
+def test_without_removed_parts_the_plans_are_those_of_the_space_channels(resnet20):
+    network, graph = resnet20
+    channels = ChannelSpace(graph, l1(network, graph), 0.4)
+    joint = space_of(resnet20, 0.4)
+    ratios = channels.random(torch.Generator().manual_seed(3))
+    action = np.concatenate([ratios, np.ones(len(joint.parts))])
+    assert joint.plan(action) == channels.plan(ratios)
+
+
+def test_parts_are_removed_where_widths_alone_miss_the_budget_and_come_back_where_all_fits(
+    resnet20,
+):
+    tight = space_of(resnet20, 0.1, min_channels=8)
+    assert not tight.left(()).reachable
+    plan = tight.plan(np.ones(tight.size))
+    assert plan.removed_layers and tight.used(plan) <= 0.1
+    wide = space_of(resnet20, 0.9)
+    plan = wide.plan(np.zeros(wide.size))
+    assert 0.88 < wide.used(plan) <= 0.9  # all parts had entries of zero
+    assert len(plan.removed_layers) < len(wide.parts)
+
+
+def test_a_budget_that_no_depth_and_width_meets_is_refused(resnet20):
+    with pytest.raises(UserError, match="cannot be met: without all 9 removable parts"):
+        space_of(resnet20, 0.01, min_channels=8)
+    with pytest.raises(UserError, match="no block and no layer that can be removed"):
+        space_of(graph_of("basic_cnn"))
+
+
+def test_the_units_of_a_plan_are_found_again_from_the_plan_alone(resnet20):
+    space = space_of(resnet20)
+    action = space.random(torch.Generator().manual_seed(1))
+    decided = space.decide(action)
+    assert decided.plan.removed_layers
+    again = Decided(decided.plan).units_of(space.graph)
+    assert np.array_equal(decided.units, again)
+
+
+def test_a_budget_of_latency_is_met_by_the_table_with_its_overhead(resnet20):
+    _, graph = resnet20
+    table = made_up(graph, 8, overhead=100.0)
+    space = space_of(resnet20, Budget(latency=0.5), table=table, multiple=8)
+    plan = space.sample(torch.Generator().manual_seed(0))
+    share = predicted(graph, table, plan) / predicted(graph, table, PruningPlan())
+    assert share == pytest.approx(space.used(plan)) and share <= 0.5
+
+
+def test_controls_are_one_depth_one_width_and_both(resnet20):
+    space = space_of(resnet20, 0.4)
+    controls = space.controls()
+    assert set(controls) == {"uniform", "uniform depth", "uniform width"}
+    assert all(space.used(plan) <= 0.4 for plan in controls.values())
+    assert not controls["uniform width"].removed_layers
+    assert not controls["uniform depth"].kept
+    assert controls["uniform"].kept and controls["uniform"].removed_layers
+
+
+def test_the_observation_has_the_columns_of_channels_and_a_node_for_each_part(resnet20):
+    network, graph = resnet20
+    space = space_of(resnet20)
+    seen = space.observation()
+    channels = ChannelSpace(graph, l1(network, graph)).observation()
+    assert seen.x.shape[1] == channels.x.shape[1]
+    assert seen.edge_attr.shape[1] == channels.edge_attr.shape[1]
+    assert torch.equal(seen.x[: len(channels.x)], channels.x)
+    assert len(seen.decision_index) == space.size
+    keep = np.ones(space.size)
+    keep[-1] = 0.0
+    changed = (space.observation(keep).x != seen.x).any(1).nonzero().flatten()
+    assert changed.tolist() == [len(seen.x) - 1]
+
+
+def test_steps_remove_parts_for_good(resnet20):
+    space = space_of(resnet20, 0.3)
+    first = np.full(space.size, 0.8)
+    first[-1] = 0.0
+    keep = space.step(None, first)
+    after = space.step(keep, np.full(space.size, 0.9))
+    assert after[-1] == 0.0 and (after <= keep).all()
+    assert not space.met(keep)
+    assert space.met(np.zeros(space.size))
+
+
+def test_the_menu_of_a_solver_has_a_level_for_removal_and_its_costs_are_those_of_plans(resnet20):
+    network, graph = resnet20
+    curves = {
+        group.name: torch.linspace(0, 1, group.size + 1, dtype=torch.float64) ** 2
+        for group in graph.groups
+    }
+    space = JointSpace(graph, l1(network, graph), 0.4, curves=curves, prior="reconstruction")
+    menu = space.menu()
+    assert menu is not None and menu.actions.shape[0] == space.size
+    removed = np.zeros(space.size)
+    removed[-1] = 1.0
+    alone = space.left([space.parts[-1]])
+    assert menu.cost(removed) == pytest.approx(alone.whole)
+    inner = space.names.index("layer3.2.conv1")  # gone with its block: its channels save nothing
+    removed[inner] = 1.0
+    assert menu.cost(removed) == pytest.approx(alone.whole)
+
+
+@pytest.mark.parametrize("name", ["ppo", "evolution", "annealing", "solver", "evopress", "random"])
+def test_agents_search_it(name, resnet20):
+    network, graph = resnet20
+    curves = {
+        group.name: torch.linspace(0, 1, group.size + 1, dtype=torch.float64) ** 2
+        for group in graph.groups
+    }
+    space = JointSpace(graph, l1(network, graph), 0.4, curves=curves, prior="reconstruction")
+
+    def evaluate(plans):
+        costs = [cost(graph, plan) for plan in plans]
+        depths = [len(plan.removed_layers) for plan in plans]
+        return [
+            Evaluation(-abs(depth - 4.0), 0.5, c.flops, c.parameters)
+            for depth, c in zip(depths, costs, strict=True)
+        ]
+
+    env = PruningEnv(space, evaluate)
+    found = search(env, build_agent(name, env, seed=0), evaluations=6, batch=3, seed=0)
+    assert {row["status"] for row in found.evaluations} == {"ok"}
+    assert space.used(found.plan) <= 0.4
