@@ -67,13 +67,15 @@ def plan_of(line: str, env: PruningEnv, without: str) -> PruningPlan:
 
 def main() -> None:
     parser = options(__doc__, "pretrained.csv", data=False)
+    parser.add_argument("--networks", nargs="+", help="of the zoo, such as plain_3; default: all")
     parser.add_argument("--table", action="store_true", help="print the means of the rows")
     given = parser.parse_args()
     if given.table:
         print(table(given.out))
         return
     for path in sorted(Path("artifacts/zoo").glob("*/*/samples.pt")):
-        one(path.parts[-3], path.parts[-2], given.out)
+        if not given.networks or path.parts[-2] in given.networks:
+            one(path.parts[-3], path.parts[-2], given.out)
 
 
 def one(data: str, network: str, out: Path) -> None:

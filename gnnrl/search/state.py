@@ -99,8 +99,8 @@ class SearchState:
 
     def refuse_too_few(self, evaluations: float, controls: int) -> None:
         """Raise `UserError` where what comes first, and one plan, cost more than may be spent."""
-        plans = self.env.starts
-        least = self.spent + (controls + plans) * self.cost
+        plans = "one plan" if self.env.starts == 1 else f"{self.env.starts} plans"
+        least = self.spent + (controls + self.env.starts) * self.cost
         if least > evaluations + 1e-9:
             raise UserError(
                 f"evaluations {evaluations}: {self.spent:.4g} are spent before the search, its "
