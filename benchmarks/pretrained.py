@@ -73,7 +73,7 @@ def main() -> None:
     if given.table:
         print(table(given.out))
         return
-    for path in sorted(Path("artifacts/zoo").glob("*/*/samples.pt")):
+    for path in sorted(Path("zoo/artifacts").glob("*/*/samples.pt")):
         if not given.networks or path.parts[-2] in given.networks:
             one(path.parts[-3], path.parts[-2], given.out)
 
@@ -114,7 +114,7 @@ def pixels_of(data: str, network: str) -> tuple[Tensor, Tensor]:
     from gnnrl.data.load import load_data
     from gnnrl.params.load import load_params
 
-    checkpoint = Checkpoint.load(f"artifacts/zoo/{data}/{network}/final.safetensors", trust=True)
+    checkpoint = Checkpoint.load(f"zoo/artifacts/{data}/{network}/final.safetensors", trust=True)
     recipe = load_params("pretrain", Path(f"zoo/{data}.yaml")).data
     images = load_data(recipe, checkpoint.input_shape).test
     return next(iter(images.batches(len(images), torch.device("cpu"))))

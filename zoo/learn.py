@@ -78,7 +78,7 @@ class Tried:
         return torch.stack([linear, second.expand_as(linear)], dim=2)
 
 
-def load(zoo: Path = Path("artifacts/zoo")) -> list[Tried]:
+def load(zoo: Path = Path("zoo/artifacts")) -> list[Tried]:
     """Return what was tried on all networks of the zoo."""
     found = []
     for path in sorted(zoo.glob("*/*/samples.pt")):
