@@ -104,8 +104,8 @@ class SearchState:
         if least > evaluations + 1e-9:
             raise UserError(
                 f"evaluations {evaluations}: {self.spent:.4g} are spent before the search, its "
-                f"{controls} controls and {plans} plan(s) cost {self.cost:.4g} each: allow at "
-                f"least {math.ceil(least)}, or set search.controls to false"
+                f"{controls} controls and {plans} cost {self.cost:.4g} each: allow at least "
+                f"{math.ceil(least)}, or set search.controls to false"
             )
 
     def learned(self, rewards: Sequence[float], figures: Mapping[str, float]) -> None:
