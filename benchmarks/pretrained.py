@@ -67,13 +67,15 @@ def plan_of(line: str, env: PruningEnv, without: str) -> PruningPlan:
 
 def main() -> None:
     parser = options(__doc__, "pretrained.csv", data=False)
+    parser.add_argument("--networks", nargs="+", help="of the zoo, such as plain_3; default: all")
     parser.add_argument("--table", action="store_true", help="print the means of the rows")
     given = parser.parse_args()
     if given.table:
         print(table(given.out))
         return
-    for path in sorted(Path("artifacts/zoo").glob("*/*/samples.pt")):
-        one(path.parts[-3], path.parts[-2], given.out)
+    for path in sorted(Path("zoo/artifacts").glob("*/*/samples.pt")):
+        if not given.networks or path.parts[-2] in given.networks:
+            one(path.parts[-3], path.parts[-2], given.out)
 
 
 def one(data: str, network: str, out: Path) -> None:
@@ -112,7 +114,7 @@ def pixels_of(data: str, network: str) -> tuple[Tensor, Tensor]:
     from gnnrl.data.load import load_data
     from gnnrl.params.load import load_params
 
-    checkpoint = Checkpoint.load(f"artifacts/zoo/{data}/{network}/final.safetensors", trust=True)
+    checkpoint = Checkpoint.load(f"zoo/artifacts/{data}/{network}/final.safetensors", trust=True)
     recipe = load_params("pretrain", Path(f"zoo/{data}.yaml")).data
     images = load_data(recipe, checkpoint.input_shape).test
     return next(iter(images.batches(len(images), torch.device("cpu"))))

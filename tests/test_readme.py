@@ -156,4 +156,4 @@ def test_every_stage_is_explained():
 
 
 def test_sections_of_the_parameters_are_the_stages_and_what_they_share():
-    assert set(Params.model_fields) == {*STAGES, "data", "network"}
+    assert set(Params.model_fields) == {*STAGES, "data", "network", "task"}

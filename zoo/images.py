@@ -24,7 +24,7 @@ COUNTS = {"train": 1200, "test": 300}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=Path, required=True, help="folder with train and test")
-    parser.add_argument("--out", type=Path, default=Path("artifacts/zoo/images"))
+    parser.add_argument("--out", type=Path, default=Path("zoo/artifacts/images"))
     given = parser.parse_args()
     decode = Decoder(SHAPE)
     shutil.rmtree(given.out, ignore_errors=True)

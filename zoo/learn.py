@@ -4,8 +4,9 @@
 
 For each network and mode, a separable model of the reward says what every decision is worth at
 every budget (`gnnrl.agents.credit` does the same within a search).  The policy's mean action
-maximises what these models expect.  Rewards count in parts of the reward of the action one half:
-the allocation, or equal keep ratios.  Writes gnnrl/agents/pretrained.safetensors.
+maximises what these models expect.  A plan's gain is how far the logarithm of its divergence is
+below that of the action one half: the allocation, or equal keep ratios.
+Writes gnnrl/agents/pretrained.safetensors.
 """
 
 # B: budgets   M: actions tried   A: decisions of a network   T: decisions of all observations
@@ -35,7 +36,7 @@ from zoo.networks import family
 
 ENCODER = {"hidden": 32, "layers": 2}
 STEPS, LEARNING_RATE, WEIGHT_DECAY = 150, 5e-3, 1e-3
-CAUTION = 0.1
+CAUTION = 2.0
 """Weight of the squared distance from the action one half: what is seldom tried is trusted less."""
 
 WEIGHT = {"calibrated": 3.0, "weights": 1.0}
@@ -62,8 +63,8 @@ class Tried:
     @cached_property
     def worth(self) -> Tensor:
         """Coefficients [B, A, 2] of what an action a is worth: of a - 1/2 and of its square."""
-        start = self.rewards[:, :1]
-        gains = ((self.rewards - start) / start.abs().clamp(min=1e-6)).clamp(min=-2.0)
+        divergence = (-self.rewards).clamp(min=1e-6)
+        gains = (divergence[:, :1] / divergence).log()
         off = self.actions - 0.5  # [B, M, A]
         budget = torch.linspace(-1.0, 1.0, len(off)).view(-1, 1, 1)
         features = torch.cat([off, off.square(), budget * off], dim=2)  # [B, M, 3A]
@@ -77,7 +78,7 @@ class Tried:
         return torch.stack([linear, second.expand_as(linear)], dim=2)
 
 
-def load(zoo: Path = Path("artifacts/zoo")) -> list[Tried]:
+def load(zoo: Path = Path("zoo/artifacts")) -> list[Tried]:
     """Return what was tried on all networks of the zoo."""
     found = []
     for path in sorted(zoo.glob("*/*/samples.pt")):
@@ -88,13 +89,15 @@ def load(zoo: Path = Path("artifacts/zoo")) -> list[Tried]:
     return found
 
 
-def value(actions: Tensor, worth: Tensor) -> Tensor:
+def value(actions: Tensor, worth: Tensor, caution: float = CAUTION) -> Tensor:
     """Return what actions [T] are worth, less the caution; worth [T, 2]."""
     off = actions - 0.5
-    return worth[:, 0] * off + worth[:, 1] * off.square() - CAUTION * off.square()
+    return worth[:, 0] * off + (worth[:, 1] - caution) * off.square()
 
 
-def learn(tried: Sequence[Tried], seed: int = 0, **encoder: object) -> Policy:
+def learn(
+    tried: Sequence[Tried], seed: int = 0, caution: float = CAUTION, **encoder: object
+) -> Policy:
     """Return the policy that these networks teach; encoder: settings that differ from ENCODER."""
     torch.manual_seed(seed)
     seen = [observation for t in tried for observation in t.observations]
@@ -113,7 +116,7 @@ def learn(tried: Sequence[Tried], seed: int = 0, **encoder: object) -> Policy:
     for _ in range(STEPS):
         output = policy.output(batch, place)
         actions = output.params[:, 0].sigmoid()
-        loss = -(weight * value(actions, worth)).sum() / weight.sum()
+        loss = -(weight * value(actions, worth, caution)).sum() / weight.sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -4,7 +4,7 @@
 
 Around the allocation (with the calibration pass) and from weights alone (without), for each budget,
 actions are drawn at random and scored by the shipped reward: the Jensen-Shannon divergence from
-the dense network with Gram compensation.  Written to artifacts/zoo/DATA/NETWORK/samples.pt.
+the dense network with Gram compensation.  Written to zoo/artifacts/DATA/NETWORK/samples.pt.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ STD = 0.6
 REWARD = {"kind": "jensen_shannon", "compensation": "gram"}
 
 
-def inputs_of(data: str, network: str, zoo: Path = Path("artifacts/zoo")) -> build.Inputs:
+def inputs_of(data: str, network: str, zoo: Path = Path("zoo/artifacts")) -> build.Inputs:
     """Return a trained network of the zoo with its images."""
     checkpoint = Checkpoint.load(zoo / data / network / "final.safetensors", trust=True)
     recipe = load_params("pretrain", Path(f"zoo/{data}.yaml")).data
@@ -109,7 +109,7 @@ def main() -> None:
             "actions": actions,
             "rewards": rewards,
         }
-    write_state(Path("artifacts/zoo") / given.data / given.network / "samples.pt", samples)
+    write_state(Path("zoo/artifacts") / given.data / given.network / "samples.pt", samples)
     best = {mode: float((1 - s["rewards"].max(1).values / s["rewards"][:, 0]).mean())
             for mode, s in samples.items()}  # fmt: skip
     print(given.data, given.network, {mode: round(gain, 3) for mode, gain in best.items()})

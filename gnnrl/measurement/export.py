@@ -20,6 +20,7 @@ from gnnrl.measurement.settings import EvaluateSettings
 from gnnrl.sealed import sealed
 from gnnrl.shapes import Shape, as_shape
 from gnnrl.tasks.base import Task
+from gnnrl.tasks.nested import tensors
 from gnnrl.tracing.programs import programs
 
 TOLERANCE = 1e-4
@@ -138,19 +139,11 @@ def onnx_difference(network: nn.Module, data: bytes, images: torch.Tensor) -> fl
     session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     found = session.run(None, {session.get_inputs()[0].name: images.numpy()})
     difference, largest = 0.0, 1.0
-    for ours, other in zip(_tensors(network(images)), found, strict=True):
+    for ours, other in zip(tensors(network(images)), found, strict=True):
         apart = (torch.from_numpy(other).double() - ours.double()).abs().max()
         difference = float(torch.maximum(apart, apart.new_tensor(difference)))  # keeps NaN
         largest = max(largest, float(ours.abs().max()))
     return difference / largest
-
-
-def _tensors(outputs: Any) -> list[torch.Tensor]:
-    """Return the tensors of an output, which may be a tuple or a dict."""
-    if isinstance(outputs, torch.Tensor):
-        return [outputs]
-    parts = outputs.values() if isinstance(outputs, Mapping) else outputs
-    return [tensor for part in parts for tensor in _tensors(part)]
 
 
 def _require_onnx() -> None:
@@ -166,7 +159,7 @@ def _require_onnx() -> None:
 
 def _exported(network: nn.Module, images: torch.Tensor) -> Any:
     with torch.no_grad():
-        given = _tensors(network(images))
+        given = tensors(network(images))
     names = ["logits"] if len(given) == 1 else [f"output{i}" for i in range(len(given))]
     with _quiet():
         program = torch.onnx.export(

@@ -21,7 +21,8 @@ from gnnrl.errors import UserError
 from gnnrl.graph.extract import Analysis
 from gnnrl.graph.rules.flow import Layout
 from gnnrl.graph.unit_mapping import kept_indices
-from gnnrl.tracing.check import BATCHES, differs, larger, random_inputs, tensors
+from gnnrl.tasks.nested import tensors
+from gnnrl.tracing.check import BATCHES, differs, larger, random_inputs
 from gnnrl.tracing.dress import dressed
 from gnnrl.tracing.fx_utils import attribute, operation_name, scope_of
 
@@ -141,7 +142,7 @@ class _Pair:
         with torch.no_grad(), torch.random.fork_rng(), _WithoutDropout():
             torch.manual_seed(seed)
             try:
-                return list(tensors(network(*given)))
+                return tensors(network(*given))
             except Exception as error:
                 if catch:
                     return None

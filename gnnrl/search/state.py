@@ -99,13 +99,13 @@ class SearchState:
 
     def refuse_too_few(self, evaluations: float, controls: int) -> None:
         """Raise `UserError` where what comes first, and one plan, cost more than may be spent."""
-        plans = self.env.starts
-        least = self.spent + (controls + plans) * self.cost
+        plans = "one plan" if self.env.starts == 1 else f"{self.env.starts} plans"
+        least = self.spent + (controls + self.env.starts) * self.cost
         if least > evaluations + 1e-9:
             raise UserError(
                 f"evaluations {evaluations}: {self.spent:.4g} are spent before the search, its "
-                f"{controls} controls and {plans} plan(s) cost {self.cost:.4g} each: allow at "
-                f"least {math.ceil(least)}, or set search.controls to false"
+                f"{controls} controls and {plans} cost {self.cost:.4g} each: allow at least "
+                f"{math.ceil(least)}, or set search.controls to false"
             )
 
     def learned(self, rewards: Sequence[float], figures: Mapping[str, float]) -> None:

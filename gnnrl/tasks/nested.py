@@ -10,14 +10,17 @@ from torch import Tensor
 
 
 def tensors(outputs: Any) -> list[Tensor]:
-    """Return the tensors of an output, in order; whatever else is in it is left out."""
+    """Return the tensors of an output, in order; whatever else is in it is left out.
+
+    The fields of an object, such as a dataclass, count as entries.
+    """
     if isinstance(outputs, Tensor):
         return [outputs]
     if isinstance(outputs, Mapping):
         outputs = list(outputs.values())
     if isinstance(outputs, list | tuple):
         return [tensor for part in outputs for tensor in tensors(part)]
-    return []
+    return tensors(vars(outputs)) if hasattr(outputs, "__dict__") else []
 
 
 def finite(outputs: Any) -> Tensor:

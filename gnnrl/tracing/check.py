@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
 from gnnrl.errors import UserError
+from gnnrl.tasks.nested import tensors
 from gnnrl.tracing.meta import copy_of, evaluating
 from gnnrl.tracing.trace import named_inputs
 
@@ -39,11 +40,11 @@ def check(network: nn.Module, traced: nn.Module, example: Any) -> None:
         given: Any = fx.node.map_aggregate(inputs, numbers)
         with torch.no_grad(), torch.random.fork_rng():
             try:
-                expected = list(tensors(_called(ours, given)))
+                expected = tensors(_called(ours, given))
             except Exception:  # a batch that the network itself does not take
                 continue
             try:
-                found = list(tensors(theirs(*given.values())))
+                found = tensors(theirs(*given.values()))
             except Exception as error:
                 raise _other(network, batch, str(error).strip().splitlines()[0]) from error
         if [a.shape for a in found] != [b.shape for b in expected]:
@@ -71,7 +72,7 @@ def _check_training(ours: nn.Module, theirs: nn.Module, given: Mapping[str, Any]
 
         def run(network: nn.Module, seed: int) -> list[Tensor]:
             torch.manual_seed(seed)
-            return list(tensors(_called(network, given)))
+            return tensors(_called(network, given))
 
         try:
             expected = run(ours, 0)
@@ -141,7 +142,7 @@ def random_inputs(value: Any, batch: int, device: torch.device, generator: torch
 
 def larger(given: Any) -> Any:
     """The same images half as large again; None where not all inputs are images."""
-    found = list(tensors(given))
+    found = tensors(given)
     if not found or any(t.ndim != 4 or not t.is_floating_point() for t in found):
         return None
     return fx.node.map_aggregate(
@@ -173,30 +174,16 @@ def takes_one_size(network: nn.Module, traced: fx.GraphModule, example: Any) -> 
     ours, theirs = evaluating(copy_of(network)), evaluating(copy_of(traced))
     with torch.no_grad(), torch.random.fork_rng():
         try:
-            expected = list(tensors(_called(ours, given)))
+            expected = tensors(_called(ours, given))
         except Exception:  # the network itself takes this size only
             return False
         try:
-            found = list(tensors(theirs(*given.values())))
+            found = tensors(theirs(*given.values()))
         except Exception:
             return True
     return [a.shape for a in found] != [b.shape for b in expected] or any(
         map(differs, found, expected)
     )
-
-
-def tensors(value: Any) -> Iterator[Tensor]:
-    """All tensors in what a network gives."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, dict):
-        for part in value.values():
-            yield from tensors(part)
-    elif isinstance(value, tuple | list):
-        for part in value:
-            yield from tensors(part)
-    elif hasattr(value, "__dict__"):
-        yield from tensors(vars(value))
 
 
 def _other(network: nn.Module, batch: int, how: str) -> UserError:

@@ -17,15 +17,18 @@ _POOLS = ("MultiScaleRoIAlign",)
 
 
 def hollow(value: Any) -> Any:
+    """Return a tensor without its data; anything else as it is."""
     return value.to("meta") if isinstance(value, Tensor) else value
 
 
 def hollow_inputs(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the inputs of a network without the data of their tensors."""
     found: dict[str, Any] = without_data(dict(inputs))
     return dict(found)
 
 
 def same_shapes(a: Any, b: Any) -> bool:
+    """Whether two values hold tensors of the same shapes, in the same order."""
     shapes = [[tuple(t.shape) for t in tensors_in(x)] for x in (a, b)]
     return shapes[0] == shapes[1]
 
@@ -38,6 +41,7 @@ def is_layer(module: nn.Module) -> bool:
 
 
 def pools_regions(module: nn.Module) -> bool:
+    """Whether a module pools regions of feature maps, each channel by itself."""
     return type(module).__name__ in _POOLS and type(module).__module__.startswith("torchvision.ops")
 
 
@@ -99,5 +103,6 @@ def chosen_part(node: fx.Node, copies: Mapping[fx.Node, Any]) -> Any:
 
 
 def are_plain(values: Any) -> bool:
+    """Whether nested values hold nothing but nodes and plain Python values."""
     plain = (fx.Node, int, float, bool, str, type(None))
     return all(isinstance(v, plain) for v in pytree.tree_leaves(values))

@@ -8,7 +8,7 @@ import torch
 
 from gnnrl.agents.registry import build_agent
 from gnnrl.errors import UserError
-from gnnrl.evaluation.base import Evaluation
+from gnnrl.evaluation.base import Decided, Evaluation, Evaluator
 from gnnrl.graph.extract import extract
 from gnnrl.graph.unit_mapping import kept_units
 from gnnrl.networks.build import build_network
@@ -19,14 +19,17 @@ from gnnrl.search.spaces.channels import ChannelSpace
 from tests.rl.toys import Target
 
 
-class Priced:
+class Priced(Evaluator):
     """Evaluations of a network whose groups have a price, all but the even ones a low one."""
+
+    cost = 0.5
 
     def __init__(self, space: ChannelSpace) -> None:
         self.space, self.plans = space, []
         self.price = np.where(np.arange(space.size) % 2, 1.0, 0.05)
 
     def __call__(self, plans):
+        plans = [Decided.of(plan).plan for plan in plans]
         self.plans += plans
         return [Evaluation(-float(self.loss(plan)), 0.5, cost=0.5) for plan in plans]
 

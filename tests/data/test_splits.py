@@ -64,7 +64,7 @@ def test_every_split_has_every_class():
         ({"reward_images": 5000}, "only 1438 train images"),
         ({"reward_from": "val"}, "must be one of 'train' or 'test', got 'val'"),
         ({"name": "digit"}, "did you mean digits"),
-        ({"name": "pictures"}, "'name' must be one of digits, image_folder"),
+        ({"name": "pictures"}, "'name' must be one of digits, digit_canvas, image_folder"),
         ({"name": "cifar10"}, "needs a root"),
         ({"augmentation": "flip"}, "'augmentation' must be one of none, crop"),
         ({"mean": (0.1, 0.2)}, "one mean and one std"),

@@ -77,12 +77,15 @@ def test_a_command_that_is_shown_exists(page: Path, line: str):
     elif words[0] == "python":
         assert words[1] == "-m"
         module = ROOT / words[2].replace(".", "/")
-        assert words[2] in ("pdoc", "pytest") or module.with_suffix(".py").is_file()
+        file = module / "__main__.py" if module.is_dir() else module.with_suffix(".py")
+        assert words[2] in ("pdoc", "pytest") or file.is_file()
         assert all((ROOT / word).exists() for word in words if word.endswith(".yaml"))
     elif words[0] == "dvc":
         assert words[1] in ("repro", "exp", "queue")
+    elif words[0] == "cd":
+        assert (ROOT / words[1]).is_dir()
     else:
-        assert words[0] == "ray"
+        assert words[0] == "ray" or words[:2] == ["pip", "install"]
 
 
 @pytest.mark.ray

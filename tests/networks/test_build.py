@@ -40,9 +40,15 @@ def test_costs_are_the_published_ones(name, num_classes, size):
     assert flops(build_network(name, num_classes, shape), shape) == GOLDEN[name, num_classes, size]
 
 
+SIDES = {"swin_patch2": 32}
+"""Of a small grey image, where the network does not take 28 pixels."""
+
+
 @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 28, 28)])
 @pytest.mark.parametrize("name", sorted(NETWORKS.keys() - detectors.NETWORKS.keys()))
 def test_every_network_traces_and_takes_any_batch(name, shape):
+    if shape[0] == 1 and name in SIDES:
+        shape = (1, SIDES[name], SIDES[name])
     network = build_network(name, 7, shape).eval()
     traced = trace(network, torch.zeros(1, *shape))
     images = torch.rand(2, *shape)

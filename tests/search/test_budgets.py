@@ -71,7 +71,8 @@ def test_a_batch_holds_several_budgets_and_every_plan_meets_its_own():
         assert row["flops"] <= row["budget"] * dense
     counts = [sum(row["budget"] == b for row in found.evaluations) for b in BUDGETS]
     assert max(counts) - min(counts) <= 1
-    assert sum(not row["cached"] for row in found.evaluations) == 40
+    spent = sum(not row["cached"] for row in found.evaluations)
+    assert 40 - len(BUDGETS) <= spent <= 40, "those put aside for the end may be known by then"
 
 
 def test_the_budget_is_an_input_of_the_policy():

@@ -123,7 +123,7 @@ def test_a_search_that_cannot_pay_one_plan_is_refused_before_it_evaluates():
     env = Pruning()
     rate = FromFunction(lambda plans: pytest.fail("it evaluates"))
     env.evaluate, rate.cost = rate, 7.0
-    with pytest.raises(UserError, match=r"1 plan\(s\) cost 7 each: allow at least 7"):
+    with pytest.raises(UserError, match=r"one plan cost 7 each: allow at least 7"):
         search(env, build_agent("random", env), evaluations=6, batch=8, seed=0)
 
 

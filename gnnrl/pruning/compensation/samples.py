@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from gnnrl.graph.rules.flow import shape_of
 from gnnrl.pruning.compensation.linear_maps import Reader
-from gnnrl.tracing.check import tensors
+from gnnrl.tasks.nested import tensors
 
 
 def positions(
