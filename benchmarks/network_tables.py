@@ -67,8 +67,8 @@ def causes() -> str:
     for _, row in rows().iterrows():
         for cause in {_without_count(each) for each in row["why"].split("; ") if each}:
             counts[row["kind"], cause] += 1
-    lines = [[kind, f"`{why}`" if len(why) < 60 else why, str(n)]
-             for (kind, why), n in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]  # fmt: skip
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    lines = [[kind, f"`{why}`" if len(why) < 60 else why, str(n)] for (kind, why), n in ordered]
     return markdown(["what happens", "why", "networks"], lines)
 
 
