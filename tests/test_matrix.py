@@ -119,6 +119,7 @@ def settings(row: Row) -> list[str]:
         f"search.reward.compensation={row['gram']}",
         f"prune.compensation={row['sequential']}",
         *(["search.rescore={plans: 2, images: 40}"] if row["rescore"] == "again" else []),
+        *(["search.evaluations=8"] if row["agent"] == "sensitivity" else []),  # it looks first
     ]
 
 

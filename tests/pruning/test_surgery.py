@@ -15,6 +15,7 @@ from torchvision import models
 from gnnrl.graph.cost import cost
 from gnnrl.graph.extract import extract
 from gnnrl.graph.removal import removable
+from gnnrl.networks import detectors
 from gnnrl.networks.build import NETWORKS, build_network
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.surgery import Surgeon, prune
@@ -40,7 +41,8 @@ CNNS = [
     if not name.startswith(TRANSFORMERS)
 ]
 ATTENTION = [f"torchvision/{name}" for name in ("vit_b_16", "swin_t", "swin_v2_t", "maxvit_t")]
-SLOW = [name for name in (*NETWORKS, *CNNS, *ATTENTION) if name not in FAST]
+OURS = [name for name in NETWORKS if name not in detectors.NETWORKS]  # tests/graph/test_detectors
+SLOW = [name for name in (*OURS, *CNNS, *ATTENTION) if name not in FAST]
 HUGE = 200e6  # parameters; beyond, copies in double precision do not fit beside each other
 
 
