@@ -69,7 +69,7 @@ class Repro:
         """Copy what DVC needs."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
-        for name in ("gnnrl", "stages"):
+        for name in ("gnnrl", "stages", "inputs"):
             shutil.copytree(ROOT / name, self.folder / name, ignore=shutil.ignore_patterns("__py*"))
         shutil.copy(ROOT / "dvc.yaml", self.folder)
         values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
