@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from stages.__main__ import STAGES
+
 ROOT = Path(__file__).parents[1]
 SETTINGS = (
     "network.name=tests.tiny:network",
@@ -21,7 +23,6 @@ SETTINGS = (
     "search.batch=2",
     "evaluate.latency_batches=[1]",
 )
-STAGES = ("pretrain", "extract", "search", "prune", "train", "evaluate", "report")
 
 pytestmark = [
     pytest.mark.slow,

@@ -81,6 +81,15 @@ def densenet(stages: Stages, channels: int) -> list[nn.Module]:
     return [*layers, nn.BatchNorm2d(width), nn.ReLU(), nn.Conv2d(width, stages[-1][0], 1)]
 
 
+def _chain(stages: Stages, block: Callable[[int, int, int], nn.Module]) -> list[nn.Module]:
+    """Return blocks made of channels, width and stride, each reading the one before."""
+    channels, layers = stages[0][0], []
+    for width, stride in _blocks(stages):
+        layers.append(block(channels, width, stride))
+        channels = width
+    return layers
+
+
 def mobilenet_v1(stages: Stages, channels: int) -> list[nn.Module]:
     """Return depthwise separable convolutions."""
     layers: list[nn.Module] = [*conv_bn(channels, stages[0][0], 3), nn.ReLU()]
@@ -112,12 +121,7 @@ class Inverted(nn.Module):
 
 def mobilenet_v2(stages: Stages, channels: int) -> list[nn.Module]:
     """Return inverted residual blocks."""
-    layers: list[nn.Module] = [*conv_bn(channels, stages[0][0], 3), nn.ReLU6()]
-    channels = stages[0][0]
-    for width, stride in _blocks(stages):
-        layers.append(Inverted(channels, width, stride))
-        channels = width
-    return layers
+    return [*conv_bn(channels, stages[0][0], 3), nn.ReLU6(), *_chain(stages, Inverted)]
 
 
 class Shuffled(nn.Module):
@@ -145,12 +149,7 @@ class Shuffled(nn.Module):
 
 def shufflenet(stages: Stages, channels: int) -> list[nn.Module]:
     """Return units of ShuffleNet v2."""
-    layers: list[nn.Module] = [*conv_bn(channels, stages[0][0], 3), nn.ReLU()]
-    channels = stages[0][0]
-    for width, stride in _blocks(stages):
-        layers.append(Shuffled(channels, width, stride))
-        channels = width
-    return layers
+    return [*conv_bn(channels, stages[0][0], 3), nn.ReLU(), *_chain(stages, Shuffled)]
 
 
 FAMILIES: dict[str, Callable[[Stages, int], list[nn.Module]]] = {

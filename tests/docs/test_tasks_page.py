@@ -16,11 +16,11 @@ from gnnrl.training.distillation import Objective
 from gnnrl.training.evaluate import evaluate
 from gnnrl.training.loop import train
 from gnnrl.training.recipe import TrainingRecipe
+from stages.__main__ import STAGES
 from tests.docs.pages import ROOT, snippets
 from tests.stage_runs import run
 
 PAGE = ROOT / "docs" / "tasks.md"
-STAGES = ("pretrain", "extract", "search", "prune", "train", "evaluate", "report")
 SMALL = (
     "network.name=basic_cnn_eighth",
     "network.input_shape=[1, 20, 20]",

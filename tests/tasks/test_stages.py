@@ -15,9 +15,9 @@ from PIL import Image
 
 from gnnrl.checkpoint import Checkpoint
 from gnnrl.networks.build import build_network
+from stages.__main__ import STAGES
 from tests.stage_runs import outcome, preset, run
 
-STAGES = ("pretrain", "extract", "search", "prune", "train", "evaluate", "report")
 SMALL = (
     "data.reward_images=40",
     "search.evaluations=3",
