@@ -31,11 +31,7 @@ from tests.stage_runs import preset as written
 
 pytestmark = pytest.mark.slow
 
-PRESETS = [
-    name
-    for name in presets.names(EXPERIMENTS)
-    if name.startswith("gnnrl-") or name == "cifar10-resnet20"
-]
+PRESETS = [name for name in presets.names(EXPERIMENTS) if name.startswith(("gnnrl-", "cifar10-"))]
 CLASSES = 10
 
 
@@ -63,6 +59,7 @@ GREEDY = Small(
     plans=1,
 )
 SMALL = {"cifar10": LEARNT, "image_folder": LEARNT, "imagenet": GREEDY}
+LOOKS_LONGER = {"cifar10-vit": 2}  # plans; its calibration pass leaves no time for a third
 # MobileNet-v1 is trained first: the five epochs in which its learning rate rises are the fewest.
 SMALL_PRETRAINING = ("pretrain.recipe.epochs=5",)
 
@@ -176,7 +173,7 @@ def test_the_preset_starts_and_its_plan_uses_the_budget_up(name, checkout):
     budget = params["search"]["budget"]["flops"]
     assert 0.97 * budget <= cost(graph, plan).flops / cost(graph).flops <= budget
     with (checkout / "artifacts" / "search" / "evaluations.csv").open() as file:
-        assert len(list(csv.DictReader(file))) == small.plans
+        assert len(list(csv.DictReader(file))) == LOOKS_LONGER.get(name, small.plans)
 
 
 def test_early_compression_starts_on_cifar10_and_trains_only_what_stays(checkout):
