@@ -33,6 +33,8 @@ class PolicyAgent(Saved):
     """
 
     STATE: ClassVar[tuple[str, ...]] = ("policy", "optimizer")
+    POLICY: ClassVar[type[Policy]] = Policy
+    """Actor and critic; a subclass of the agent may name another."""
 
     def __init__(
         self,
@@ -48,7 +50,8 @@ class PolicyAgent(Saved):
         adam: options of the optimiser besides the learning rate.
         """
         self.settings = settings
-        self.policy = seeded(lambda: Policy(spec, encoder or EncoderSettings(), bias), seed)
+        chosen = encoder or EncoderSettings()
+        self.policy = seeded(lambda: self.POLICY(spec, chosen, bias), seed)
         self.policy.embed.requires_grad_(not settings.freeze_encoder)
         self.learned = [p for p in self.policy.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(self.learned, lr=settings.learning_rate, **adam)
