@@ -125,6 +125,7 @@ def kill(chain: Repro, chance: random.Random, expected: Result | None, new: bool
     while left := chain.running():
         if time.monotonic() > until:
             for other in left:
+                print(other.pid, other.ppid(), other.cmdline(), flush=True)
                 other.kill()
             return "a stage runs on"
         time.sleep(0.05)
