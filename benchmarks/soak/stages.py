@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import gnnrl
@@ -34,6 +34,8 @@ SETTINGS = (
     "train.recipe.epochs=2",
     "evaluate.latency_rounds=1",
     "evaluate.latency_batches=[1]",
+    "evaluate.latency_runtimes=[torch]",
+    "report.dpi=40",
 )
 PATIENCE = 300.0  # seconds after which a stage hangs, where no others want the cores
 STEPS = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "open")  # events of Python's audit
@@ -51,7 +53,11 @@ class Running:
 
     pid: int
     said: Path
-    began: float = field(default_factory=time.monotonic)
+
+    def runs(self) -> bool:
+        """Whether it has not ended; it is not collected by asking."""
+        ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        return ended is None
 
     def wait(self, seconds: float = PATIENCE) -> int | None:
         """Return its exit code, negative for a signal; None where it takes longer, and is ended."""
@@ -75,6 +81,7 @@ class Pipeline:
     """The stages, the results of an undisturbed run, and what that run took."""
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.artifacts, self.scratch = folder / "artifacts", folder / "scratch"
         self.notes = folder / "undisturbed.json"
         made = self.artifacts
@@ -120,6 +127,14 @@ class Pipeline:
         self.evaluations = begun(self.artifacts / "search")
         found = {"seconds": self.seconds, "steps": self.steps, "evaluations": self.evaluations}
         write_json(self.notes, {"code": code, **found})
+
+    def copied(self, folder: Path) -> Pipeline:
+        """Return a copy whose files may be changed while stages read these here."""
+        shutil.rmtree(folder, ignore_errors=True)
+        copy = Pipeline(folder)
+        shutil.copytree(self.artifacts, copy.artifacts)
+        shutil.copytree(self.scratch, copy.scratch)
+        return copy
 
     def start(self, stage: str, out: Path, scratch: Path, die_at: int = 0) -> Running:
         """Start a stage. die_at: at which change of a file it kills itself; 0: at none."""

@@ -1,0 +1,90 @@
+"""The parts of a soak, in processes side by side."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+from benchmarks.soak import damage, floods, kills, repro, workers
+from benchmarks.soak.counting import Counts, Trial
+from benchmarks.soak.stages import Pipeline, slowness
+
+Trials = Callable[[Pipeline, int], Iterator[Trial]]
+PARTS: dict[str, tuple[Trials, int, float]] = {  # trials, how many at most, share of the time
+    "kills": (kills.trials, 7 * kills.OF_EACH, 1.0),
+    "repro": (repro.trials, 20, 0.4),
+    "workers": (workers.trials, 8, 0.3),
+    "damage": (damage.trials, 2_000, 0.15),
+    "actions": (floods.actions, 100_000, 0.2),
+    "parameters": (floods.parameters, 5_000, 0.05),
+}
+LONG = "kills"
+"""The part whose trials two lanes share; the third lane has the other parts."""
+Lane = list[tuple[str, Trials, int]]
+LOOK = 1.0  # seconds between two looks at the lanes
+
+
+def soak(
+    chosen: Sequence[str], counts: Counts, until: float, seed: int, pipeline: Pipeline
+) -> None:
+    """Run the parts until this second of the monotonic clock at most; add to the counts."""
+    running: dict[int, Path] = {}
+    for number, lane in enumerate(_lanes(chosen, pipeline)):
+        path = pipeline.folder / f"lane-{number}.csv"
+        path.unlink(missing_ok=True)
+        sys.stdout.flush()
+        if not (pid := os.fork()):
+            os._exit(_run(lane, counts.starting(path), until, seed, pipeline))
+        running[pid] = path
+    paths, failed = tuple(running.values()), False
+    while running:
+        time.sleep(LOOK)
+        for pid in tuple(running):
+            done, status = os.waitpid(pid, os.WNOHANG)
+            if done:
+                failed |= bool(status)
+                del running[pid]
+        counts.take(paths)
+        counts.write()
+    if failed:
+        raise SystemExit("a lane of the soak failed: see above")
+
+
+def _lanes(chosen: Sequence[str], pipeline: Pipeline) -> list[Lane]:
+    """Return the parts of every process: stages to be killed, by their length; all the rest."""
+    lanes: list[Lane] = []
+    if LONG in chosen:
+        stages = sorted(pipeline.words, key=lambda stage: pipeline.seconds[stage])
+        for half in (stages[::2], stages[1::2]):
+            trials = partial(kills.trials, stages=half)
+            lanes.append([(LONG, trials, len(half) * kills.OF_EACH)])
+    rest = [(name, *PARTS[name][:2]) for name in PARTS if name in chosen and name != LONG]
+    return [*lanes, rest] if rest else lanes
+
+
+def _run(lane: Lane, counts: Counts, until: float, seed: int, pipeline: Pipeline) -> int:
+    """Run the parts of a lane one after the other; return the exit code."""
+    left = sum(PARTS[name][2] for name, _, _ in lane)
+    try:
+        for name, trials, target in lane:
+            share, began = PARTS[name][2], time.monotonic()
+            seconds = (until - began) * share / left
+            counts.run(name, trials(pipeline, seed), target, seconds)
+            print(
+                f"{name}: {counts.of(name):,} of {target:,}, {time.monotonic() - began:.0f} s, "
+                f"load {slowness():.1f} times the cores",
+                flush=True,
+            )
+            left -= share
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    return 0
