@@ -13,6 +13,7 @@ from pathlib import Path
 from benchmarks.soak import damage, floods, kills, repro, workers
 from benchmarks.soak.counting import Counts, Trial
 from benchmarks.soak.stages import Pipeline, slowness
+from gnnrl.runtime import die_with_parent
 
 Trials = Callable[[Pipeline, int], Iterator[Trial]]
 PARTS: dict[str, tuple[Trials, int, float]] = {  # trials, how many at most, share of the time
@@ -38,7 +39,9 @@ def soak(
         path = pipeline.folder / f"lane-{number}.csv"
         path.unlink(missing_ok=True)
         sys.stdout.flush()
+        parent = os.getpid()
         if not (pid := os.fork()):
+            die_with_parent(parent)
             os._exit(_run(lane, counts.starting(path), until, seed, pipeline))
         running[pid] = path
     paths, failed = tuple(running.values()), False

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import gnnrl
 from gnnrl.files import read_json, write_json
+from gnnrl.runtime import die_with_parent
 from gnnrl.scratch import content_key
 from gnnrl.search.journal import EVALUATIONS
 
@@ -141,11 +142,13 @@ class Pipeline:
         notes = _notes(out)
         notes.mkdir(parents=True, exist_ok=True)
         sys.stdout.flush()
+        parent = os.getpid()
         running = Running(os.fork(), notes / "said")
         if running.pid:
             return running
         code = 1
         try:
+            die_with_parent(parent)
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             os.environ |= {"GNNRL_SCRATCH": str(scratch), "GNNRL_PROGRESS": "0"}
             os.environ["OMP_NUM_THREADS"] = "1"
