@@ -4,9 +4,9 @@
     python -m benchmarks.soak --only kills --out soak.csv
 
 An undisturbed run on a small network and the digits of scikit-learn comes first, in a temporary
-folder, or in that of `--keep`, where it is found again. Then the parts run in three processes side
-by side. A part that needs less than its share of the minutes leaves the rest to those after it.
-With an `--out` that exists, a part goes on where it was. The exit code is 1 if anything went wrong.
+folder, or in that of `--keep`, where it is found again. Then the parts run in four processes side
+by side; one that needs less than its share of the minutes leaves the rest to those after it. With
+an `--out` that exists, a part goes on where it was. The exit code is 1 if anything went wrong.
 """
 
 from __future__ import annotations

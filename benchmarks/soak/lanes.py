@@ -7,7 +7,6 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 
 from benchmarks.soak import damage, floods, kills, repro, workers
@@ -16,17 +15,16 @@ from benchmarks.soak.stages import Pipeline, slowness
 from gnnrl.runtime import die_with_parent
 
 Trials = Callable[[Pipeline, int], Iterator[Trial]]
-PARTS: dict[str, tuple[Trials, int, float]] = {  # trials, how many at most, share of the time
+PARTS: dict[str, tuple[Trials, int, float]] = {  # trials, how many at most, share of a lane's time
     "kills": (kills.trials, 7 * kills.OF_EACH, 1.0),
-    "repro": (repro.trials, 20, 0.4),
-    "workers": (workers.trials, 8, 0.3),
-    "damage": (damage.trials, 2_000, 0.15),
-    "actions": (floods.actions, 100_000, 0.2),
-    "parameters": (floods.parameters, 5_000, 0.05),
+    "repro": (repro.trials, 20, 0.9),
+    "workers": (workers.trials, 6, 1.0),
+    "damage": (damage.trials, 2_000, 0.4),
+    "actions": (floods.actions, 100_000, 0.6),
+    "parameters": (floods.parameters, 5_000, 0.1),
 }
-LONG = "kills"
-"""The part whose trials two lanes share; the third lane has the other parts."""
-Lane = list[tuple[str, Trials, int]]
+LANES = (("kills",), ("parameters", "repro"), ("workers",), ("damage", "actions"))
+"""Parts that run one after the other in a process; the lanes need about the same time."""
 LOOK = 1.0  # seconds between two looks at the lanes
 
 
@@ -35,7 +33,8 @@ def soak(
 ) -> None:
     """Run the parts until this second of the monotonic clock at most; add to the counts."""
     running: dict[int, Path] = {}
-    for number, lane in enumerate(_lanes(chosen, pipeline)):
+    for number, names in enumerate(LANES):
+        lane = [name for name in names if name in chosen]
         path = pipeline.folder / f"lane-{number}.csv"
         path.unlink(missing_ok=True)
         sys.stdout.flush()
@@ -58,24 +57,12 @@ def soak(
         raise SystemExit("a lane of the soak failed: see above")
 
 
-def _lanes(chosen: Sequence[str], pipeline: Pipeline) -> list[Lane]:
-    """Return the parts of every process: stages to be killed, by their length; all the rest."""
-    lanes: list[Lane] = []
-    if LONG in chosen:
-        stages = sorted(pipeline.words, key=lambda stage: pipeline.seconds[stage])
-        for half in (stages[::2], stages[1::2]):
-            trials = partial(kills.trials, stages=half)
-            lanes.append([(LONG, trials, len(half) * kills.OF_EACH)])
-    rest = [(name, *PARTS[name][:2]) for name in PARTS if name in chosen and name != LONG]
-    return [*lanes, rest] if rest else lanes
-
-
-def _run(lane: Lane, counts: Counts, until: float, seed: int, pipeline: Pipeline) -> int:
+def _run(lane: Sequence[str], counts: Counts, until: float, seed: int, pipeline: Pipeline) -> int:
     """Run the parts of a lane one after the other; return the exit code."""
-    left = sum(PARTS[name][2] for name, _, _ in lane)
+    left = sum(PARTS[name][2] for name in lane)
     try:
-        for name, trials, target in lane:
-            share, began = PARTS[name][2], time.monotonic()
+        for name in lane:
+            (trials, target, share), began = PARTS[name], time.monotonic()
             seconds = (until - began) * share / left
             counts.run(name, trials(pipeline, seed), target, seconds)
             print(

@@ -5,6 +5,7 @@ A fork has PyTorch loaded already, so that a stage starts at once and most kills
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import pkgutil
@@ -12,7 +13,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,14 +25,16 @@ from gnnrl.search.journal import EVALUATIONS
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = (
-    "network.name=resnet20",
-    "network.input_shape=[1, 8, 8]",
+    "network.name=basic_cnn_eighth",
+    "network.input_shape=[1, 19, 19]",
     "data.name=digits",
     "data.reward_images=100",
     "pretrain.recipe.epochs=1",
     "pretrain.snapshots=[]",
-    "search.evaluations=8",
+    "search.evaluations=4",
     "search.batch=4",
+    "search.calibration_images=256",
+    "prune.recalibration_images=128",
     "train.recipe.epochs=2",
     "evaluate.latency_rounds=1",
     "evaluate.latency_batches=[1]",
@@ -115,6 +118,7 @@ class Pipeline:
         if before.pop("code", None) == code:
             self.seconds, self.steps = before["seconds"], before["steps"]
             self.evaluations = before["evaluations"]
+            load(before["imports"])
             return
         for old in (self.artifacts, self.scratch):
             shutil.rmtree(old, ignore_errors=True)
@@ -125,9 +129,11 @@ class Pipeline:
                 raise SystemExit(f"{stage} fails undisturbed: {running.text()}")
             self.seconds[stage] = time.monotonic() - since
             self.steps[stage] = int(noted(self.artifacts / stage, "steps"))
+            load(noted(self.artifacts / stage, "imports").split())
         self.evaluations = begun(self.artifacts / "search")
         found = {"seconds": self.seconds, "steps": self.steps, "evaluations": self.evaluations}
-        write_json(self.notes, {"code": code, **found})
+        imports = sorted(name for name in sys.modules if not name.startswith("__"))
+        write_json(self.notes, {"code": code, **found, "imports": imports})
 
     def copied(self, folder: Path) -> Pipeline:
         """Return a copy whose files may be changed while stages read these here."""
@@ -146,7 +152,7 @@ class Pipeline:
         running = Running(os.fork(), notes / "said")
         if running.pid:
             return running
-        code = 1
+        code, before = 1, set(sys.modules)
         try:
             die_with_parent(parent)
             signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -167,6 +173,7 @@ class Pipeline:
         except BaseException as error:
             print(f"Traceback: {type(error).__name__}: {error}", flush=True)
         finally:
+            (notes / "imports").write_text(" ".join(set(sys.modules) - before), encoding="utf-8")
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)
@@ -176,12 +183,13 @@ class Pipeline:
         return contents(out) == contents(self.artifacts / stage)
 
 
-def load() -> None:
-    """Import all of the library, so that the forks need not."""
+def load(names: Iterable[str] = ()) -> None:
+    """Import all of the library, and what stages imported while they ran, for the forks."""
     for module in pkgutil.walk_packages(gnnrl.__path__, "gnnrl."):
         importlib.import_module(module.name)
-    for name in ("sklearn.datasets", "matplotlib.pyplot", "onnx", "onnxruntime", "torch.export"):
-        importlib.import_module(name)
+    for name in names:
+        with contextlib.suppress(Exception):  # parts of packages that are no modules of their own
+            importlib.import_module(name)
 
 
 def watch_files(folders: tuple[str, ...], notes: Path, die_at: int) -> None:
