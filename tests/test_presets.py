@@ -34,7 +34,7 @@ pytestmark = pytest.mark.slow
 PRESETS = [
     name
     for name in presets.names(EXPERIMENTS)
-    if name.startswith("gnnrl-") or name == "cifar10-resnet20"
+    if name.startswith(("agmc-", "gnnrl-")) or name == "cifar10-resnet20"
 ]
 CLASSES = 10
 
