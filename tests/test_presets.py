@@ -31,7 +31,11 @@ from tests.stage_runs import preset as written
 
 pytestmark = pytest.mark.slow
 
-PRESETS = [name for name in presets.names(EXPERIMENTS) if name.startswith(("gnnrl-", "cifar10-"))]
+PRESETS = [
+    name
+    for name in presets.names(EXPERIMENTS)
+    if name.startswith(("agmc-", "gnnrl-", "cifar10-"))
+]
 CLASSES = 10
 
 
