@@ -37,7 +37,7 @@ EXTREMES = {  # accepted before, although a run with them makes no sense
     "data.mean": [[1e300, 0, 0], [-1, 0, 0]],
     "search.reward.race": [10**9],
     "search.rescore": [{"plans": 10**6, "images": 10**6}],
-    "search.evaluations": [0, -1, 2**70, float("nan")],
+    "search.evaluations": [-1, 2**70, float("nan")],
     "pretrain.weights": [""],
     "network.name": ["", "\0"],
     "gnn.hidden": [10**9],
@@ -95,8 +95,8 @@ def act(space: Any, what: str, draw: np.random.Generator) -> str:
 def parameters(pipeline: Pipeline, seed: int) -> Iterator[Trial]:
     """Yield changes of params.yaml: of its values, of its bytes, and what was nonsense before."""
     text = (ROOT / "params.yaml").read_bytes()
-    pipeline.artifacts.parent.mkdir(parents=True, exist_ok=True)
-    values, file = yaml.safe_load(text), pipeline.artifacts.parent / "params.yaml"
+    pipeline.folder.mkdir(parents=True, exist_ok=True)
+    values, file = yaml.safe_load(text), pipeline.folder / "params.yaml"
     odd = [(key, value) for key, values in EXTREMES.items() for value in values]
     number = 0
     while True:

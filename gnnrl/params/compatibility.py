@@ -184,5 +184,5 @@ def unwatched(params: Any, stage: str) -> Iterator[str]:
 
 
 def _elsewhere(weights: str) -> bool:
-    """Whether weights are no file of this machine: an address, or a name of torchvision's."""
+    """Whether weights are no file of this machine: an address, or a name of published ones."""
     return re.match(r"https?://|[A-Z][A-Z0-9_]*$", weights) is not None
