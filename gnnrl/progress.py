@@ -59,7 +59,7 @@ def progress(description: str, total: int, *, done: int = 0, visible: bool = Tru
         desc=description,
         total=total,
         initial=done,
-        disable=not (visible and total) or os.environ.get("GNNRL_PROGRESS") == "0",
+        disable=not visible or os.environ.get("GNNRL_PROGRESS") == "0",
         file=sys.stderr,
         leave=False,
         dynamic_ncols=True,

@@ -33,11 +33,6 @@ def test_a_log_gets_a_line_now_and_then(capsys, monkeypatch):
     assert [line.split()[1] for line in lines] == ["1/3", "2/3", "3/3", "3/3"]
 
 
-def test_of_nothing_to_do_nothing_is_said(capsys):
-    played(0)
-    assert not capsys.readouterr().err
-
-
 def test_what_need_not_be_seen_is_not_shown(capsys):
     with progress("reading images", total=3, visible=False) as bar:
         bar.advance(2)
