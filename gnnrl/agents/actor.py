@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from gnnrl.agents.saved import Saved
+from gnnrl.errors import UserError
 from gnnrl.rl.distributions import distribution
 from gnnrl.rl.gnn import EncoderSettings
 from gnnrl.rl.observation import ObservationSpec
-from gnnrl.rl.policy import Policy
+from gnnrl.rl.policy import build_policy, embeddings
 from gnnrl.rl.rollout import Decision
 
 Built = TypeVar("Built")
@@ -24,6 +25,22 @@ def seeded(build: Callable[[], Built], seed: int) -> Built:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return build()
+
+
+def freeze(policy: nn.Module) -> None:
+    """Freeze what reads graphs in a policy: encoders, but not decoders and other heads.
+
+    Raises `UserError` where a policy has no encoder of ours.
+    """
+    parts = embeddings(policy)
+    if not parts:
+        raise UserError(
+            f"freeze_encoder: {type(policy).__name__} holds no gnnrl.rl.policy.Embeddings, whose "
+            "encoder could be frozen; set it to false"
+        )
+    for embed in parts:
+        for weights in embed.of_graphs().values():
+            weights.requires_grad_(False)
 
 
 class PolicyAgent(Saved):
@@ -48,8 +65,9 @@ class PolicyAgent(Saved):
         adam: options of the optimiser besides the learning rate.
         """
         self.settings = settings
-        self.policy = seeded(lambda: Policy(spec, encoder or EncoderSettings(), bias), seed)
-        self.policy.embed.requires_grad_(not settings.freeze_encoder)
+        self.policy = seeded(lambda: build_policy(spec, encoder or EncoderSettings(), bias), seed)
+        if settings.freeze_encoder:
+            freeze(self.policy)
         self.learned = [p for p in self.policy.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(self.learned, lr=settings.learning_rate, **adam)
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 from torch_geometric.nn import global_mean_pool
 
-from gnnrl.agents.actor import seeded
+from gnnrl.agents.actor import freeze, seeded
 from gnnrl.agents.buffers import Scale
 from gnnrl.agents.replay import Replay, Stored
 from gnnrl.agents.saved import Saved
@@ -24,7 +24,7 @@ from gnnrl.rl.gnn import EncoderSettings, mlp, start_near
 from gnnrl.rl.observation import ObservationSpec, collate, distinct
 from gnnrl.rl.policy import Embeddings, repeat_decisions
 from gnnrl.rl.rollout import Decision, Rollout
-from gnnrl.settings import Count, CountOrNone, Positive, Probability, Settings, Share
+from gnnrl.settings import Count, CountOrNone, Positive, Probability, Settings, Share, Switch
 
 SATURATION = 0.1  # weight of the actor's squared logits: at the ends its gradient would vanish
 
@@ -58,6 +58,8 @@ class DDPGSettings(Settings):
     """Gradients are clipped to this norm."""
     initial_action: Probability = 0.7
     """Mean of the first actions."""
+    freeze_encoder: Switch = False
+    """Train the heads only, for an agent from another network."""
 
 
 class Critic(nn.Module):
@@ -120,6 +122,11 @@ class DDPG(Saved):
     ) -> None:
         if spec.action_kind == "categorical":
             raise UserError("ddpg: categorical actions have no gradient (use ppo or reinforce)")
+        if encoder is not None and encoder.policy != "shared":
+            raise UserError(
+                f"ddpg: its critic values actions, so search.policy is not for it, got "
+                f"{encoder.policy!r}; set it to shared, or take ppo, reinforce or a3c"
+            )
         self.settings = settings or DDPGSettings()
         self.binary = spec.action_kind == "binary"
         chosen, start = encoder or EncoderSettings(), self.settings.initial_action
@@ -129,14 +136,29 @@ class DDPG(Saved):
                 "critic": seeded(lambda: Critic(spec, chosen), seed + 1),
             }
         )
+        if self.settings.freeze_encoder:
+            freeze(self.nets)
         self.targets = copy.deepcopy(self.nets).requires_grad_(False)
         rates = self.settings.actor_learning_rate, self.settings.critic_learning_rate
         self.optimizers = {
-            name: torch.optim.Adam(self.nets[name].parameters(), lr=rate)
+            name: torch.optim.Adam(self.learned(name), lr=rate)
             for name, rate in zip(("actor", "critic"), rates, strict=True)
         }
         self.generator = torch.Generator().manual_seed(seed)  # of the replayed transitions
         self.replay, self.scale, self.acted = Replay(self.settings.buffer_size), Scale(), 0
+
+    @property
+    def policy(self) -> nn.Module:
+        """Actor and critic."""
+        return self.nets
+
+    def adopted(self) -> None:
+        """Let the target networks start where the others are."""
+        self.targets.load_state_dict(self.nets.state_dict())
+
+    def learned(self, name: str) -> list[nn.Parameter]:
+        """Return the parameters of the actor or the critic that are not frozen."""
+        return [p for p in self.nets[name].parameters() if p.requires_grad]
 
     @property
     def noise(self) -> float:
@@ -208,7 +230,7 @@ class DDPG(Saved):
     def _step(self, name: str, loss: Tensor) -> None:
         self.nets.zero_grad()  # the actor's loss passes through the critic
         loss.backward()
-        nn.utils.clip_grad_norm_(self.nets[name].parameters(), self.settings.max_grad_norm)
+        nn.utils.clip_grad_norm_(self.learned(name), self.settings.max_grad_norm)
         self.optimizers[name].step()
 
 

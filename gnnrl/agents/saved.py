@@ -38,6 +38,9 @@ class Saved:
                 "other settings: remove the search's journal to start anew"
             ) from error
 
+    def adopted(self) -> None:
+        """Make consistent what depends on the policy, whose weights are now another agent's."""
+
     def _load(self, state: dict[str, Any]) -> None:
         for name in self.STATE:
             setattr(self, name, _loaded(getattr(self, name), state[name]))

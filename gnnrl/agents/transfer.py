@@ -1,54 +1,101 @@
-"""Transfer of a policy from one network to another."""
+"""Transfer of a policy, or of its encoder alone, from one network to another."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gnnrl.agents.pretrained import SHIPPED, read_pretrained
+from gnnrl.agents.saved import Saved
 from gnnrl.errors import UserError
 from gnnrl.rl.agent import Agent
-from gnnrl.sealed import read_state
+from gnnrl.rl.policy import DECODER, embeddings
+from gnnrl.sealed import read_state, write_state
+
+EMBED = "embed."
+"""Start of the names of an encoder and its decoder within an actor or a critic."""
 
 
-def adopt(agent: Agent, path: str | Path) -> None:
+def save_encoder(policy: nn.Module, path: str | Path) -> None:
+    """Write the encoder of an agent's policy, without decoder and heads: `adopt` reads the file."""
+    write_state(path, {"encoder": encoder_of(policy.state_dict())})
+
+
+def adopt(agent: Agent, path: str | Path, part: str = "policy") -> None:
     """Give a new agent the policy that another search saved in `path`.
 
     The policy's parts are shared by all decisions, so that the graphs may differ in size. What
     belongs to the other search (optimiser, best episodes, credit) is left behind.
+    part: policy, or encoder: the encoder alone; decoder and heads start anew. It may come from
+    another kind of agent, or from a file that `save_encoder` wrote.
     """
     policy = getattr(agent, "policy", None)
-    if not isinstance(policy, torch.nn.Module):
+    if not isinstance(policy, nn.Module):
         raise UserError(
             f"agent_from {path}: {type(agent).__name__} has no policy that could be taken over; "
-            "choose ppo, or set agent_from to null"
+            "choose ppo or ddpg, or set agent_from to null"
         )
     try:
-        state = (
-            read_pretrained(path)[0] if path == SHIPPED else upgraded(read_state(path)["policy"])
-        )
+        state = read_pretrained(path)[0] if path == SHIPPED else _weights(read_state(path), part)
         if not all(value.isfinite().all() for value in state.values()):
             raise UserError("its policy holds NaN or infinite values")
-        policy.load_state_dict(state)
+        if part == "encoder":
+            state = encoder_of(state)
     except FileNotFoundError:
         raise UserError(
             f"agent_from {path}: there is no such file; name the agent.pt of a search"
-        ) from None
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise UserError(
-            f"agent_from {path}: another kind of policy ({reason}); use the agent, encoder and "
-            "gnn settings that it was saved with"
         ) from None
     except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise UserError(
             f"agent_from {path}: not a saved agent ({type(error).__name__}: {error}); name the "
             "agent.pt of a search"
         ) from None
+    if part == "encoder":
+        for embed in embeddings(policy):
+            _refuse_other(embed.of_graphs(), state, path)
+            embed.load_state_dict(state, strict=False)
+    else:
+        _refuse_other(policy.state_dict(), state, path)
+        policy.load_state_dict(state)
+    if isinstance(agent, Saved):
+        agent.adopted()
+
+
+def _refuse_other(own: Mapping[str, Tensor], found: Mapping[str, Tensor], path: str | Path) -> None:
+    """Raise `UserError` where the tensors of two policies differ in name or shape."""
+    names = sorted(own.keys() | found.keys())
+    shapes = [
+        [tuple(s[name].shape) if name in s else "none" for s in (own, found)] for name in names
+    ]
+    differ = [(name, *both) for name, both in zip(names, shapes, strict=True) if both[0] != both[1]]
+    if differ:
+        name, wanted, got = differ[0]
+        raise UserError(
+            f"agent_from {path}: another kind of policy ({len(differ)} of {len(names)} tensors "
+            f"differ, the first is {name}: expected {wanted}, got {got}); use the agent, encoder "
+            "and gnn settings that it was saved with"
+        )
+
+
+def encoder_of(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights of a policy that read graphs; of several encoders, the actor's."""
+    start = next((name for name in weights if EMBED in name), None)
+    if start is None:
+        raise LookupError("it has no encoder")
+    start = start[: start.index(EMBED) + len(EMBED)]
+    found = {k.removeprefix(start): v for k, v in weights.items() if k.startswith(start)}
+    return {name: value for name, value in found.items() if not name.startswith(DECODER)}
+
+
+def _weights(saved: Mapping[str, Any], part: str) -> dict[str, Tensor]:
+    """The weights of a saved agent, of either kind, or of an encoder alone."""
+    if part == "encoder" and "encoder" in saved:
+        return {f"{EMBED}{name}": value for name, value in saved["encoder"].items()}
+    return upgraded(saved["nets"] if "nets" in saved else saved["policy"])
 
 
 GATED = re.compile(r"(.*)convs\.(\d+)\.(norm|node|sender|edge)\.(weight|bias)")

@@ -24,6 +24,7 @@ from gnnrl.graph.cost import Cost, cost
 from gnnrl.pruning.batch_norm import batch_statistics, recalibrate
 from gnnrl.pruning.compensation.gram import GramSolve
 from gnnrl.pruning.matching import NormMoments, match, norm_moments
+from gnnrl.pruning.sparsity import sparsify
 from gnnrl.pruning.surgery import Surgeon
 from gnnrl.registry import named
 from gnnrl.tasks.base import Network, Outputs, Targets, Task
@@ -152,6 +153,7 @@ class OneShot(Evaluator):
         subnet = self._slot.fill(decided.plan, decided.units)
         if self._compensate is not None:
             self._compensate(subnet, decided.units)
+            sparsify(subnet, self.graph, decided.plan.weight_sparsity)  # zeros may be no more
         if self._recalibration is not None:
             recalibrate(subnet, self._recalibration.split(self.settings.batch_size))
         if self._norms:

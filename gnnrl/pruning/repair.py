@@ -11,6 +11,7 @@ from gnnrl.pruning.compensation.sequential import compensate
 from gnnrl.pruning.matching import recalibrate_matched
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.settings import PruneSettings
+from gnnrl.pruning.sparsity import sparsify
 from gnnrl.pruning.surgery import Surgeon
 from gnnrl.runtime import device, generator
 
@@ -31,6 +32,7 @@ def repaired(
             subnet: nn.Module = compensate(surgeon, plan, chosen, own)
         else:
             subnet = Solved(surgeon, settings.compensation, chosen, own)(plan)
+        sparsify(subnet, surgeon.without(plan.removed_layers).graph, plan.weight_sparsity)
     else:
         subnet = surgeon.cut(plan)
     if count := settings.recalibration_images:

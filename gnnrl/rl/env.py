@@ -31,6 +31,8 @@ class GraphEnv(gymnasium.Env[Data, Any]):
         keep [1], part [A], least [P]         of a subset: how many decisions are chosen in all,
                               the part that each is of, how many of each part at least (int64)
         score [A]             optional, of a subset: what speaks for each decision, higher = keep
+        decided_index [D], decided [D]        optional: nodes that were decided in earlier steps of
+                              the episode, in order, and the float32 action taken on each
         pool [1]              optional, int64: graphs of one pool have the same decisions, and what
                               is learned of one decision counts for all of them
         channel_x [C, K], channel_index [C]   optional second level: parts and the node they are of

@@ -1,10 +1,9 @@
-"""Graph neural networks that read an observation into one embedding per node."""
+"""A graph neural network that reads an observation into one embedding per node."""
 
 # N: nodes   E: edges   C: channels   F, D, K: their features   H: hidden width
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import Annotated
 
 import torch
@@ -14,7 +13,6 @@ from torch_geometric.data import Data
 from torch_geometric.nn import ResGatedGraphConv
 from torch_geometric.utils import scatter
 
-from gnnrl.registry import named
 from gnnrl.rl.observation import ObservationSpec
 from gnnrl.settings import Count, Settings, Switch, name_in
 
@@ -35,8 +33,11 @@ class GnnSettings(Settings):
 class EncoderSettings(GnnSettings):
     """The encoder of a policy."""
 
-    encoder: Annotated[str, name_in("gnnrl.rl.gnn:ENCODERS")] = "multi_stage"
-    """plain: the graph alone; multi_stage: its channels first; or package.module:name."""
+    encoder: Annotated[str, name_in("gnnrl.rl.encoders:ENCODERS")] = "multi_stage"
+    """plain: the graph alone; multi_stage: its channels first; encoder_decoder: then an LSTM over
+    the decisions; or package.module:name."""
+    policy: Annotated[str, name_in("gnnrl.rl.policy:POLICIES")] = "shared"
+    """Actor and critic. shared: on one encoder; or package.module:name."""
 
 
 def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
@@ -97,7 +98,7 @@ class ChannelEncoder(nn.Module):
 class Encoder(nn.Module):
     """Reads a graph, or several joined by `collate`, into node embeddings; of any size.
 
-    Stage 1, with `multi_stage`: the channels of each node. Stage 2: message passing between the
+    Stage 1, but in `plain`: the channels of each node. Stage 2: message passing between the
     nodes along the edges.
     """
 
@@ -105,7 +106,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.settings = settings
         self.stem = nn.Linear(spec.node_features, settings.hidden)
-        staged = settings.encoder == "multi_stage" and spec.channel_features > 0
+        staged = settings.encoder != "plain" and spec.channel_features > 0
         self.channels = ChannelEncoder(spec.channel_features, settings.hidden) if staged else None
         width, edges = settings.hidden, spec.edge_features
         rounds = range(settings.layers)
@@ -125,17 +126,3 @@ class Encoder(nn.Module):
         for norm, conv in zip(self.norms, self.convs, strict=True):
             h = h + torch.relu(conv(norm(h), edges, attributes))
         return self.norm(h)
-
-
-ENCODERS: Mapping[str, Callable[[ObservationSpec, EncoderSettings], nn.Module]] = {
-    "plain": Encoder,
-    "multi_stage": Encoder,
-}
-
-
-def build_encoder(spec: ObservationSpec, settings: EncoderSettings) -> nn.Module:
-    """Return the encoder that the settings name: a key of ENCODERS, or `package.module:name`.
-
-    Whatever it is maps a graph, or several joined by `collate`, to embeddings `[N, hidden]`.
-    """
-    return named(settings.encoder, ENCODERS, "encoder")(spec, settings)

@@ -17,9 +17,9 @@ from torch_geometric.data import Batch, Data
 ActionKind = Literal["continuous", "binary", "categorical", "subset"]
 ACTION_KINDS = ("continuous", "binary", "categorical", "subset")
 REQUIRED = ("x", "edge_index", "edge_attr", "decision_index")
-OPTIONAL = ("channel_x", "channel_index", "action_mask")
+OPTIONAL = ("channel_x", "channel_index", "action_mask", "decided_index", "decided")
 SUBSET = ("keep", "part", "least", "score")  # of observations whose decisions form a subset
-POINTERS = ("edge_index", "decision_index", "channel_index")
+POINTERS = ("edge_index", "decision_index", "channel_index", "decided_index")
 STRUCTURE = (*POINTERS, "part", "least")
 
 
@@ -51,6 +51,9 @@ def _shape_fault(data: Data) -> str | None:
         return "has only one of channel_x and channel_index"
     if all(channels) and data.channel_x.shape[0] != data.channel_index.shape[0]:
         return f"has {len(data.channel_x)} channel_x for {len(data.channel_index)} channel_index"
+    earlier = [len(data[key]) for key in ("decided_index", "decided") if data.get(key) is not None]
+    if earlier and earlier != 2 * earlier[:1]:
+        return "has not one entry of decided for each of decided_index"
     return None
 
 
@@ -64,7 +67,7 @@ def _value_fault(data: Data) -> str | None:
             return f"has {key} of {pointer.dtype}, expected torch.int64"
         if int(pointer.min()) < 0 or int(pointer.max()) >= nodes:
             return f"has {key} outside its {nodes} nodes"
-    for key in ("x", "edge_attr", "channel_x"):
+    for key in ("x", "edge_attr", "channel_x", "decided"):
         values = data.get(key)
         if values is not None and not bool(torch.isfinite(values).all()):
             return f"has NaN or infinite values in {key}"
@@ -161,7 +164,7 @@ def collate(graphs: Sequence[Data]) -> Batch:
             raise ValueError(f"{key} is in some observations of a batch and missing in others")
     other = set().union(*(graph.keys() for graph in graphs)) - {*REQUIRED, *OPTIONAL}
     return Batch.from_data_list(
-        list(graphs), follow_batch=["decision_index"], exclude_keys=list(other)
+        list(graphs), follow_batch=["decision_index", "decided_index"], exclude_keys=list(other)
     )
 
 

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,8 +15,13 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.nn import global_mean_pool
 
 from gnnrl.errors import UserError
-from gnnrl.rl.gnn import EncoderSettings, build_encoder, mlp, start_near
+from gnnrl.registry import call, named
+from gnnrl.rl.encoders import build_encoder
+from gnnrl.rl.gnn import EncoderSettings, mlp, start_near
 from gnnrl.rl.observation import ObservationSpec, collate, distinct
+
+DECODER = "encoder.decoder."
+"""Start of the names of a decoder's weights: it is a head as to freezing and transfer."""
 
 
 @dataclass(frozen=True)
@@ -72,19 +78,25 @@ class Embeddings(nn.Module):
             around = torch.zeros_like(around)
         return torch.cat([h[graphs.decision_index], around], dim=1), pooled
 
+    def of_graphs(self) -> dict[str, Tensor]:
+        """Return the weights that read graphs, not the decoder's: they suit other heads, too."""
+        every = self.state_dict(keep_vars=True)
+        return {name: value for name, value in every.items() if not name.startswith(DECODER)}
 
-class Policy(nn.Module):
-    """Actor and critic on one encoder."""
 
-    def __init__(self, spec: ObservationSpec, settings: EncoderSettings, bias: Tensor) -> None:
-        """bias [P]: the parameters that every decision starts near, whatever its features."""
-        super().__init__()
-        hidden = settings.hidden
-        self.embed = Embeddings(spec, settings)
-        self.actor = mlp(2 * hidden, hidden, len(bias))
-        self.critic = mlp(hidden, hidden, 1)
-        start_near(self.actor, bias, 0.01)
-        start_near(self.critic, torch.zeros(1), 0.1)
+class ActorCritic(nn.Module, ABC):
+    """An actor and a critic: a subclass says in `decide` what they compute of graphs.
+
+    It is made with an `ObservationSpec`, `EncoderSettings` and the bias [P]: the parameters that
+    every decision starts near, whatever its features.
+    """
+
+    @abstractmethod
+    def decide(self, graphs: Batch) -> tuple[Tensor, Tensor]:
+        """Return the parameters of all decisions [A, P] and the expected returns [G].
+
+        graphs: joined by `collate`; `decision_index [A]` are the decided nodes.
+        """
 
     def forward(self, observations: Sequence[Data]) -> PolicyOutput:
         """Evaluate the policy on B observations; equal ones are encoded once."""
@@ -93,12 +105,58 @@ class Policy(nn.Module):
 
     def output(self, graphs: Batch, place: Tensor) -> PolicyOutput:
         """Evaluate the policy on B observations, each one of the joined graphs: `place [B]`."""
-        decided, pooled = self.embed(graphs)
+        params, values = self.decide(graphs)
+        if len(params) != graphs.decision_index.numel() or values.shape != (graphs.num_graphs,):
+            raise UserError(
+                f"the policy {type(self).__name__} gave parameters {tuple(params.shape)} and "
+                f"values {tuple(values.shape)}, expected one row for each of "
+                f"{graphs.decision_index.numel()} decisions and {(graphs.num_graphs,)}"
+            )
         which, owner = repeat_decisions(graphs, place)
         mask = graphs.get("action_mask")
         return PolicyOutput(
-            params=self.actor(decided)[which],
+            params=params[which],
             owner=owner,
             mask=torch.ones_like(owner, dtype=torch.bool) if mask is None else mask[which],
-            values=self.critic(pooled).squeeze(1)[place],
+            values=values[place],
         )
+
+
+class Policy(ActorCritic):
+    """Actor and critic on one encoder."""
+
+    def __init__(self, spec: ObservationSpec, settings: EncoderSettings, bias: Tensor) -> None:
+        super().__init__()
+        hidden = settings.hidden
+        self.embed = Embeddings(spec, settings)
+        self.actor = mlp(2 * hidden, hidden, len(bias))
+        self.critic = mlp(hidden, hidden, 1)
+        start_near(self.actor, bias, 0.01)
+        start_near(self.critic, torch.zeros(1), 0.1)
+
+    def decide(self, graphs: Batch) -> tuple[Tensor, Tensor]:
+        """Return the parameters of all decisions and the expected returns."""
+        decided, pooled = self.embed(graphs)
+        return self.actor(decided), self.critic(pooled).squeeze(1)
+
+
+POLICIES: Mapping[str, Callable[[ObservationSpec, EncoderSettings, Tensor], nn.Module]] = {
+    "shared": Policy
+}
+
+
+def build_policy(spec: ObservationSpec, settings: EncoderSettings, bias: Tensor) -> ActorCritic:
+    """Return the actor and the critic that the settings name: a key of POLICIES, or your own."""
+    make, name = named(settings.policy, POLICIES, "policy"), settings.policy
+    policy = call(make, name, spec=spec, settings=settings, bias=bias)
+    if not isinstance(policy, ActorCritic):
+        raise UserError(
+            f"the policy {name} gave a {type(policy).__name__}, expected a subclass of "
+            "gnnrl.rl.policy.ActorCritic"
+        )
+    return policy
+
+
+def embeddings(policy: nn.Module) -> list[Embeddings]:
+    """Return the encoders of a policy, each with the inputs of its heads."""
+    return [part for part in policy.modules() if isinstance(part, Embeddings)]

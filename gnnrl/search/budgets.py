@@ -30,13 +30,18 @@ class BudgetsEnv(PruningEnv):
     name = "pruning to several budgets"
 
     def __init__(
-        self, space: Space, budgets: Sequence[float], evaluate: Evaluate, max_steps: int = 1
+        self,
+        space: Space,
+        budgets: Sequence[float],
+        evaluate: Evaluate,
+        max_steps: int = 1,
+        in_turn: bool = False,
     ) -> None:
         """budgets: further fractions of the resource of the space's own budget, the first one.
 
         Raises `UserError` where the space has one budget only.
         """
-        super().__init__(space, evaluate, max_steps)
+        super().__init__(space, evaluate, max_steps, in_turn)
         if not isinstance(space, ChannelSpace):
             raise UserError(
                 f"search.budgets: {type(space).__name__} has one budget only; take the space "

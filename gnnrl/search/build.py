@@ -90,10 +90,14 @@ class SearchTask:
         shipped = settings.agent_from == PRETRAINED
         if shipped:
             kind = env.action_kind
-            parameters |= encoder(settings.agent, settings.space, FEATURES, kind)
+            shape = encoder(settings.agent, settings.space, FEATURES, kind)
+            if settings.agent_part == "encoder":
+                del shape["encoder"]  # a decoder may follow it
+            parameters |= shape
         agent = build_agent(settings.agent, env, seed=settings.seed, **parameters)
         if settings.agent_from is not None:
-            adopt(agent, SHIPPED if shipped else user_path(settings.agent_from))
+            path = SHIPPED if shipped else user_path(settings.agent_from)
+            adopt(agent, path, settings.agent_part)
         return agent
 
     def identity(self) -> list[object]:
@@ -331,10 +335,10 @@ def make_env(
         project=settings.reward.kind != CONSTRAINED,
     )
     evaluator = make_evaluator(settings, inputs, found) if settings.evaluations else Unevaluated()
-    steps, budgets = settings.max_steps, settings.budgets
-    env = PruningEnv(space, evaluator, steps)
+    steps, budgets = (settings.max_steps, settings.in_turn), settings.budgets
+    env = PruningEnv(space, evaluator, *steps)
     if budgets:
-        env = BudgetsEnv(space, budgets, evaluator, steps)
+        env = BudgetsEnv(space, budgets, evaluator, *steps)
     env.spent = (calibrated.forward_images + scored.forward_images) / EQUIVALENT
     return env
 

@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from torch_geometric.data import Data
 
+from gnnrl.errors import UserError
 from gnnrl.evaluation.base import Decided, Evaluation, Evaluator, as_evaluator
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.rl.env import GraphEnv, Step, action_space
@@ -50,6 +52,14 @@ class HasControls(Protocol):
         """Return plans within the budget by name, such as `uniform`."""
 
 
+@runtime_checkable
+class DecidedInTurn(Protocol):
+    """A space whose decisions can be made one after the other."""
+
+    def partly(self, entries: np.ndarray) -> Data:
+        """Return the graph when these first entries of an action are decided, the rest whole."""
+
+
 Evaluate = Evaluator | Callable[[Sequence[Any]], Sequence[Evaluation]]
 
 
@@ -59,6 +69,9 @@ class PruningEnv(GraphEnv):
     max_steps = 1: one action is the plan. More: as in GNN-RL (Yu et al. 2022) every step prunes
     further and the graph is built anew, until the budget is met or the steps are used up, when
     the space projects what was reached onto the budget.
+
+    in_turn: as in AMC (He et al. 2018) and AGMC (Yu et al. 2021) every step makes one decision, in
+    the order of the network; the graph then shows it, with the actions taken so far (`decided`).
 
     controls: plans by name that a search evaluates first, to compare with; none at first.
 
@@ -70,21 +83,34 @@ class PruningEnv(GraphEnv):
     name = "pruning"
     constraint = "no plan is over the budget"
 
-    def __init__(self, space: Space, evaluate: Evaluate, max_steps: int = 1) -> None:
-        """evaluate: an `Evaluator`, or a plain function from plans to evaluations."""
+    def __init__(
+        self, space: Space, evaluate: Evaluate, max_steps: int = 1, in_turn: bool = False
+    ) -> None:
+        """evaluate: an `Evaluator`, or a plain function from plans to evaluations.
+
+        Raises `UserError` where decisions are to be made in turn and the space is none whose
+        decisions are numbers.
+        """
         if max_steps < 1:
             raise ValueError(f"max_steps {max_steps}: an episode needs at least one step")
+        continuous = getattr(space, "action_kind", "continuous") == "continuous"
+        if in_turn and not (max_steps == 1 and continuous and isinstance(space, DecidedInTurn)):
+            raise UserError(
+                f"in_turn: got {type(space).__name__} with max_steps {max_steps}, expected one "
+                "step and a space of numbers with a method `partly`; set in_turn to false"
+            )
         self.space = space
         self.evaluate = evaluate
-        self.max_steps = max_steps
-        self.max_episode_steps = max_steps
+        self.max_steps, self.in_turn = max_steps, in_turn
+        self.max_episode_steps = space.size if in_turn else max_steps
         self.controls: Mapping[str, PruningPlan] = {}
         self.action_kind = getattr(space, "action_kind", "continuous")
-        self.action_space = action_space(self.action_kind, space.size)
+        self.action_space = action_space(self.action_kind, 1 if in_turn else space.size)
         self._first = space.observation()
         self._leaves_pending = False
         self._keep: np.ndarray | None = None
         self._steps = 0
+        self._taken: list[float] = []
 
     @property
     def evaluate(self) -> Evaluator:
@@ -102,7 +128,7 @@ class PruningEnv(GraphEnv):
     def clone(self) -> PruningEnv:
         """Return an environment on the same space and evaluation."""
         twin = copy.copy(self)
-        twin._keep, twin._steps = None, 0
+        twin._keep, twin._steps, twin._taken = None, 0, []
         return twin
 
     def player(self) -> PruningEnv:
@@ -116,13 +142,20 @@ class PruningEnv(GraphEnv):
     ) -> tuple[Data, dict[str, Any]]:
         """Start from the whole network."""
         super().reset(seed=seed)
-        self._keep, self._steps = None, 0
-        return copy.copy(self._first), {}
+        self._keep, self._steps, self._taken = None, 0, []
+        return self._shown(self._first), {}
 
     def step(self, action: Any) -> Step:
         """Prune; the last step decides the plan, whose evaluation is the reward unless pending."""
         action = np.asarray(action)
         self._steps += 1
+        if self.in_turn:
+            self._taken.append(float(action[0]))
+            entries = np.array(self._taken, dtype=np.float32)
+            if len(entries) < self.space.size:
+                assert isinstance(self.space, DecidedInTurn)
+                return self._shown(self.space.partly(entries)), 0.0, False, False, {}
+            action = entries
         if self.max_steps > 1:
             action = self._keep = self.space.step(self._keep, action)
             if self._steps < self.max_steps and not self.space.met(action):
@@ -134,6 +167,16 @@ class PruningEnv(GraphEnv):
         (evaluation,) = self.evaluate([decided])
         info["evaluation"] = evaluation
         return copy.copy(self._first), evaluation.reward, True, False, info
+
+    def _shown(self, seen: Data) -> Data:
+        """Return an observation of all decisions with the next one alone, if they come in turn."""
+        seen = copy.copy(seen)
+        if self.in_turn:
+            every, place = seen.decision_index, len(self._taken)
+            seen.decision_index = every[place : place + 1]
+            seen.decided_index = every[:place]
+            seen.decided = torch.tensor(self._taken, dtype=torch.float32)
+        return seen
 
     def _decide(self, action: np.ndarray) -> Decided:
         if isinstance(self.space, DecidesUnits):

@@ -74,7 +74,7 @@ RECONSTRUCTION, BOTTLENECK = "reconstruction", "bottleneck"
 IMPORTANCES = (*CRITERIA, *SALIENCIES, RECONSTRUCTION, BOTTLENECK)
 """Names of importances."""
 
-COSTED = ("channels", "joint", "weights")
+COSTED = ("channels", "channels_and_weights", "joint", "weights")
 """Spaces of ours that meet a budget of cost and no other."""
 
 
@@ -135,13 +135,15 @@ class SpaceSettings(Settings):
     """What is decided, and within which budget."""
 
     space: Annotated[str, name_in("gnnrl.search.spaces.registry:SPACES")] = "channels"
-    """channels, joint (channels and layers), layers, weights, filters."""
+    """channels, joint (and layers), layers, weights, channels_and_weights, filters."""
     budget: BudgetSettings = BudgetSettings(flops=0.5)
     """Fraction of the dense network's cost."""
     budgets: tuple[Share, ...] = ()
     """Further fractions of the budget's resource: one search plans for all, and for any between."""
     max_steps: Count = 1
     """1: a plan in one go; more: the network is pruned step by step."""
+    in_turn: Switch = False
+    """One decision per step, from the input to the output, as in AMC and AGMC."""
     latency_table: Name | None = None
     """A file of `python -m stages.latency`, for a budget of latency."""
     latency_for: LatencyTarget = LatencyTarget()
@@ -152,8 +154,8 @@ class SpaceSettings(Settings):
     """Widths are rounded to multiples of it; null: of the latency table's, else 1."""
     min_fraction: Probability | None = None
     """Of its filters, that every layer keeps (space filters)."""
-    encoder: Annotated[str, name_in("gnnrl.rl.gnn:ENCODERS")] = "multi_stage"
-    """Of ppo, ddpg, reinforce and a3c: plain, multi_stage."""
+    encoder: Annotated[str, name_in("gnnrl.rl.encoders:ENCODERS")] = "multi_stage"
+    """Of ppo, ddpg, reinforce and a3c: plain, multi_stage, encoder_decoder."""
 
 
 class SearchSettings(SpaceSettings, CalibrationSettings):
@@ -171,6 +173,10 @@ class SearchSettings(SpaceSettings, CalibrationSettings):
     """ppo, ddpg, reinforce, a3c, annealing, evolution, evopress, solver, random ..."""
     agent_from: Name | None = None
     """The agent.pt of another search, on any network, to start with; or pretrained."""
+    agent_part: Literal["policy", "encoder"] = "policy"
+    """Of agent_from: policy; encoder: it alone, decoder and heads start anew."""
+    policy: Annotated[str, name_in("gnnrl.rl.policy:POLICIES")] = "shared"
+    """Actor and critic of ppo, reinforce and a3c. shared: on one encoder; or your own."""
     evaluations: CountOrNone = 96
     """What may be spent; 1 is 500 images passed through the network; 0: the agent's first plan."""
     batch: Count = 8
@@ -253,6 +259,12 @@ class SearchSettings(SpaceSettings, CalibrationSettings):
                 "has the space filters, which is decided in one go and from nothing: set "
                 "'search.max_steps' to 1 and 'search.prior' to none"
             )
+        if self.in_turn and (space in ("filters", "layers") or self.max_steps > 1):
+            raise ValueError(
+                "has in_turn, which takes one decision per step, each a number: set "
+                "'search.max_steps' to 1 and 'search.space' to channels, joint, weights or "
+                "channels_and_weights"
+            )
         if space in ("weights", "layers") and self.prior != "none":
             raise ValueError(
                 f"has a prior, which is an allocation of channels, but the space {space}: set "
@@ -310,7 +322,8 @@ class SearchSettings(SpaceSettings, CalibrationSettings):
     def agent_parameters(self) -> dict[str, Any]:
         """Return the flat settings of the chosen agent, its encoder's included if it has one."""
         encoded = AGENTS.get(self.agent, Builders()).encoder
-        encoder = {"encoder": self.encoder, **dict(self.gnn)} if encoded else {}
+        own = {"encoder": self.encoder, "policy": self.policy}
+        encoder = {**own, **dict(self.gnn)} if encoded else {}
         return self.agent_settings() | encoder
 
     @property

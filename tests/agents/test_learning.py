@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from gnnrl.agents.registry import build_agent
+from gnnrl.evaluation.base import Evaluation
 from gnnrl.rl.episodes import roll_out
+from gnnrl.search.env import PruningEnv
 from gnnrl.search.loop import search
-from tests.rl.toys import Target
+from tests.rl.toys import Echo, Target, Widths
 
 SMALL = {"hidden": 32, "layers": 2}
 FAST = {"a3c": SMALL, "ppo": SMALL, "reinforce": SMALL, "ddpg": {**SMALL, "max_updates": 16}}
@@ -58,3 +60,30 @@ def test_ppo_learns_what_only_the_neighbours_tell():
 @pytest.mark.slow
 def test_ppo_learns_over_several_steps():
     assert solved("ppo", "continuous", 300, steps=3) >= 3 * 0.85
+
+
+def test_the_decoder_reads_the_previous_action():
+    """Decisions that should repeat it, on episodes not seen; the other encoders cannot know it."""
+
+    def echoed(encoder):
+        agent = build_agent("ppo", Echo(), seed=0, encoder=encoder, **SMALL)
+        search(Echo(), agent, evaluations=240, batch=32, seed=0)
+        unseen = roll_out(Echo(), agent, range(10**6, 10**6 + 50), torch.Generator(), greedy=True)
+        return sum(episode.reward for episode in unseen) / len(unseen)
+
+    assert echoed("encoder_decoder") > 0.85
+    assert echoed("plain") < 0.6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("in_turn", [False, True])
+@pytest.mark.parametrize("name", ["ppo", "ddpg"])
+def test_an_encoder_decoder_finds_the_best_plan_of_a_toy(name, in_turn):
+    space = Widths()
+    env = PruningEnv(
+        space, lambda plans: [Evaluation(space.reward(plan)) for plan in plans], in_turn=in_turn
+    )
+    agent = build_agent(name, env, seed=0, encoder="encoder_decoder", **FAST[name])
+    found = search(env, agent, evaluations=300, batch=16, seed=0)
+    first, last = found.evaluations[0]["reward"], found.evaluations[-1]["reward"]
+    assert last > 0.9 > first, (first, last)

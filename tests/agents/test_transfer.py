@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import io
+from functools import cache
 
 import pytest
 import torch
 
 from gnnrl.agents.registry import build_agent
-from gnnrl.agents.transfer import adopt
+from gnnrl.agents.transfer import adopt, save_encoder
 from gnnrl.errors import UserError
 from gnnrl.evaluation.base import Evaluation
 from gnnrl.graph.extract import extract
 from gnnrl.networks.build import build_network
 from gnnrl.pruning.importance import l1
+from gnnrl.rl.policy import embeddings
 from gnnrl.search.env import PruningEnv
+from gnnrl.search.loop import search
 from gnnrl.search.spaces.channels import ChannelSpace
 
 
+@cache
 def env_of(name: str) -> PruningEnv:
     network = build_network(name).eval()
     graph = extract(network, torch.zeros(1, 3, 32, 32))
@@ -66,7 +70,8 @@ def test_what_is_no_agent_is_refused(tmp_path, content, message):
 def test_a_policy_of_another_width_is_refused(tmp_path):
     env = env_of("basic_cnn")
     path = saved(build_agent("ppo", env, hidden=32), tmp_path / "agent.pt")
-    with pytest.raises(UserError, match="another kind of policy"):
+    wanted = r"another kind of policy \(\d+ of \d+ tensors differ, the first is \S+: expected \(64"
+    with pytest.raises(UserError, match=wanted):
         adopt(build_agent("ppo", env, hidden=64), path)
 
 
@@ -75,3 +80,81 @@ def test_an_agent_without_a_policy_is_refused(tmp_path):
     path = saved(build_agent("ppo", env), tmp_path / "agent.pt")
     with pytest.raises(UserError, match="has no policy"):
         adopt(build_agent("uniform", env), path)
+
+
+WIDTH = {"hidden": 16, "layers": 1}
+
+
+def encoders(agent):
+    """The weights that read graphs, of every encoder of an agent, as one list of tensors."""
+    return [w.clone() for embed in embeddings(agent.policy) for w in embed.of_graphs().values()]
+
+
+def same(one, other) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_ddpg_moves_to_a_network_of_another_size_with_its_target_networks(tmp_path):
+    small, large = env_of("basic_cnn"), env_of("resnet20")
+    path = saved(build_agent("ddpg", small, seed=1, **WIDTH), tmp_path / "agent.pt")
+    taught = build_agent("ddpg", large, seed=2, **WIDTH)
+    adopt(taught, path)
+    twin = build_agent("ddpg", large, seed=3, **WIDTH)
+    adopt(twin, path)
+    assert (greedy(twin, large) == greedy(taught, large)).all()
+    assert same(taught.targets.state_dict().values(), taught.nets.state_dict().values())
+
+
+@pytest.mark.parametrize(
+    "source, name, encoder",
+    [
+        ("ppo", "ddpg", "multi_stage"),
+        ("ddpg", "ppo", "encoder_decoder"),
+        ("the encoder's own file", "ddpg", "encoder_decoder"),
+        ("the encoder's own file", "reinforce", "multi_stage"),
+    ],
+)
+def test_an_encoder_moves_alone_into_any_agent_whose_heads_start_anew(
+    source, name, encoder, tmp_path
+):
+    small, large = env_of("basic_cnn"), env_of("resnet20")
+    teacher = build_agent("ddpg" if source == "ddpg" else "ppo", small, seed=1, **WIDTH)
+    path = saved(teacher, tmp_path / "agent.pt")
+    if source not in ("ppo", "ddpg"):
+        save_encoder(teacher.policy, path)
+    agent = build_agent(name, large, seed=2, encoder=encoder, **WIDTH)
+    fresh = build_agent(name, large, seed=2, encoder=encoder, **WIDTH)
+    adopt(agent, path, "encoder")
+    taught = [w for _, w in embeddings(teacher.policy)[0].of_graphs().items()]
+    for embed in embeddings(agent.policy):
+        assert same(embed.of_graphs().values(), taught)
+    moved = {k for k, v in agent.policy.state_dict().items() if ".encoder." in k}
+    for key, value in fresh.policy.state_dict().items():
+        if key not in moved or ".decoder." in key:
+            assert torch.equal(value, agent.policy.state_dict()[key]), key
+
+
+@pytest.mark.parametrize("name", ["ppo", "ddpg"])
+def test_a_frozen_encoder_stays_while_decoder_and_heads_learn(name):
+    env = env_of("basic_cnn").clone()
+    shape = {**WIDTH, "encoder": "encoder_decoder", "freeze_encoder": True}
+    few = {"max_updates": 2} if name == "ddpg" else {}
+    agent = build_agent(name, env, seed=0, **shape, **few)
+    before = encoders(agent)
+    others = {k: v.clone() for k, v in agent.policy.state_dict().items()}
+    env.evaluate = lambda plans: [Evaluation(float(int(plan.digest[0], 16))) for plan in plans]
+    search(env, agent, evaluations=10, batch=4, seed=0)
+    assert same(encoders(agent), before)
+    after = agent.policy.state_dict()
+    learned = [k for k, v in others.items() if not torch.equal(v, after[k])]
+    assert any(".decoder." in k for k in learned) and any(".encoder." not in k for k in learned)
+
+
+def test_an_encoder_of_another_shape_is_refused(tmp_path):
+    env = env_of("basic_cnn")
+    path = saved(build_agent("ppo", env, encoder="plain", **WIDTH), tmp_path / "agent.pt")
+    with pytest.raises(UserError, match="another kind of policy"):
+        adopt(build_agent("ppo", env, **WIDTH), path, "encoder")
+    path = saved(build_agent("evolution", env), tmp_path / "evolution.pt")
+    with pytest.raises(UserError, match="not a saved agent"):
+        adopt(build_agent("ppo", env, **WIDTH), path, "encoder")

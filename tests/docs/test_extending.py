@@ -93,7 +93,7 @@ def test_a_part_takes_at_most_thirty_lines(part):
 
 def test_the_page_shows_every_part_that_params_can_name(project):
     assert {Path(path).stem for path in own_files(yaml.safe_load(Path("params.yaml").open()))} == {
-        "network", "stripes", "reward", "importance", "space", "encoder", "agent"
+        "network", "stripes", "reward", "importance", "space", "encoder", "policy", "agent"
     }  # fmt: skip
 
 
@@ -123,7 +123,8 @@ def test_own_reward_importance_space_and_agent_search_and_the_subnet_is_trained(
 def test_own_encoder_carries_the_learning_agents(project, tmp_path, agent):
     run("search", project, "--out", tmp_path, "--set", f"search.agent={agent}")
     state = torch.load(tmp_path / "agent.pt", weights_only=True)
-    assert any("join.weight" in str(key) for key in flat(state))
+    for part in ("actor", "critic"):  # mine.policy has an encoder for each
+        assert any(key == f"{part}.embed.encoder.join.weight" for key in flat(state))
 
 
 def flat(state: Any) -> Iterator[str]:
@@ -171,6 +172,9 @@ def is_buffer(name: str) -> bool:
         ("search.importance=mine.importanc:peak", "cannot import 'mine.importanc'"),
         ("search.space=mine.reward:n2n", "mine.reward:n2n cannot be called"),
         ("search.encoder=mine.encoder:Maen", "did you mean Mean?"),
+        ("search.policy=mine.policy:Seperate", "did you mean Separate?"),
+        ("search.policy=mine.policy:Network", "mine.policy:Network cannot be called"),
+        ("search.policy=mine.encoder:Mean", "expected a subclass of gnnrl.rl.policy.ActorCritic"),
         ("search.prior=reconstruction", "search.prior"),
         ("data.mean=null", "give data.mean and data.std"),
         ("data.name=mine.stripes:strips", "did you mean stripes"),
@@ -178,7 +182,7 @@ def is_buffer(name: str) -> bool:
 )
 def test_what_is_wrong_with_ones_own_part_is_one_sentence(project, tmp_path, setting, said):
     words = ["--set", setting]
-    if "encoder" in setting:
+    if "encoder" in setting or "policy" in setting:
         words += ["--set", "search.agent=ppo", "--set", "search.own=null"]
     if "prior" in setting:
         words += ["--set", "search.space=weights", "--set", "search.importance=l1", "--set"]

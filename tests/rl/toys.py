@@ -104,6 +104,29 @@ class Target(GraphEnv):
         return self.seen, float(reward), self.left == 0, False, {}
 
 
+class Echo(GraphEnv):
+    """One decision, which should repeat the action taken before it: 1 - 2 * the distance to it."""
+
+    name = "echo"
+
+    def __init__(self) -> None:
+        self.action_space = action_space("continuous", 1)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Data, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.before = float(self.np_random.random())
+        seen = ring(torch.Generator().manual_seed(0), 5)
+        seen.decision_index, seen.decided_index = torch.tensor([1]), torch.tensor([0])
+        seen.decided = torch.tensor([self.before])
+        self.seen = seen
+        return seen, {}
+
+    def step(self, action: Any) -> tuple[Data, float, bool, bool, dict[str, Any]]:
+        return self.seen, 1 - 2 * abs(float(action[0]) - self.before), True, False, {}
+
+
 @dataclass(frozen=True)
 class Plan:
     """A plan of numbers."""
@@ -143,6 +166,9 @@ class Widths:
         seen = self.graph.clone()
         seen.x[:, 2] = torch.as_tensor(np.ones(self.size) if keep is None else keep)
         return seen
+
+    def partly(self, entries: np.ndarray) -> Data:
+        return self.observation(np.append(entries, np.ones(self.size - len(entries))))
 
     def reward(self, plan: Plan) -> float:
         """One less the distance to the best plan."""

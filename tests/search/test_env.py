@@ -12,6 +12,7 @@ import torch
 from gymnasium.utils.env_checker import check_env
 
 from gnnrl.agents.random import Random
+from gnnrl.errors import UserError
 from gnnrl.evaluation.base import Evaluation
 from gnnrl.rl.checks import Checked
 from gnnrl.rl.env import GraphEnv
@@ -185,6 +186,37 @@ def test_the_last_step_projects_onto_the_budget_whatever_was_reached():
     assert np.mean(info["plan"].keep) == pytest.approx(0.5, abs=0.01)
 
 
+def in_turn(**options):
+    space = Widths(**options)
+    rate = lambda plans: [Evaluation(space.reward(p)) for p in plans]  # noqa: E731
+    return PruningEnv(space, rate, in_turn=True)
+
+
+def test_in_turn_every_step_decides_one_group_and_shows_what_was_decided():
+    env, actions = in_turn(), np.linspace(0.3, 0.8, 6, dtype=np.float32)
+    checked = Checked(env)
+    seen = checked.reset(seed=0)
+    for place, action in enumerate(actions):
+        assert seen.decision_index.tolist() == [place]
+        assert seen.decided_index.tolist() == list(range(place))
+        np.testing.assert_array_equal(seen.decided.numpy(), actions[:place])
+        shown = [*actions[:place], *[1.0] * (6 - place)]
+        np.testing.assert_allclose(seen.x[:, 2], shown, rtol=1e-6)
+        seen, reward, terminated, _, info = checked.step(np.array([action]))
+        assert terminated == (place == 5) and (terminated or reward == 0.0)
+    assert info["plan"] == env.space.plan(actions)
+    assert reward == env.space.reward(info["plan"])
+
+
+def test_in_turn_needs_one_pass_over_numbers():
+    with pytest.raises(UserError, match="in_turn: got Widths with max_steps 3"):
+        PruningEnv(Widths(), lambda plans: [], max_steps=3, in_turn=True)
+    space = Widths()
+    space.action_kind = "binary"
+    with pytest.raises(UserError, match="a space of numbers"):
+        PruningEnv(space, lambda plans: [], in_turn=True)
+
+
 def test_a_search_s_copy_leaves_the_reward_pending_and_the_plan_in_info():
     checked = Checked(pruning().player())
     checked.reset(seed=0)
@@ -237,6 +269,7 @@ class AsArrays(gymnasium.Wrapper):
     [
         pruning,
         lambda: pruning(max_steps=4),
+        in_turn,
         lambda: Target("binary"),
         lambda: Target("categorical"),
     ],

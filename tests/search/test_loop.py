@@ -36,18 +36,19 @@ AGENTS = {
 class Pruning(PruningEnv):
     """Pruning of toy widths which counts what it evaluates."""
 
-    def __init__(self, max_steps=1):
+    def __init__(self, max_steps=1, in_turn=False):
         self.evaluated = []
-        super().__init__(Widths(), self.rate, max_steps)
+        super().__init__(Widths(), self.rate, max_steps, in_turn)
 
     def rate(self, plans):
         self.evaluated += plans
         return [Evaluation(self.space.reward(plan), accuracy=0.5) for plan in plans]
 
 
-def run(name="random", evaluations=30, batch=8, env=None, **options):
+def run(name="random", evaluations=30, batch=8, env=None, encoder=None, **options):
     env = env or Pruning()
-    agent = build_agent(name, env, seed=0, **AGENTS[name])
+    chosen = {} if encoder is None else {"encoder": encoder}
+    agent = build_agent(name, env, seed=0, **AGENTS[name], **chosen)
     return search(env, agent, evaluations=evaluations, batch=batch, seed=0, **options)
 
 
@@ -195,6 +196,28 @@ def test_a_search_cut_short_anywhere_goes_on_as_if_it_had_not_been(name, after, 
     assert len(env.evaluated) + len(rest.evaluated) == sum(
         not row["cached"] for row in whole.evaluations
     )
+
+
+@pytest.mark.parametrize("name", ["ppo", "ddpg"])
+def test_a_search_in_turn_repeats_itself_and_goes_on_after_a_kill(name, tmp_path):
+    options = {"encoder": "encoder_decoder", "evaluations": 20}
+    whole, again = (run(name, env=Pruning(in_turn=True), **options) for _ in range(2))
+    assert {row["steps"] for row in whole.evaluations} == {6}
+    assert whole.evaluations == again.evaluations and whole.history == again.history
+    env = Pruning(in_turn=True)
+    rate = env.rate
+
+    def fragile(plans):
+        if len(env.evaluated) == 12:
+            raise Killed
+        return rate(plans)
+
+    env.evaluate = fragile
+    with pytest.raises(Killed):
+        run(name, env=env, journal=tmp_path, **options)
+    resumed = run(name, env=Pruning(in_turn=True), journal=tmp_path, **options)
+    assert resumed.plan == whole.plan and resumed.evaluations == whole.evaluations
+    assert_same_state(resumed.agent.state_dict(), whole.agent.state_dict())
 
 
 def test_a_finished_search_called_again_evaluates_nothing(tmp_path):

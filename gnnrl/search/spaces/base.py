@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,6 +13,9 @@ from gnnrl.errors import UserError
 from gnnrl.graph.cost import Cost, cost
 from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.pruning.plan import PruningPlan
+
+if TYPE_CHECKING:
+    from torch_geometric.data import Data
 
 
 class PlanSpace(ABC):
@@ -31,6 +35,20 @@ class PlanSpace(ABC):
     def controls(self) -> dict[str, PruningPlan]:
         """Return plans that need no search, by name."""
         return {"uniform": self.uniform()}
+
+    def observation(self, keep: np.ndarray | None = None) -> Data:
+        """Return the network's graph with so much of it kept `[size]`; None: all."""
+        raise TypeError(f"{type(self).__name__} shows no graph")
+
+    def wanted(self, entries: np.ndarray) -> np.ndarray:
+        """Return what an action's entries `[size]` ask to keep, before they are on budget."""
+        return entries
+
+    def partly(self, entries: np.ndarray) -> Data:
+        """Return the graph when these first entries of an action are decided, the rest whole."""
+        done, keep = len(entries), np.ones(self.size)
+        keep[:done] = self.wanted(np.append(entries, keep[done:]))[:done]
+        return self.observation(keep)
 
     def numbers(self, action: ArrayLike, what: str) -> np.ndarray:
         """Return an action as float64 `[size]`; raise `UserError` for another shape, NaN, infinity.

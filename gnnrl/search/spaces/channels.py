@@ -144,9 +144,7 @@ class ChannelSpace(PlanSpace):
 
     def counts(self, action: np.ndarray) -> np.ndarray:
         """Return the channels to keep of each group `[G]`: the action scaled onto the budget."""
-        ratios = np.clip(self.numbers(action, "keep ratios"), SMALLEST_RATIO, 1.0)
-        if self._prior is not None:
-            ratios = np.maximum(self._prior * REACH ** (2.0 * ratios - 1.0), SMALLEST_RATIO)
+        ratios = self.wanted(self.numbers(action, "keep ratios"))
         if self.costs.cost(self._sizes) <= self.limit:
             return self._sizes.copy()
         wanted = ratios * self._sizes
@@ -162,6 +160,21 @@ class ChannelSpace(PlanSpace):
                 break
             counts = better
         return counts
+
+    def wanted(self, entries: np.ndarray) -> np.ndarray:
+        """Return the keep ratios `[G]` that entries ask for; with a prior they depart from it."""
+        ratios = np.clip(entries, SMALLEST_RATIO, 1.0)
+        if self._prior is None:
+            return ratios
+        return np.maximum(self._prior * REACH ** (2.0 * ratios - 1.0), SMALLEST_RATIO)
+
+    def holding(self, whole: np.ndarray) -> ChannelSpace:
+        """Return the same space in which these groups, bool `[G]`, keep all their channels."""
+        twin = copy.copy(self)
+        twin.__dict__.pop("view", None)
+        twin.floor = np.where(whole, self._sizes, self.floor)
+        twin._aim()
+        return twin
 
     def step(self, keep: np.ndarray | None, action: np.ndarray) -> np.ndarray:
         """Return the keep ratios `[G]` after one more step."""

@@ -94,6 +94,11 @@ class JointSpace(PlanSpace):
         ratios, entries = np.split(self.numbers(action, "entries"), [len(self.widths.names)])
         return self.left(self.removed(entries)).decide(ratios)
 
+    def wanted(self, entries: np.ndarray) -> np.ndarray:
+        """Return keep ratios of groups and entries of parts `[D]` that an action asks for."""
+        count = len(self.widths.names)
+        return np.concatenate([self.widths.wanted(entries[:count]), entries[count:]])
+
     def removed(self, entries: np.ndarray) -> frozenset[str]:
         """Return the parts that entries `[P]` remove, and those that the budget does."""
         order = [self.parts[i] for i in np.argsort(entries, kind="stable")]

@@ -9,6 +9,7 @@ from gnnrl.errors import UserError
 from gnnrl.registry import call, named
 from gnnrl.search.env import Space
 from gnnrl.search.spaces.channels import ChannelSpace
+from gnnrl.search.spaces.channels_and_weights import ChannelWeightSpace
 from gnnrl.search.spaces.filters import FilterSpace
 from gnnrl.search.spaces.joint import JointSpace
 from gnnrl.search.spaces.layers import LayerSpace
@@ -16,6 +17,7 @@ from gnnrl.search.spaces.weights import WeightSpace
 
 SPACES: Mapping[str, Callable[..., Space]] = {
     "channels": ChannelSpace,
+    "channels_and_weights": ChannelWeightSpace,
     "filters": FilterSpace,
     "joint": JointSpace,
     "layers": LayerSpace,

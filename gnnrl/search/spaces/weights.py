@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -61,29 +62,10 @@ class WeightSpace(PlanSpace):
 
     def plan(self, action: np.ndarray) -> PruningPlan:
         """Return the plan of densities `[L]`, on budget."""
-        density = self.density(action)
-        kept = np.maximum(np.floor(density * self._weights), 1.0)
-        spare = int(self._limit - kept.sum())
-        room = np.argsort(kept - density * self._weights, kind="stable")[: max(spare, 0)]
-        kept[room] = np.minimum(kept[room] + 1, self._weights[room])
-        sparsity = 1.0 - kept / self._weights
-        named = dict(zip(self.names, sparsity.tolist(), strict=True))
-        return PruningPlan({}, weight_sparsity={k: v for k, v in named.items() if v > 0})
-
-    def density(self, action: np.ndarray) -> np.ndarray:
-        """Return densities `[L]`: the action scaled onto the budget."""
-        wanted = np.clip(self.numbers(action, "densities"), LEAST_DENSITY, 1.0)
-
-        def scaled(factor: float) -> np.ndarray:
-            return np.clip(factor * wanted, LEAST_DENSITY, 1.0)
-
-        factor, _ = largest(
-            lambda factor: scaled(factor) @ self._weights <= self._limit,
-            0.0,
-            1.0 / wanted.min(),
-            steps=60,
+        wanted = self.numbers(action, "densities")
+        return PruningPlan(
+            {}, weight_sparsity=sparsity_of(self.names, wanted, self._weights, self._limit)
         )
-        return scaled(factor)
 
     def step(self, keep: np.ndarray | None, action: np.ndarray) -> np.ndarray:
         """Return the densities `[L]` after one more step."""
@@ -107,3 +89,27 @@ class WeightSpace(PlanSpace):
         density = np.ones(self.size) if keep is None else keep
         slack = 1.0 - self._limit / max(float(density @ self._weights), 1e-12)
         return self._view.with_density(density, slack)
+
+
+def sparsity_of(
+    names: Sequence[str], wanted: np.ndarray, weights: np.ndarray, limit: float
+) -> dict[str, float]:
+    """Return the sparsity of each layer that loses weights: densities `[L]` scaled onto a limit.
+
+    weights `[L]`: of each layer.  limit: how many all of them keep.
+    """
+    wanted = np.clip(wanted, LEAST_DENSITY, 1.0)
+
+    def scaled(factor: float) -> np.ndarray:
+        return np.clip(factor * wanted, LEAST_DENSITY, 1.0)
+
+    factor, _ = largest(
+        lambda factor: scaled(factor) @ weights <= limit, 0.0, 1.0 / wanted.min(), steps=60
+    )
+    density = scaled(factor)
+    kept = np.maximum(np.floor(density * weights), 1.0)
+    spare = int(limit - kept.sum())
+    room = np.argsort(kept - density * weights, kind="stable")[: max(spare, 0)]
+    kept[room] = np.minimum(kept[room] + 1, weights[room])
+    named = dict(zip(names, (1.0 - kept / weights).tolist(), strict=True))
+    return {name: value for name, value in named.items() if value > 0}
