@@ -132,6 +132,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, help="of the dense network")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--evaluations", type=int, default=80, help="plans of a search")
     parser.add_argument("--table", action="store_true", help="of the rows that are there")
     given: argparse.Namespace = parser.parse_args()
@@ -144,7 +145,7 @@ def main() -> None:
     network = checkpoint.restore().eval()
     graph = extract(network, torch.zeros(1, *checkpoint.input_shape))
     splits = loaded(given.images, checkpoint.input_shape)
-    for seed in range(given.seeds):
+    for seed in range(given.first_seed, given.first_seed + given.seeds):
         for name in given.methods:
             key = (name, given.evaluations, seed)
             if not done(given.out, dict(zip(KEYS, key, strict=True))):
