@@ -12,7 +12,7 @@ WORKDIR /opt/gnnrl
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY gnnrl gnnrl
 COPY stages stages
-RUN pip install --no-cache-dir --constraint constraints.txt ".[onnx,distributed,watch,ray]"
+RUN pip install --no-cache-dir --constraint constraints.txt ".[onnx,distributed,detection,watch,ray]"
 
 # the checkout: `python -m` runs its stages, not the installed ones
 WORKDIR /work

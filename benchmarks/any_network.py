@@ -4,7 +4,7 @@
 `gnnrl.networks` and writes `benchmarks/results/any_network.csv`, one row for each; cells that are
 filled are not measured again.  Half of the channels of every group, drawn at random, are removed.
 
-What is measured of a network, each with a limit of CPU time and in a process of its own:
+What is measured of a network, each with limits of CPU time and memory and in a process of its own:
 
 - `cut`: the pruned network's output against that of the masked dense network, in double precision;
   flops and parameters against what PyTorch counts; a training step; a checkpoint that is saved,
@@ -49,12 +49,14 @@ from gnnrl.pruning.surgery import prune
 from gnnrl.tracing.check import tensors
 from gnnrl.tracing.trace import named_inputs
 from tests.cutting import assert_trains, conditioned, flops_counted, random_plan, randomise
-from tests.masking import Oracle
+from tests.masking import Oracle, left_whole
 
 RESULTS = Path(__file__).parent / "results" / "any_network.csv"
 EXACT, FLOAT = 1e-9, 1e-4
 """Largest difference, of the largest output, in double precision and in the network's own."""
-GIGABYTES = 9
+GIGABYTES = 12
+_NO_MEMORY = ("pointer is null", "can't allocate memory", "cannot allocate memory", "bad_alloc")
+"""What libraries in other languages say where memory is short."""
 Row = dict[str, str]
 
 
@@ -117,7 +119,7 @@ def rival(name: str) -> Iterator[Row]:
         kept = flops_counted(network, example) / dense
         sum(t.square().mean() for t in output if t.is_floating_point()).backward()
     except Exception as error:  # any failure is a result
-        yield {"torch_pruning": f"{type(error).__name__}: {_first_line(error)}"}
+        yield {"torch_pruning": _said(error)}
         return
     yield {"torch_pruning_flops_kept": f"{kept:.3f}"}
     if [t.shape for t in output] != shapes:
@@ -186,7 +188,8 @@ def _difference(
     given = tuple(named_inputs(subnet, example).values())
     with torch.no_grad():
         found = list(tensors(subnet(*given)))
-        expected = list(tensors(Oracle(network, example, graph.whole).says(plan, *given)))
+        oracle = Oracle(network, example, left_whole(network, graph))
+        expected = list(tensors(oracle.says(plan, *given)))
     scale = max(float(e.abs().max()) for e in expected)
     apart = [float((a - b).abs().max()) for a, b in zip(found, expected, strict=True)]
     return max(apart) / scale
@@ -226,9 +229,19 @@ def _reload(
 def _tried(attempt: Any) -> str:
     try:
         attempt()
-    except Exception as error:  # any failure is a result
-        return f"{type(error).__name__}: {_first_line(error)}"
+    except BaseException as error:  # any failure is a result, a panic of safetensors too
+        return _said(error)
     return "yes"
+
+
+def _said(error: BaseException) -> str:
+    if _is_short_of_memory(error):
+        return f"more than {GIGABYTES} GB of memory"
+    return f"{type(error).__name__}: {_first_line(error)}"
+
+
+def _is_short_of_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError) or any(text in str(error) for text in _NO_MEMORY)
 
 
 def _whole(graph: ComputationalGraph) -> str:
@@ -259,8 +272,9 @@ def _child(step: str, name: str, seconds: int, pipe: Connection) -> None:
         pipe.send({first: "refused", "why": _first_line(error)} if step == "cut"
                   else {first: f"refused: {_first_line(error)}"})  # fmt: skip
     except BaseException as error:  # any failure is a result
-        text = f"{type(error).__name__}: {_first_line(error)}"
-        pipe.send({first: "crash", "why": text} if step == "cut" else {first: text})
+        kind = "memory limit" if _is_short_of_memory(error) else "crash"
+        text = _said(error)
+        pipe.send({first: kind, "why": text} if step == "cut" else {first: text})
     pipe.close()
 
 

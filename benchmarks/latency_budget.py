@@ -18,6 +18,7 @@ import torch
 
 from benchmarks.harness import append, done, options
 from benchmarks.latency_prediction import NETWORKS, surgeon_of
+from gnnrl.errors import UserError
 from gnnrl.graph.budget import Budget
 from gnnrl.graph.latency import LatencyTable
 from gnnrl.measurement.latency import time_networks
@@ -30,6 +31,9 @@ from gnnrl.search.spaces.channels import ChannelSpace
 from gnnrl.search.spaces.joint import JointSpace
 
 SPACES = {"channels": ChannelSpace, "joint": JointSpace}
+OUT_OF_REACH = "out of reach"
+"""In place of plans, where a space has none within the budget."""
+
 KEYS = ("network", "runtime", "batch_size", "threads", "space", "asked")
 
 
@@ -46,9 +50,14 @@ def measured(
     """Yield a row for each plan of one network, space and budget."""
     name, runtime, size, threads, kind, asked = key
     scores, graph = l1(surgeon.network, surgeon.graph), surgeon.graph
-    space = SPACES[kind](
-        graph, scores, Budget(latency=asked), table=table, multiple=table.multiple
-    )  # fmt: skip
+    try:
+        space = SPACES[kind](
+            graph, scores, Budget(latency=asked), table=table, multiple=table.multiple
+        )  # fmt: skip
+    except UserError as error:
+        print(f"{name} {kind}: {error}")
+        yield {**dict(zip(KEYS, key, strict=True)), "plan": OUT_OF_REACH}
+        return
     found = plans(space, given.plans)
     networks = {"dense": surgeon.network, **{k: surgeon.cut(plan) for k, plan in found.items()}}
     taken = time_networks(networks, NETWORKS[name], size, given.rounds, runtime, threads)
@@ -91,7 +100,7 @@ def main() -> None:
         table = table_of(surgeon, given.batch, 15, given.runtime, given.threads)
         for key in keys:
             for row in (rows := list(measured(surgeon, table, key, given))):
-                print(name, row["space"], row["plan"], row["predicted"], row["measured"])
+                print(name, row["space"], row["plan"], row.get("predicted"), row.get("measured"))
             append(given.out, *rows)
 
 

@@ -91,7 +91,7 @@ def main() -> None:
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 32])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--plans", type=int, default=30)
-    parser.add_argument("--subnets", type=int, default=12, help="that correct the table")
+    parser.add_argument("--subnets", type=int, default=16, help="that correct the table")
     parser.add_argument("--rounds", type=int, default=15, help="of operations; subnets: four times")
     given = parser.parse_args()
     for name in given.networks:

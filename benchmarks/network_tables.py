@@ -39,7 +39,7 @@ def rows() -> pd.DataFrame:
 def summary() -> str:
     """Return how many networks of each library are pruned, and how."""
     head = ["networks", "number", "exact", "exact, part left whole", "of these ≥ 80 % of the flops",
-            "refused", "wrong, crash or time limit", "Torch-Pruning passes"]  # fmt: skip
+            "refused", "wrong, crash, time or memory limit", "Torch-Pruning passes"]  # fmt: skip
     table = rows()
     lines = []
     for name, form in FAMILIES.items():
@@ -53,7 +53,7 @@ def _counted(name: str, found: pd.DataFrame) -> list[str]:
     kinds = found["kind"]
     cut = found[kinds.isin(("pruned exactly", "part left whole")) & (found["reachable"] != "")]
     mostly = (cut["reachable"].astype(float) >= MOSTLY).sum()
-    failed = kinds.isin(("wrong", "crash", "time limit")).sum()
+    failed = kinds.isin(("wrong", "crash", "time limit", "memory limit")).sum()
     rival = found[found["torch_pruning"] != ""]
     passed = f"{(rival['torch_pruning'] == 'pass').sum()} of {len(rival)}" if len(rival) else "–"
     return [name, str(len(found)), str((kinds == "pruned exactly").sum()),

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import os
 import random
-import select
 import signal
 import sys
 import threading
@@ -81,6 +80,7 @@ def generator(seed: int, name: str) -> torch.Generator:
 
 SHELLS = {"sh", "bash", "dash", "zsh", "ksh", "fish", "ash", "busybox"}
 SECONDS_TO_END = 4.0  # that a process has between the request to end and its end
+SECONDS_TO_LOOK = 0.5  # between two looks at whether DVC still runs
 
 
 class Ended(BaseException):
@@ -121,25 +121,38 @@ def _end_soon(code: int) -> None:
 
 
 def end_with_dvc() -> None:
-    """End this process when the DVC that started it ends, through a shell or not (Linux).
+    """End this process when the DVC that started it ends, through a shell or not (Linux, macOS).
 
-    DVC does not pass signals on: without this a killed `dvc repro` leaves its stage running.
+    DVC does not pass signals on: without this a killed `dvc repro` leaves its stage running. DVC
+    may have ended already, while Python started here.
     """
-    pid = os.getppid()
-    while _process(pid)[0] in SHELLS:
-        pid = _process(pid)[1]
-    try:
-        handle = os.pidfd_open(pid)
-    except (AttributeError, OSError):  # another system, an old kernel
-        die_with_parent()
+    if sys.platform == "win32":
         return
+    dvc = _starter()
 
     def watch() -> None:
-        select.select([handle], [], [])
+        while dvc is not None and _starter() == dvc:
+            time.sleep(SECONDS_TO_LOOK)
         os.kill(os.getpid(), signal.SIGTERM)
         _end_soon(128 + signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _starter() -> int | None:
+    """Return the process that started this one, shells left out; None where it has ended.
+
+    Then init or another process that collects what is left has taken its place: one of another
+    session, or, in a container, of another group.
+    """
+    pid = os.getppid()
+    while (found := _process(pid))[0] in SHELLS:
+        pid = found[1]
+    of = os.getpgid if pid == 1 else os.getsid
+    try:
+        return pid if pid and of(pid) == of(0) else None
+    except OSError:  # it is gone, or nobody may ask
+        return None
 
 
 def _process(pid: int) -> tuple[str, int]:
@@ -152,14 +165,16 @@ def _process(pid: int) -> tuple[str, int]:
     return before.partition("(")[2], int(after.split()[1])
 
 
-def die_with_parent() -> None:
-    """End this process when the one that started it ends (Linux; elsewhere nothing happens)."""
+def die_with_parent(parent: int) -> None:
+    """End this process when the one that started it ends (Linux; elsewhere nothing happens).
+
+    parent: its id, as it knows it itself: it may have ended before this is called.
+    """
     if not sys.platform.startswith("linux"):
         return
     import ctypes
 
-    parent = os.getppid()
     pr_set_pdeathsig = 1
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
-    if os.getppid() != parent:  # it ended before the request stood
+    if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGTERM)

@@ -99,13 +99,13 @@ def stage(
     The seed of the stage, where it has one, seeds everything.
     """
     with refusals(name):
+        if os.environ.get("DVC_STAGE"):
+            end_with_dvc()
         from gnnrl.outputs import recover
         from gnnrl.params import load_params, without_effect
         from gnnrl.scratch import refuse_unwritable
         from gnnrl.watch import refuse_no_board
 
-        if os.environ.get("DVC_STAGE"):
-            end_with_dvc()
         # threads that wait must not spin: two runs on the same cores would take many times as long
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         sections = load_params(name, params, overrides or ())

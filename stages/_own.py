@@ -10,7 +10,7 @@ from pathlib import Path
 
 import typer
 
-TABLE = Path("inputs/search/latency.json")
+from stages.latency import TABLE, latency
 
 
 def write(name: str, overrides: Sequence[str], params: Path, force: bool) -> None:
@@ -103,6 +103,4 @@ def run(names: tuple[str, ...], params: Path, with_dvc: bool) -> None:
 
 def table(params: Path) -> None:
     """Measure the latency table of single images."""
-    from stages.latency import latency
-
     latency(out=TABLE, images=1, params=params)

@@ -23,7 +23,7 @@ def latency(
     images: Annotated[int, typer.Option(min=1, help="Images that pass at once.")] = 16,
     threads: Annotated[int | None, typer.Option(min=1, help="Default: PyTorch's own.")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Of which the median is taken.")] = 7,
-    subnets: Annotated[int, typer.Option(min=0, help="Whole subnets, to correct the sum.")] = 12,
+    subnets: Annotated[int, typer.Option(min=0, help="Whole subnets, to correct the sum.")] = 16,
     params: _cli.ParamsFile = _cli.PARAMS,
 ) -> None:
     """Measure once per device, runtime and batch size; name the file in search.latency_table."""

@@ -37,8 +37,8 @@ def report(
             atomic_write(folder / "report.html", text.encode())
             write_json(folder / "summary.json", summary.summary(run))
             write_json(folder / "speed.json", summary.speed(run))
-            for table in (summary.networks, summary.plans, summary.widths):
-                write_csv(folder / f"{table.__name__}.csv", table(run))
+            for name, rows in summary.tables(run).items():
+                write_csv(folder / f"{name}.csv", rows)
         _cli.closing("report", contents.headline(run), out / "report.html")
 
 

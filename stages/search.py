@@ -51,8 +51,8 @@ def search(
             watch = _cli.watched("search", options.agent, options.seed, journal)
             found, spent = run(task, journal, watch)
             with _cli.results(out, *results.OWN, settings=sections) as folder:
-                kept = task.store, options.reward.precision, metric, journal
-                figures = results.save(folder, read, found, spent, *kept)
+                how = task.store, options.reward.precision, metric, journal, latency_table(options)
+                figures = results.save(folder, read, found, spent, *how)
             _cli.closing("search", results.told(figures, metric), out / "plan.json")
 
 

@@ -45,7 +45,7 @@ def table(
         differ, _ = sweep.varying(rows)
         wanted = differ if lines is None else lines.split(",")
         figures = [] if value is None else value.split(",")
-        first = (figures or sweep.FIGURES)[0]
+        first = next(iter(figures or sweep.figures_of(rows)), "evaluate.accuracy")
         if columns is not None:
             wanted = [name for name in wanted if name != columns]
             print(sweep.table(rows, wanted, columns, first, percent))

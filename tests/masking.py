@@ -8,7 +8,7 @@ taken over the channels that are there.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.tracing.trace import trace
 
@@ -24,7 +25,7 @@ MOVES = set(
     "split tensor_split unbind narrow select expand expand_as repeat tile repeat_interleave roll "
     "flip channel_shuffle rot90 getitem contiguous clone detach cat concat concatenate stack "
     "Flatten Unflatten ChannelShuffle PixelShuffle PixelUnshuffle pixel_shuffle pixel_unshuffle "
-    "reshape_as view_as index_select mT getattr hstack dstack".split()
+    "reshape_as view_as index_select mT getattr hstack dstack unfold".split()
 )
 SPATIAL = set(
     "max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d "
@@ -60,12 +61,24 @@ class Masked:
         return self.mask.expand(self.value.shape)
 
 
-class Oracle:
-    """A dense network that can be denied the channels which a plan removes."""
+def left_whole(network: nn.Module, graph: ComputationalGraph) -> frozenset[str]:
+    """The parts of a network that are not read; operations without a rule leave theirs readable."""
+    kinds = {name: type(module).__name__ for name, module in network.named_modules()}
+    return frozenset(
+        node.layer
+        for node in graph.nodes
+        if node.operation == "opaque" and node.attributes["type"] == kinds.get(node.layer)
+    )
 
-    def __init__(self, network: nn.Module, image: Any, whole: Collection[str] = ()) -> None:
-        parts = {name for name, _ in network.named_modules()} & set(whole)
-        self.traced = trace(network, image, frozenset(parts))
+
+class Oracle:
+    """A dense network that can be denied the channels which a plan removes.
+
+    whole: parts that are not read.
+    """
+
+    def __init__(self, network: nn.Module, image: Any, whole: frozenset[str] = frozenset()) -> None:
+        self.traced = trace(network, image, whole)
 
     def says(self, plan: PruningPlan, *inputs: Tensor) -> Any:
         return values(_Interpreter(self.traced, plan.kept).run(*inputs))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -95,6 +96,8 @@ def test_a_budget_of_latency_is_measured_for_single_images(checkout):
     code, said = compress("--latency", "1.0")
     assert code == 0, said
     assert "operations at 1 images" in said
+    figures = json.loads((checkout / "artifacts/search/metrics.json").read_text())["search"]
+    assert 0 < figures["latency_kept"] <= 1.0
 
 
 def test_python_needs_no_more_than_a_call(checkout):

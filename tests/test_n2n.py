@@ -79,6 +79,7 @@ def test_layers_go_students_are_kept_and_what_remains_is_shrunk(checkout):
 def test_the_preset_of_the_example_starts_on_other_images(checkout):
     small = (
         "data.name=digits",
+        "data.download=false",
         "data.reward_images=300",
         "network.input_shape=[3, 8, 8]",
         "pretrain.recipe.epochs=1",

@@ -15,7 +15,9 @@ from dvc.repo import Repo
 
 from gnnrl.files import read_yaml
 from gnnrl.params import STAGE_SECTIONS
+from gnnrl.report import summary
 from stages.__main__ import STAGES
+from tests.report.test_contents import run_of
 
 ROOT = Path(__file__).parents[1]
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
@@ -212,6 +214,15 @@ def test_metrics_and_plots_are_files_that_a_stage_writes():
         *(a["path"] for a in PIPELINE["artifacts"].values()),
     ]:
         assert any(path == out or path.startswith(f"{out}/") for out in written), path
+
+
+def test_plots_ask_for_columns_that_their_tables_have_for_every_task():
+    tables = summary.tables(run_of())
+    for plot in (plot for plot in PIPELINE["plots"] if isinstance(plot, dict)):
+        for settings in plot.values():
+            for path, column in settings["y"].items():
+                if (table := Path(path)).parent == Path("artifacts/report") and tables[table.stem]:
+                    assert {settings["x"], column} <= set(tables[table.stem][0]), path
 
 
 def test_every_option_of_every_stage_has_help():

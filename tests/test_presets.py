@@ -34,7 +34,7 @@ pytestmark = pytest.mark.slow
 PRESETS = [
     name
     for name in presets.names(EXPERIMENTS)
-    if name.startswith(("agmc-", "gnnrl-")) or name == "cifar10-resnet20"
+    if name.startswith(("agmc-", "gnnrl-", "cifar10-"))
 ]
 CLASSES = 10
 
@@ -63,6 +63,7 @@ GREEDY = Small(
     plans=1,
 )
 SMALL = {"cifar10": LEARNT, "image_folder": LEARNT, "imagenet": GREEDY}
+LOOKS_LONGER = {"cifar10-vit": 2}  # plans; its calibration pass leaves no time for a third
 # MobileNet-v1 is trained first: the five epochs in which its learning rate rises are the fewest.
 SMALL_PRETRAINING = ("pretrain.recipe.epochs=5",)
 
@@ -124,7 +125,7 @@ MAKERS: Mapping[str, Callable[[Path, int], None]] = {
 def make_weights(checkout: Path, network: Mapping[str, Any], weights: str) -> str:
     """Write fresh weights to a file and return its name: the preset's own, where it names one.
 
-    In place of torchvision's weights, whose digest is checked, a file of the same form is used.
+    In place of published weights, whose digest is checked, a file of the same form is used.
     """
     state = build_network(network["name"], CLASSES, tuple(network["input_shape"])).state_dict()
     if network["name"].startswith(TORCHVISION):
@@ -132,7 +133,8 @@ def make_weights(checkout: Path, network: Mapping[str, Any], weights: str) -> st
         path = checkout / Path(models.get_model_weights(short)[weights].url).name
         content = state
     else:  # as akamaster/pytorch_resnet_cifar10 saves them
-        path = checkout / weights
+        named = bool(Path(weights).suffix)
+        path = checkout / (weights if named else f"{network['name']}.th")
         content = {"state_dict": {f"module.{key}": state[key] for key in state}, "best_prec1": 93.0}
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save(content, path)
@@ -161,6 +163,7 @@ def test_the_preset_starts_and_its_plan_uses_the_budget_up(name, checkout):
     data, weights = params["data"], params["pretrain"]["weights"]
     small = SMALL[data["name"]]
     settings = (*small.settings, "search.controls=false")  # the plans are the agent's alone
+    settings += ("data.download=false",)
     MAKERS[data["name"]](checkout / data["root"], small.per_class)
     if weights is None:
         settings += SMALL_PRETRAINING
@@ -176,14 +179,19 @@ def test_the_preset_starts_and_its_plan_uses_the_budget_up(name, checkout):
     budget = params["search"]["budget"]["flops"]
     assert 0.97 * budget <= cost(graph, plan).flops / cost(graph).flops <= budget
     with (checkout / "artifacts" / "search" / "evaluations.csv").open() as file:
-        assert len(list(csv.DictReader(file))) == small.plans
+        assert len(list(csv.DictReader(file))) == LOOKS_LONGER.get(name, small.plans)
 
 
 def test_early_compression_starts_on_cifar10_and_trains_only_what_stays(checkout):
     preset = written("early-compression-cifar10")
     params = yaml.safe_load(preset.read_text())
     make_cifar10(checkout / params["data"]["root"], 4)
-    settings = ["data.reward_images=20", "pretrain.snapshots=[1]", "search.evaluations=1"]
+    settings = [
+        "data.download=false",
+        "data.reward_images=20",
+        "pretrain.snapshots=[1]",
+        "search.evaluations=1",
+    ]
     for stage in ("pretrain", "train"):
         settings += [f"{stage}.recipe.epochs=1", f"{stage}.recipe.milestones=[1]"]
     for stage in ("pretrain", "extract", "search", "prune", "train"):

@@ -133,28 +133,32 @@ def test_a_claim_is_exclusive_and_names_its_holder(tmp_path, monkeypatch):
     assert f"pid {os.getpid()}" in second.stderr.splitlines()[-1]
 
 
-def _start_a_child(queue: multiprocessing.Queue) -> None:
+def _start_a_child(queue: multiprocessing.Queue, early: bool) -> None:
     code = (
-        "import time, gnnrl.runtime as r; r.die_with_parent(); print(1, flush=True); time.sleep(60)"
+        "import os, sys, time, gnnrl.runtime as r\n"
+        "parent, early = map(int, sys.argv[1:])\nprint(1, flush=True)\n"
+        "while early and os.getppid() == parent: time.sleep(0.01)\n"
+        "r.die_with_parent(parent)\nprint(1, flush=True)\ntime.sleep(60)"
     )
-    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
-    child.stdout.readline()
+    words = [sys.executable, "-c", code, str(os.getpid()), str(int(early))]
+    child = subprocess.Popen(words, stdout=subprocess.PIPE)
+    for _ in range(1 if early else 2):
+        child.stdout.readline()
     queue.put(child.pid)
     time.sleep(60)
 
 
-def test_on_linux_a_child_dies_with_its_parent():
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere it does nothing")
+@pytest.mark.parametrize("early", [False, True], ids=["afterwards", "before it asks for that"])
+def test_a_child_dies_with_its_parent_whenever_that_ends(early):
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
-    parent = context.Process(target=_start_a_child, args=(queue,))
+    parent = context.Process(target=_start_a_child, args=(queue, early))
     parent.start()
     child = queue.get(timeout=30)
     os.kill(parent.pid, signal.SIGKILL)
     parent.join()
-    deadline = time.monotonic() + 10
-    while _alive(child) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not _alive(child)
+    assert _gone(child)
 
 
 def _alive(pid: int) -> bool:
@@ -171,20 +175,25 @@ def _gone(pid: int) -> bool:
     return not _alive(pid)
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="pidfd is Linux's")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 @pytest.mark.parametrize("after", ["", "; true"], ids=["exec", "a shell between"])
-def test_a_stage_ends_with_dvc_under_any_shell(after):
+@pytest.mark.parametrize("early", [False, True], ids=["afterwards", "before the stage asks"])
+def test_a_stage_ends_with_dvc_under_any_shell(after, early):
+    watch = "r.end_with_dvc(); "
     stage = (
-        "import os, time, gnnrl.runtime as r; r.end_with_dvc(); print(os.getpid(), flush=True); "
-        "time.sleep(60)"
+        f"import os, sys, time, gnnrl.runtime as r; {'' if early else watch}"
+        f"print(os.getpid(), flush=True); sys.stdin.read(); {watch}time.sleep(60)"
     )
     dvc = f"import subprocess; subprocess.run(['sh', '-c', '{{}} -c \"{stage}\"{after}'])"
     parent = subprocess.Popen(
-        [sys.executable, "-c", dvc.format(sys.executable)], stdout=subprocess.PIPE, text=True
-    )
+        [sys.executable, "-c", dvc.format(sys.executable)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
     child = int(parent.stdout.readline())
     parent.kill()
     parent.wait()
+    assert early or _gone(child)
+    parent.stdin.close()
     assert _gone(child)
 
 

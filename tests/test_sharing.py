@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,7 @@ class Clone:
     """A clone of a checkout whose remote is a folder."""
 
     def __init__(self, source: Path, folder: Path, store: Path) -> None:
-        self.folder = folder
+        self.folder, self.store = folder, store
         subprocess.run(["git", "clone", "-q", str(source), str(folder)], check=True)
         self.git("config", "user.name", "tester")
         self.git("config", "user.email", "tester@example.com")
@@ -74,6 +75,23 @@ def first(tmp_path_factory) -> Clone:
     return clone
 
 
+@pytest.fixture(scope="module")
+def pulled(first, tmp_path_factory) -> Clone:
+    """A clone of the first one, with everything that it pushed."""
+    second = Clone(first.folder, tmp_path_factory.mktemp("second") / "checkout", first.store)
+    second.dvc("pull")
+    return second
+
+
+@pytest.fixture
+def second(pulled) -> Iterator[Clone]:
+    """The same, as it was pulled for the next test, too."""
+    yield pulled
+    pulled.git("checkout", "--quiet", "--force", "HEAD")
+    pulled.git("clean", "--quiet", "--force", "-d")
+    pulled.dvc("checkout", "--force")
+
+
 def skipped(said: str) -> list[str]:
     return [stage for stage in STAGES if f"Stage '{stage}' didn't change, skipping" in said]
 
@@ -84,9 +102,7 @@ def test_after_a_run_nothing_is_left_to_do(first):
     assert not first.git("status", "--porcelain")
 
 
-def test_a_second_clone_pulls_and_runs_nothing(first, tmp_path):
-    second = Clone(first.folder, tmp_path / "checkout", first.folder.parent / "store")
-    second.dvc("pull")
+def test_a_second_clone_pulls_and_runs_nothing(second):
     for name in ("evaluate/subnet.onnx", "report/report.html", "report/channels.png"):
         assert (second.folder / "artifacts" / name).exists()
     assert skipped(second.dvc("repro")) == list(STAGES)
@@ -94,9 +110,7 @@ def test_a_second_clone_pulls_and_runs_nothing(first, tmp_path):
     assert not second.git("status", "--porcelain")
 
 
-def test_figures_of_stages_that_an_experiment_did_not_run_are_left_out(first, tmp_path):
-    second = Clone(first.folder, tmp_path / "checkout", first.folder.parent / "store")
-    second.dvc("pull")
+def test_figures_of_stages_that_an_experiment_did_not_run_are_left_out(second):
     second.dvc("exp", "run", "--name", "whole", "-S", "search.seed=1")
     second.git("checkout", "--force", "HEAD")
     second.dvc("checkout", "--force")
@@ -111,9 +125,7 @@ def test_figures_of_stages_that_an_experiment_did_not_run_are_left_out(first, tm
     assert figures[0]["accuracy"] and not figures[1]["accuracy"]
 
 
-def test_weights_in_inputs_are_a_dependency(first, tmp_path):
-    second = Clone(first.folder, tmp_path / "checkout", first.folder.parent / "store")
-    second.dvc("pull")
+def test_weights_in_inputs_are_a_dependency(second):
     (second.folder / "inputs" / "search" / "latency.json").write_text("{}")
     said = second.dvc("repro", "--dry")
     assert skipped(said)[:2] == ["pretrain", "extract"] and "Running stage 'search'" in said

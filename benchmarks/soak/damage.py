@@ -54,8 +54,9 @@ class Payload:
 
 def trials(pipeline: Pipeline, seed: int) -> Iterator[Trial]:
     """Yield damages of all kinds in turn."""
-    mark = pipeline.artifacts.parent / "executed"
-    stranger = pipeline.artifacts.parent / "strangers"
+    pipeline = pipeline.copied(pipeline.folder / "damaged")
+    mark = pipeline.folder / "executed"
+    stranger = pipeline.folder / "strangers"
     stranger.mkdir(exist_ok=True)
     text = f"from pathlib import Path\nPath({str(mark)!r}).write_text('import')\n"
     (stranger / "stranger.py").write_text(text, encoding="utf-8")

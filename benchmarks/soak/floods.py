@@ -95,8 +95,8 @@ def act(space: Any, what: str, draw: np.random.Generator) -> str:
 def parameters(pipeline: Pipeline, seed: int) -> Iterator[Trial]:
     """Yield changes of params.yaml: of its values, of its bytes, and what was nonsense before."""
     text = (ROOT / "params.yaml").read_bytes()
-    pipeline.artifacts.parent.mkdir(parents=True, exist_ok=True)
-    values, file = yaml.safe_load(text), pipeline.artifacts.parent / "params.yaml"
+    pipeline.folder.mkdir(parents=True, exist_ok=True)
+    values, file = yaml.safe_load(text), pipeline.folder / "params.yaml"
     odd = [(key, value) for key, values in EXTREMES.items() for value in values]
     number = 0
     while True:

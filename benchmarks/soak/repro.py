@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import shutil
@@ -34,29 +35,25 @@ Result = tuple[bytes, dict[str, bytes]]  # the lock file, and all results
 STAGES = ("pretrain", "extract", "search", "prune", "train")
 SHELLS = ("/bin/sh", "/bin/bash")
 KILLS = 10  # of one chain, after which it runs to its end
+TO_START = 2.0  # seconds in which DVC itself starts
 GONE = 6.0  # seconds after which no stage may run on without its DVC
 
 
 def trials(pipeline: Pipeline, seed: int) -> Iterator[Trial]:
-    """Run `dvc repro` undisturbed; return kills of it at random moments, ten of which make a chain,
+    """Run `dvc repro` undisturbed; yield kills of it at random moments, ten of which make a chain,
     whose end is compared."""
-    folder = Path(tempfile.mkdtemp(prefix="repro-", dir=pipeline.artifacts.parent))
-    first = Repro(folder / "undisturbed")
+    folder = Path(tempfile.mkdtemp(prefix="repro-", dir=pipeline.folder))
+    first, chain = Repro(folder / "undisturbed"), Repro(folder / "chain")
     first.make()
+    began = time.monotonic()
     if code := first.start("/bin/bash").wait(PATIENCE * slowness()):
         raise SystemExit(f"dvc repro fails undisturbed: exit code {code}: {first.said()}")
-    return _chains(folder, first.result(), seed)
-
-
-def _chains(folder: Path, expected: Result, seed: int) -> Iterator[Trial]:
-    number = 0
-    while True:
-        chain = Repro(folder / "chain")
-        for last in [False] * (KILLS - 1) + [True]:
-            chance = random.Random(f"{seed} repro {number}")
-            run = partial(kill, chain, chance, expected if last else None, number % KILLS == 0)
-            yield Trial("killed dvc repro", number, run)
-            number += 1
+    seconds = time.monotonic() - began
+    for number in itertools.count():
+        chance = random.Random(f"{seed} repro {number}")
+        last = (number + 1) % KILLS == 0
+        run = partial(kill, chain, first.result(), chance, seconds, last)
+        yield Trial("killed dvc repro", number, run)
 
 
 class Repro:
@@ -111,38 +108,59 @@ class Repro:
         return found
 
 
-def kill(chain: Repro, chance: random.Random, expected: Result | None, new: bool) -> str:
-    """Kill `dvc repro` at a random moment; the last of a chain then lets it end, and compares."""
-    if new or not chain.folder.exists():
-        chain.make()
-    before = set(journalled(chain.scratch))
-    process = chain.start(chance.choice(SHELLS))
-    ended = _ended_within(process, chance.uniform(2.0, 25.0) * min(slowness(), 4.0))
-    if not ended:
-        process.send_signal(chance.choice((signal.SIGKILL, signal.SIGTERM)))
-        process.wait()
+def kill(chain: Repro, expected: Result, chance: random.Random, seconds: float, last: bool) -> str:
+    """Kill `dvc repro` at a random moment; what has come to its end is compared and begun anew.
+
+    seconds: that it takes from its start to its end.  last: let it end after the kill.
+    """
+    while True:
+        if not chain.folder.exists():
+            chain.make()
+        before = set(journalled(chain.scratch))
+        process = chain.start(chance.choice(SHELLS))
+        if not _ended_within(process, chance.uniform(TO_START, seconds / 2)):
+            break
+        if wrong := _end(chain, expected, process):
+            return wrong
+    process.send_signal(chance.choice((signal.SIGKILL, signal.SIGTERM)))
+    process.wait()
+    if wrong := _after(chain, before):
+        return wrong
+    if not last:
+        return "goes on"
+    return _end(chain, expected, chain.start("/bin/bash")) or "equal after the rerun"
+
+
+def _after(chain: Repro, before: set[bytes]) -> str | None:
+    """Return what is wrong after a kill: a stage that runs on, evaluations that are lost."""
     until = time.monotonic() + GONE * slowness()
     while left := chain.running():
         if time.monotonic() > until:
             for other in left:
+                print(other.pid, other.ppid(), other.cmdline(), flush=True)
                 other.kill()
             return "a stage runs on"
         time.sleep(0.05)
     lock = chain.folder / ".dvc" / "tmp" / "rwlock"
     if lock.exists() and not lock.read_bytes().strip():  # DVC's own: docs/reliability.md
         lock.unlink()
-    if not before <= set(journalled(chain.scratch)):
-        return "evaluations lost"
-    if expected is None:
-        return "goes on"
-    code = chain.start("/bin/bash").wait(PATIENCE * slowness())
-    if code:
+    return None if before <= set(journalled(chain.scratch)) else "evaluations lost"
+
+
+def _end(chain: Repro, expected: Result, process: subprocess.Popen[bytes]) -> str | None:
+    """Let DVC end; return what is wrong with its results, and remove them."""
+    if not _ended_within(process, PATIENCE * slowness()):
+        process.kill()
+        return "hang"
+    if process.returncode:
         print(chain.said(), flush=True)
         return "does not go on"
     if found := left_behind(chain.folder / "artifacts", chain.scratch):
         print(found, flush=True)
         return "left behind"
-    return "equal after the rerun" if chain.result() == expected else "silently wrong"
+    equal = chain.result() == expected
+    shutil.rmtree(chain.folder)
+    return None if equal else "silently wrong"
 
 
 def _ended_within(process: subprocess.Popen[bytes], seconds: float) -> bool:

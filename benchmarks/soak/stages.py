@@ -5,6 +5,7 @@ A fork has PyTorch loaded already, so that a stage starts at once and most kills
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import pkgutil
@@ -12,28 +13,33 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import gnnrl
 from gnnrl.files import read_json, write_json
+from gnnrl.runtime import die_with_parent
 from gnnrl.scratch import content_key
 from gnnrl.search.journal import EVALUATIONS
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = (
-    "network.name=resnet20",
-    "network.input_shape=[1, 8, 8]",
+    "network.name=basic_cnn_eighth",
+    "network.input_shape=[1, 19, 19]",
     "data.name=digits",
     "data.reward_images=100",
     "pretrain.recipe.epochs=1",
     "pretrain.snapshots=[]",
-    "search.evaluations=8",
+    "search.evaluations=4",
     "search.batch=4",
+    "search.calibration_images=256",
+    "prune.recalibration_images=128",
     "train.recipe.epochs=2",
     "evaluate.latency_rounds=1",
     "evaluate.latency_batches=[1]",
+    "evaluate.latency_runtimes=[torch]",
+    "report.dpi=40",
 )
 PATIENCE = 300.0  # seconds after which a stage hangs, where no others want the cores
 STEPS = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "open")  # events of Python's audit
@@ -51,7 +57,11 @@ class Running:
 
     pid: int
     said: Path
-    began: float = field(default_factory=time.monotonic)
+
+    def runs(self) -> bool:
+        """Whether it has not ended; it is not collected by asking."""
+        ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        return ended is None
 
     def wait(self, seconds: float = PATIENCE) -> int | None:
         """Return its exit code, negative for a signal; None where it takes longer, and is ended."""
@@ -75,6 +85,7 @@ class Pipeline:
     """The stages, the results of an undisturbed run, and what that run took."""
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.artifacts, self.scratch = folder / "artifacts", folder / "scratch"
         self.notes = folder / "undisturbed.json"
         made = self.artifacts
@@ -107,6 +118,7 @@ class Pipeline:
         if before.pop("code", None) == code:
             self.seconds, self.steps = before["seconds"], before["steps"]
             self.evaluations = before["evaluations"]
+            load(before["imports"])
             return
         for old in (self.artifacts, self.scratch):
             shutil.rmtree(old, ignore_errors=True)
@@ -117,20 +129,32 @@ class Pipeline:
                 raise SystemExit(f"{stage} fails undisturbed: {running.text()}")
             self.seconds[stage] = time.monotonic() - since
             self.steps[stage] = int(noted(self.artifacts / stage, "steps"))
+            load(noted(self.artifacts / stage, "imports").split())
         self.evaluations = begun(self.artifacts / "search")
         found = {"seconds": self.seconds, "steps": self.steps, "evaluations": self.evaluations}
-        write_json(self.notes, {"code": code, **found})
+        imports = sorted(name for name in sys.modules if not name.startswith("__"))
+        write_json(self.notes, {"code": code, **found, "imports": imports})
+
+    def copied(self, folder: Path) -> Pipeline:
+        """Return a copy whose files may be changed while stages read these here."""
+        shutil.rmtree(folder, ignore_errors=True)
+        copy = Pipeline(folder)
+        shutil.copytree(self.artifacts, copy.artifacts)
+        shutil.copytree(self.scratch, copy.scratch)
+        return copy
 
     def start(self, stage: str, out: Path, scratch: Path, die_at: int = 0) -> Running:
         """Start a stage. die_at: at which change of a file it kills itself; 0: at none."""
         notes = _notes(out)
         notes.mkdir(parents=True, exist_ok=True)
         sys.stdout.flush()
+        parent = os.getpid()
         running = Running(os.fork(), notes / "said")
         if running.pid:
             return running
-        code = 1
+        code, before = 1, set(sys.modules)
         try:
+            die_with_parent(parent)
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             os.environ |= {"GNNRL_SCRATCH": str(scratch), "GNNRL_PROGRESS": "0"}
             os.environ["OMP_NUM_THREADS"] = "1"
@@ -149,6 +173,7 @@ class Pipeline:
         except BaseException as error:
             print(f"Traceback: {type(error).__name__}: {error}", flush=True)
         finally:
+            (notes / "imports").write_text(" ".join(set(sys.modules) - before), encoding="utf-8")
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)
@@ -158,12 +183,13 @@ class Pipeline:
         return contents(out) == contents(self.artifacts / stage)
 
 
-def load() -> None:
-    """Import all of the library, so that the forks need not."""
+def load(names: Iterable[str] = ()) -> None:
+    """Import all of the library, and what stages imported while they ran, for the forks."""
     for module in pkgutil.walk_packages(gnnrl.__path__, "gnnrl."):
         importlib.import_module(module.name)
-    for name in ("sklearn.datasets", "matplotlib.pyplot", "onnx", "onnxruntime", "torch.export"):
-        importlib.import_module(name)
+    for name in names:
+        with contextlib.suppress(Exception):  # parts of packages that are no modules of their own
+            importlib.import_module(name)
 
 
 def watch_files(folders: tuple[str, ...], notes: Path, die_at: int) -> None:

@@ -12,7 +12,7 @@ from torch_geometric.data import Data
 
 from gnnrl.agents.ridge import ridge
 from gnnrl.agents.saved import Saved
-from gnnrl.rl.observation import digest, distinct
+from gnnrl.rl.observation import distinct, structure
 from gnnrl.rl.rollout import Rollout
 
 PENALTIES = 10.0 ** torch.arange(-4, 4, dtype=torch.float64)  # of ridge, on scaled features
@@ -94,6 +94,6 @@ def pools(graphs: Sequence[Data]) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {}
     for which, graph in enumerate(graphs):
         pool = graph.get("pool")
-        name = digest(graph) if pool is None else f"pool {int(pool)}"
+        name = structure(graph) if pool is None else f"pool {int(pool)}"
         found.setdefault(name, []).append(which)
     return found

@@ -45,25 +45,36 @@ def adopt(agent: Agent, path: str | Path, part: str = "policy") -> None:
             raise UserError("its policy holds NaN or infinite values")
         if part == "encoder":
             _give_encoder(policy, encoder_of(state))
-        else:
-            policy.load_state_dict(state)
     except FileNotFoundError:
         raise UserError(
             f"agent_from {path}: there is no such file; name the agent.pt of a search"
-        ) from None
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise UserError(
-            f"agent_from {path}: another kind of policy ({reason}); use the agent, encoder and "
-            "gnn settings that it was saved with"
         ) from None
     except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise UserError(
             f"agent_from {path}: not a saved agent ({type(error).__name__}: {error}); name the "
             "agent.pt of a search"
         ) from None
+    if part != "encoder":
+        _refuse_other(policy.state_dict(), state, path)
+        policy.load_state_dict(state)
     if isinstance(agent, Saved):
         agent.adopted()
+
+
+def _refuse_other(own: Mapping[str, Tensor], found: Mapping[str, Tensor], path: str | Path) -> None:
+    """Raise `UserError` where the tensors of two policies differ in name or shape."""
+    names = sorted(own.keys() | found.keys())
+    shapes = [
+        [tuple(s[name].shape) if name in s else "none" for s in (own, found)] for name in names
+    ]
+    differ = [(name, *both) for name, both in zip(names, shapes, strict=True) if both[0] != both[1]]
+    if differ:
+        name, wanted, got = differ[0]
+        raise UserError(
+            f"agent_from {path}: another kind of policy ({len(differ)} of {len(names)} tensors "
+            f"differ, the first is {name}: expected {wanted}, got {got}); use the agent, encoder "
+            "and gnn settings that it was saved with"
+        )
 
 
 def encoder_of(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

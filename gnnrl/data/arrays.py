@@ -1,15 +1,12 @@
-"""Data sets that come as arrays: digits, CIFAR-10, CIFAR-100, FashionMNIST."""
+"""Data sets that come as arrays, and scikit-learn's digits."""
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -27,10 +24,6 @@ Arrays: TypeAlias = tuple[Tensor, Targets]  # pixels uint8 [N, C, H, W], and wha
 GREY = (0.299, 0.587, 0.114)  # ITU-R 601, as Pillow has it
 CHUNK = 4096  # images scaled at a time
 DIGITS_IN_TEST = 0.2
-FASHION = (
-    *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
-    *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
-)
 
 
 def fitted(pixels: Tensor, input_shape: Shape) -> Tensor:
@@ -120,81 +113,3 @@ def read_digits(split: str) -> tuple[Tensor, Tensor]:
     test, train = carve(labels, count, generator(0, "digits for tests"))
     chosen = {"train": train, "test": test}[split]
     return pixels[chosen], labels[chosen]
-
-
-def fashion_mnist(root: Path, input_shape: Shape, transform: Transform) -> Source:
-    """70,000 grey images of clothes (Xiao et al. 2017), in torchvision's folder and files."""
-
-    def read(split: str) -> Arrays:
-        from torchvision.datasets import FashionMNIST
-
-        try:
-            data = FashionMNIST(str(root), train=split == "train")
-        except (OSError, RuntimeError, ValueError, AssertionError) as error:
-            raise UserError(_unreadable("FashionMNIST", root, error)) from error
-        return data.data[:, None], data.targets.long()
-
-    return array_source("fashion_mnist", FASHION, read, input_shape, transform)
-
-
-@dataclass(frozen=True)
-class Cifar:
-    """Names in the archives of Krizhevsky 2009, "python version"."""
-
-    title: str
-    folder: str
-    train: tuple[str, ...]
-    test: tuple[str, ...]
-    meta: str
-    label: str  # what the keys of labels and class names begin with
-
-
-BATCHES = tuple(f"data_batch_{i}" for i in range(1, 6))
-CIFAR10 = Cifar("CIFAR10", "cifar-10-batches-py", BATCHES, ("test_batch",), "batches.meta", "label")
-CIFAR100 = Cifar("CIFAR100", "cifar-100-python", ("train",), ("test",), "meta", "fine_label")
-
-
-def cifar(root: Path, input_shape: Shape, transform: Transform, kind: Cifar) -> Source:
-    """Return CIFAR-10 or CIFAR-100 from the unpacked archive below `root`."""
-
-    def read(split: str) -> Arrays:
-        parts = [_unpickled(root, kind, name) for name in files[split]]
-        pixels = np.concatenate([part["data"] for part in parts]).reshape(-1, 3, 32, 32)
-        labels = [label for part in parts for label in part[f"{kind.label}s"]]
-        return torch.from_numpy(pixels), torch.tensor(labels)
-
-    files = {"train": kind.train, "test": kind.test}
-    classes = tuple(_unpickled(root, kind, kind.meta)[f"{kind.label}_names"])
-    return array_source(kind.title, classes, read, input_shape, transform)
-
-
-class _Arrays(pickle.Unpickler):
-    """Reads what CIFAR's files hold, and nothing that could run code.
-
-    torchvision's reader calls pickle.load after it compared MD5 digests: no guard for a file that
-    is replaced in between, and no way to read a part of the data set.
-    """
-
-    allowed = frozenset({"_reconstruct", "scalar", "_frombuffer", "ndarray", "dtype", "encode"})
-
-    def find_class(self, module: str, name: str) -> object:
-        """Return NumPy's constructors of arrays only."""
-        if name not in self.allowed or module.split(".")[0] not in ("numpy", "_codecs"):
-            raise pickle.UnpicklingError(f"{module}.{name} does not belong into it")
-        return super().find_class(module, name)
-
-
-def _unpickled(root: Path, kind: Cifar, name: str) -> dict[str, list]:
-    try:
-        with open(root / kind.folder / name, "rb") as file:
-            return _Arrays(file, encoding="latin1").load()
-    except (OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        raise UserError(_unreadable(kind.title, root / kind.folder, error)) from error
-
-
-def _unreadable(title: str, root: Path, error: Exception) -> str:
-    reason = " ".join(str(error).split())
-    return (
-        f"{title} cannot be read from {root} ({reason}): download it there with "
-        f"`torchvision.datasets.{title}(root, download=True)`"
-    )

@@ -8,11 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
-from gnnrl.data.arrays import CIFAR10, CIFAR100, cifar, digits, fashion_mnist
+from gnnrl.data.arrays import digits
 from gnnrl.data.box_folder import box_folder
 from gnnrl.data.canvas import digit_canvas
+from gnnrl.data.cifar import CIFAR10, CIFAR100, cifar
 from gnnrl.data.folders import image_folder, imagenet
 from gnnrl.data.masks import mask_folder, unlabelled_folder
+from gnnrl.data.published import download, fashion_mnist, mnist, svhn
 from gnnrl.data.settings import DataRecipe
 from gnnrl.data.splits import Source, Splits
 from gnnrl.data.transform import AUGMENTATIONS, Augmentation, Transform
@@ -29,6 +31,7 @@ class Kind:
     """How a data set is opened, and what is customary for it.
 
     open: by the targets that it has: classes, masks, boxes, none.
+    torchvision: its name there, if it can be downloaded.
     """
 
     open: Mapping[str, Opener]
@@ -36,6 +39,7 @@ class Kind:
     std: tuple[float, ...]
     augmentation: str
     needs_root: bool = True
+    torchvision: str | None = None
 
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -68,14 +72,26 @@ KINDS: Mapping[str, Kind] = {
         (0.4914, 0.4822, 0.4465),
         (0.247, 0.2435, 0.2616),
         "crop_flip",
+        torchvision="CIFAR10",
     ),
     "cifar100": Kind(
         {"classes": partial(cifar, kind=CIFAR100)},
         (0.5071, 0.4865, 0.4409),
         (0.2673, 0.2564, 0.2762),
         "crop_flip",
+        torchvision="CIFAR100",
     ),
-    "fashion_mnist": Kind({"classes": fashion_mnist}, (0.286,), (0.353,), "crop_flip"),
+    "mnist": Kind({"classes": mnist}, (0.1307,), (0.3081,), "crop", torchvision="MNIST"),
+    "fashion_mnist": Kind(
+        {"classes": fashion_mnist}, (0.286,), (0.353,), "crop_flip", torchvision="FashionMNIST"
+    ),
+    "svhn": Kind(
+        {"classes": svhn},
+        (0.4377, 0.4438, 0.4728),
+        (0.198, 0.201, 0.197),
+        "crop",
+        torchvision="SVHN",
+    ),
     "imagenet": Kind({"classes": imagenet}, IMAGENET_MEAN, IMAGENET_STD, "resized_crop_flip"),
 }
 
@@ -92,6 +108,8 @@ def load_data(
     if kind.needs_root and not recipe.root:
         raise UserError(f"the data set {recipe.name} needs a root: the folder its images are in")
     root = user_path(recipe.root or ".")
+    if recipe.download:
+        _download(kind, recipe.name, root)
     transform = _transform(kind, recipe, input_shape[0])
     opened = _opener(kind, recipe.name, targets)(root, as_shape(input_shape), transform)
     source = replace(opened, name=recipe.name)
@@ -109,6 +127,15 @@ def load_data(
         reward_from=recipe.reward_from,
         seed=recipe.seed,
     )
+
+
+def _download(kind: Kind, name: str, root: Path) -> None:
+    if kind.torchvision is None:
+        known = ", ".join(other for other, each in KINDS.items() if each.torchvision)
+        raise UserError(
+            f"data.download is true, but {name} cannot be downloaded, only {known}: set it to false"
+        )
+    download(kind.torchvision, root)
 
 
 def _opener(kind: Kind, name: str, targets: str) -> Opener:

@@ -15,9 +15,12 @@ class DataRecipe(Settings):
     """Which images, and which of them score the search."""
 
     name: Annotated[str, name_in("gnnrl.data.load:KINDS")] = "digits"
-    """digits, digit_canvas, image_folder, cifar10, cifar100, fashion_mnist, imagenet."""
+    """digits, digit_canvas, image_folder, cifar10, cifar100, mnist, fashion_mnist, svhn,
+    imagenet."""
     root: Name | None = None
     """Folder of the images (none for digits); ~ and $VARIABLES are expanded."""
+    download: bool = False
+    """Whether torchvision downloads the data set to `root` if it is not there."""
     reward_images: Count = 300
     """Images that score what the search finds."""
     reward_from: Literal["train", "test"] = "train"

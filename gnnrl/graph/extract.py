@@ -13,11 +13,18 @@ from torch import Tensor, fx, nn
 from gnnrl.errors import UserError
 from gnnrl.graph.coupling import Units, resolve
 from gnnrl.graph.graph import Channels, ComputationalGraph, Node, Parameter
-from gnnrl.graph.rules.base import Rule, gives_tensors, holds_tensors, left_whole
+from gnnrl.graph.rules.base import (
+    Rule,
+    gives_tensors,
+    holds_tensors,
+    left_whole,
+    tensors_read,
+)
 from gnnrl.graph.rules.flow import (
     EXAMPLE_BATCH,
     Flow,
     Layout,
+    Product,
     Refusal,
     WritesInPlace,
     is_tensor,
@@ -209,8 +216,23 @@ def _nodes(
     if "shell" in flow.traced.meta:
         flops = {n: k // EXAMPLE_BATCH for n, k in flops_of_joined(flow.traced, opaque).items()}
     else:
-        flops = flops_of(flow.traced, one, opaque)
+        across = [n for n in shown if _may_be_across_images(flow, n)]
+        flops = flops_of(flow.traced, one, [*opaque, *across])
+        for node in across:
+            flow.products[node] = _scaled(flow.products[node], flops.pop(node))
     return tuple(_node(flow, units, kinds[n], n, flops.get(n, 0)) for n in shown)
+
+
+def _may_be_across_images(flow: Flow, node: fx.Node) -> bool:
+    """Whether it multiplies matrices: where their rows are images, it costs more for each image
+    the more there are."""
+    return node in flow.products and all(len(shape_of(read)) < 3 for read in tensors_read(node))
+
+
+def _scaled(products: tuple[Product, ...], total: int) -> tuple[Product, ...]:
+    """Products of one operation that cost `total` together."""
+    known = sum(p.each * (1 if p.labels is None else len(p.labels)) for p in products)
+    return tuple(Product(p.each * total // known, p.labels) for p in products)
 
 
 def _shown(node: fx.Node) -> bool:

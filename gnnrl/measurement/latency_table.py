@@ -1,15 +1,17 @@
 """A latency table of a network: single operations, then whole subnets that correct their sum.
 
 An operation that runs alone is not as fast as within a network: calls, copies and caches differ.
-So subnets of several widths and depths are timed in the same runtime, and the times of operations
-with weights, the times of all others and an overhead are fitted to them.
+So subnets of several widths and depths are timed in the same runtime, and five numbers are fitted
+to them: an overhead; what a call takes, and a factor for what an operation takes beyond the
+shortest call, both for operations with weights and for all others.
 """
 
-# S: subnets
+# S: subnets   K: kinds of operations: with weights, all others
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -33,7 +35,7 @@ RATIOS = (1.0, 0.75, 0.5, 0.25)
 """Of the channels of every group, in the first subnets; the others are random."""
 
 LEAST = 0.02
-"""Smallest factor of the times of single operations."""
+"""Smallest factor of a call, and of what an operation takes beyond it."""
 
 HEAVY = ("conv", "linear")
 """Operations whose times are corrected together; all others are, too."""
@@ -45,7 +47,7 @@ def table_of(
     rounds: int,
     runtime: str = "torch",
     threads: int | None = None,
-    subnets: int = 12,
+    subnets: int = 16,
     multiple: int | None = None,
 ) -> LatencyTable:
     """Measure a latency table of a network on this machine.
@@ -110,23 +112,41 @@ def corrected(
 ) -> LatencyTable:
     """Return the table fitted to the milliseconds `[S]` of whole subnets, relative errors counted.
 
-    Non-negative least squares: one factor for the operations with weights, one for all others, and
-    the overhead.
+    Non-negative least squares.  The shortest time of the table stands for a call: it is counted
+    apart, because calls cost less within a network than alone.
     """
     from scipy.optimize import nnls
 
-    parts = [by_kind(graph, table, plan) for plan in plans]
-    heavy = np.array([sum(part.get(kind, 0.0) for kind in HEAVY) for part in parts])
-    light = np.array([sum(part.values()) for part in parts]) - heavy
-    columns = np.stack([np.ones(len(plans)), heavy, light], axis=1)
+    call = min(min(map(min, rows)) for rows in table.milliseconds.values())
+    calls = _times(table, lambda key, time: call)
+    beyond = _times(table, lambda key, time: time - call)
+    sums = np.array([[*_sums(graph, calls, p), *_sums(graph, beyond, p)] for p in plans])
+    columns = np.concatenate([np.ones((len(plans), 1)), sums], axis=1)
     weights, _ = nnls(columns / taken[:, None], np.ones(len(plans)))
-    overhead, *factors = weights
-    factors = np.maximum(factors, LEAST)
-    error = np.median(np.abs(columns @ [overhead, *factors] / taken - 1.0))
-    grids = {}
-    for key, rows in table.milliseconds.items():
-        factor = factors[0 if json.loads(key)[0] in HEAVY else 1]
-        grids[key] = tuple(tuple(round(float(factor * v), 6) for v in row) for row in rows)
+    weights[1:] = np.maximum(weights[1:], LEAST)
+    overhead, prices, factors = weights[0], weights[1:3], weights[3:]
+    error = np.median(np.abs(columns @ weights / taken - 1.0))
+
+    def within(key: str, time: float) -> float:
+        kind = 0 if json.loads(key)[0] in HEAVY else 1
+        return round(float(prices[kind] * call + factors[kind] * (time - call)), 6)
+
     return replace(
-        table, milliseconds=grids, overhead=round(float(overhead), 6), error=round(float(error), 4)
+        _times(table, within), overhead=round(float(overhead), 6), error=round(float(error), 4)
     )
+
+
+def _times(table: LatencyTable, time_of: Callable[[str, float], float]) -> LatencyTable:
+    """Return the table with other times, by the key of the operation and its time."""
+    grids = {
+        key: tuple(tuple(time_of(key, time) for time in row) for row in rows)
+        for key, rows in table.milliseconds.items()
+    }
+    return replace(table, milliseconds=grids)
+
+
+def _sums(graph: ComputationalGraph, table: LatencyTable, plan: PruningPlan) -> list[float]:
+    """The milliseconds `[K]` of a plan's subnet."""
+    times = by_kind(graph, table, plan)
+    heavy = sum(times.get(kind, 0.0) for kind in HEAVY)
+    return [heavy, sum(times.values()) - heavy]

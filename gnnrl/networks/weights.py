@@ -1,4 +1,4 @@
-"""Trained weights for a network: by torchvision's name, by path, or by address and digest."""
+"""Trained weights for a network: by name, by path, or by address and digest."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from gnnrl.errors import UserError
 from gnnrl.files import user_path
 from gnnrl.networks.build import TORCHVISION
+from gnnrl.networks.catalogue import CATALOGUE, Published
 from gnnrl.sealed import refuse_compressed
 
 State: TypeAlias = Mapping[str, Tensor]
@@ -30,6 +31,8 @@ WRAPPERS = (
 """Keys under which others keep the weights, the trained ones before their running averages."""
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.")
 """Put before every key by DataParallel, torch.compile, Lightning and others."""
+NAMED = re.compile(r"[A-Z][A-Z0-9_]*")
+"""Names of weights; all else is a file or an address."""
 SECONDS = 30.0  # that a server may be silent
 LARGEST = 20 * 2**30  # bytes of a download
 
@@ -39,13 +42,17 @@ def load_weights(
 ) -> None:
     """Put trained weights into the network.
 
-    source: a file (.pt, .pth, .th, .safetensors), an address (then with its SHA-256), or, for a
-    network called "torchvision/...", the name of its weights, as DEFAULT or IMAGENET1K_V1. Those of
-    GoogLeNet and Inception v3 expect images normalised with mean and std 0.5.
+    source: a file (.pt, .pth, .th, .safetensors), an address (then with its SHA-256), or the name
+    of weights: for a network called "torchvision/...", torchvision's, as DEFAULT or IMAGENET1K_V1;
+    for another one, those of `CATALOGUE`, as CIFAR10. Those of GoogLeNet and Inception v3 expect
+    images normalised with mean and std 0.5.
     """
     state: State
-    if name.startswith(TORCHVISION) and re.fullmatch(r"[A-Z][A-Z0-9_]*", source):
+    if name.startswith(TORCHVISION) and NAMED.fullmatch(source):
         state = _torchvision(name.removeprefix(TORCHVISION), source)
+    elif name and NAMED.fullmatch(source):
+        published = _published(name, source)
+        state = read_weights(_fetched(published.address, published.sha256))
     else:
         state = read_weights(weights_file(source, sha256))
     fit(network, state, source)
@@ -53,7 +60,13 @@ def load_weights(
 
 def weights_file(source: str, sha256: str | None = None) -> Path:
     """Return the file that a path or an address names; what is behind an address is fetched."""
-    return _fetched(source, sha256) if re.match(r"https?://", source) else user_path(source)
+    if not re.match(r"https?://", source):
+        return user_path(source)
+    if not sha256 or not re.fullmatch(r"[0-9a-f]{64}", sha256):
+        raise UserError(
+            f"weights from {source} need their SHA-256 (64 hexadecimal digits), got {sha256!r}"
+        )
+    return _fetched(source, sha256)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -61,7 +74,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise UserError(
             f"there are no weights at {path}: give a file (.pt, .pth, .th, .safetensors), an "
-            "address with its SHA-256, or the name of torchvision's weights"
+            "address with its SHA-256, or the name of published weights"
         )
     read = READERS.get(path.suffix, _read_torch)
     try:
@@ -208,16 +221,25 @@ def _torchvision(network: str, weights: str) -> State:
     return {key: value for key, value in state.items() if not re.match(r"aux", key, re.IGNORECASE)}
 
 
-def _fetched(address: str, sha256: str | None) -> Path:
-    """Return the file behind an address, from PyTorch's cache where it is there already."""
-    if not sha256 or not re.fullmatch(r"[0-9a-f]{64}", sha256):
+def _published(network: str, weights: str) -> Published:
+    known = CATALOGUE.get(network, {})
+    if weights not in known:
         raise UserError(
-            f"weights from {address} need their SHA-256 (64 hexadecimal digits), got {sha256!r}"
+            f"there are no published weights {weights!r} for {network}: known are "
+            f"{', '.join(known) or 'none'}; give a file, or an address with its SHA-256"
         )
+    return known[weights]
+
+
+def _fetched(address: str, sha256: str) -> Path:
+    """Return the file behind an address, from PyTorch's cache where it is there already.
+
+    sha256: how the digest of the file begins.
+    """
     path = _cache() / (sha256 + Path(urlparse(address).path).suffix)
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.lock"):
-        if not path.exists() or _sha256(path) != sha256:
+        if not path.exists() or not _sha256(path).startswith(sha256):
             _download(address, path, sha256)
     return path
 
@@ -235,7 +257,7 @@ def _sha256(path: Path) -> str:
 
 
 def _download(address: str, path: Path, sha256: str) -> None:
-    """Fetch a file, of the digest only; a killed download leaves one partial file at most."""
+    """Fetch a file whose digest begins so; a killed download leaves one partial file at most."""
     partial = path.with_name(f"{path.name}.part")
     try:
         size = 0
@@ -245,7 +267,7 @@ def _download(address: str, path: Path, sha256: str) -> None:
                 if size > LARGEST:
                     raise OSError(f"it has more than {LARGEST // 2**30} GB")
                 file.write(chunk)
-        if (found := _sha256(partial)) != sha256:
+        if not (found := _sha256(partial)).startswith(sha256):
             raise OSError(f"its SHA-256 is {found}, expected {sha256}")
         os.replace(partial, path)
     except (OSError, ValueError, HTTPException) as error:

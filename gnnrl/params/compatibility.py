@@ -135,7 +135,7 @@ def _refuse_labels(params: Any) -> None:
 def refuse_missing_files(params: Any, stage: str) -> None:
     """Raise `UserError` where a file that this stage or a later one reads is not there.
 
-    The latency table is measured between `extract` and `search`, so that it is asked for then.
+    The latency table of the default name may still be measured between `extract` and `search`.
     """
     named = {}
     weights = params.pretrain.weights
@@ -143,14 +143,15 @@ def refuse_missing_files(params: Any, stage: str) -> None:
         named["pretrain.weights"] = weights
     if params.search is not None:
         named["search.agent_from"] = params.search.agent_from
-    if stage == "search":
-        named["search.latency_table"] = params.search.latency_table
+        if stage == "search" or params.search.latency_table != TABLE:
+            named["search.latency_table"] = params.search.latency_table
     for key, name in named.items():
         if name and not user_path(name).is_file():
             raise UserError(f"'{key}': there is no file {name}; name one that is there")
 
 
 INPUTS = "inputs"  # below it a folder for each stage that reads files of the user's own
+TABLE = f"{INPUTS}/search/latency.json"  # what `python -m stages.latency` writes by default
 
 
 def unwatched(params: Any, stage: str) -> Iterator[str]:
@@ -172,5 +173,5 @@ def unwatched(params: Any, stage: str) -> Iterator[str]:
 
 
 def _elsewhere(weights: str) -> bool:
-    """Whether weights are no file of this machine: an address, or a name of torchvision's."""
+    """Whether weights are no file of this machine: an address, or a name of published ones."""
     return re.match(r"https?://|[A-Z][A-Z0-9_]*$", weights) is not None

@@ -101,7 +101,7 @@ def _lines(values: Mapping[str, Any], settings: Any, depth: int) -> Iterator[str
     """Yield YAML; settings: what the values became, which knows the help of its keys."""
     fields = getattr(type(settings), "model_fields", {})
     for key, value in values.items():
-        help = (fields[key].description or "") if key in fields else ""
+        help = " ".join((fields[key].description or "").split()) if key in fields else ""
         comment = f"  # {help.rstrip('.')}" if help else ""
         indent = "  " * depth
         if isinstance(value, Mapping) and value:

@@ -1,14 +1,17 @@
 """A subnet held against the dense network in which the channels of its plan are zero.
 
 Both must give the same numbers, in evaluation and in training mode, for several batch sizes and,
-where the network takes them, for images of another size.  Where a layer or group norm sees channels
-that are removed, its statistics become those of what is left: there only shapes are compared.
+where the network takes them, for images of another size.  Detectors are trained on boxes: their
+losses must be the same.  Where a layer or group norm sees channels that are removed, its statistics
+become those of what is left: there only shapes are compared.  The subnet must cost less by what the
+graph says, counted while both run.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,11 +19,14 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from gnnrl.errors import UserError
+from gnnrl.graph.cost import Cost, cost_of_units
 from gnnrl.graph.extract import Analysis
 from gnnrl.graph.rules.flow import Layout
 from gnnrl.graph.unit_mapping import kept_indices
+from gnnrl.tasks.detection import example_targets
 from gnnrl.tasks.nested import tensors
 from gnnrl.tracing.check import BATCHES, differs, larger, random_inputs
 from gnnrl.tracing.dress import dressed
@@ -53,6 +59,7 @@ def prove(analysis: Analysis, keep: np.ndarray, subnet: nn.Module, thorough: boo
             pair.compare(f"{batch} images", inputs(batch), training)
     if (other := larger(inputs(1))) is not None:
         pair.compare("larger images", other, training=False)
+    pair.compare_costs(inputs(1))
 
 
 def masked(analysis: Analysis, keep: np.ndarray) -> nn.Module:
@@ -107,6 +114,9 @@ class _Pair:
     def compare(self, what: str, given: tuple[Any, ...], training: bool) -> None:
         """Refuse a subnet that gives something else; what the masked network refuses is skipped."""
         expected = self._run(self.masked, given, training)
+        if expected is None and training and given[0].ndim == 4:
+            given = (*given, example_targets(given[0]))
+            expected = self._run(self.masked, given, training)
         if expected is None:
             return
         found = self._run(self.subnet, given, training, catch=False)
@@ -124,6 +134,34 @@ class _Pair:
             return  # random numbers that depend on the width
         part = "the network" if training else self._first(given)
         raise _refusal(part, f"other numbers ({what}, {mode} mode)")
+
+    def compare_costs(self, image: tuple[Any, ...]) -> None:
+        """Refuse a subnet that does not save what the graph says; image: inputs of one image.
+
+        Flops are compared where PyTorch counts those of the dense network as the graph does: heads
+        of detectors run as often as the data have it, and some operations are never counted.
+        """
+        graph, keep = self.analysis.graph, self.stays[:-1]
+        whole, left = (cost_of_units(graph, k) for k in (np.ones_like(keep), keep))
+        dense, subnet = (self._counted(network, image) for network in (self.masked, self.subnet))
+        if dense is None or subnet is None:
+            return
+        told, counted = _saved(whole, left), _saved(dense, subnet)
+        if dense.flops != whole.flops:
+            told = replace(told, flops=counted.flops)
+        if counted != told:
+            raise _refusal(
+                "the network",
+                f"a saving of {counted.flops} flops and {counted.parameters} parameters, not the "
+                f"{told.flops} and {told.parameters} that its graph says",
+            )
+
+    def _counted(self, network: nn.Module, image: tuple[Any, ...]) -> Cost | None:
+        with FlopCounterMode(display=False) as counter:
+            if self._run(network, image, training=False) is None:
+                return None
+        parameters = sum(p.numel() for p in network.parameters())
+        return Cost(counter.get_total_flops() // 2, parameters)
 
     def _differs(self, found: Tensor, expected: Tensor) -> bool:
         return differs(found, expected, self.tolerance)
@@ -209,6 +247,10 @@ class _WithoutDropout(TorchFunctionMode):
             else:
                 kwargs["dropout_p"] = 0.0
         return func(*args, **kwargs)
+
+
+def _saved(dense: Cost, subnet: Cost) -> Cost:
+    return Cost(dense.flops - subnet.flops, dense.parameters - subnet.parameters)
 
 
 def _refusal(part: str, how: str) -> UserError:

@@ -170,6 +170,7 @@ def facts(run: Run) -> dict[str, str]:
     known: dict[str, str | None] = {
         "budget asked": f"{asked:g} of the {resource}" if run.search else None,
         "budget reached": None if reached is None else f"{reached:.3f}",
+        "latency by the table": f"{found['latency_kept']:.3f}" if "latency_kept" in found else None,
         "agent": run.search.get("agent"),
         "seed": str(run.search["seed"]) if "seed" in run.search else None,
         "evaluations": f"{found['evaluations']:.4g}" if "evaluations" in found else None,

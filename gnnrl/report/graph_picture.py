@@ -38,6 +38,8 @@ def draw(graph: ComputationalGraph, dpi: int = 110) -> bytes:
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.set_axis_off()
+    legend = "One colour: channels that are pruned together. Grey: what is kept whole."
+    axes.set_title(legend, fontsize=8, color=INK, loc="left")
     for node in shown:
         for read in source[node.name]:
             _edge(axes, points[read], points[node.name], place[read][0] != place[node.name][0])

@@ -36,12 +36,38 @@ def speed(run: Run) -> dict[str, float]:
     return {"speed": round(found[0].speedup, 2)} if found else {}
 
 
+def tables(run: Run) -> dict[str, list[dict[str, Any]]]:
+    """Return the tables of DVC's plots by name.
+
+    A column has the same name for every task: the metric is in `value`, its name in `metric`.
+    """
+    return {
+        "networks": networks(run),
+        "plans": plans(run),
+        "widths": widths(run),
+        **{f"epochs_{network}": epochs(run, network) for network in run.histories},
+    }
+
+
 def networks(run: Run) -> list[dict[str, Any]]:
-    """Return cost and accuracy, or the task's metric, of the dense network and the subnet."""
-    figures = run.figures
+    """Return cost and the task's metric of the dense network and the subnet, for a plot."""
+    figures, metric = run.figures, run.metric
     return [
-        {"network": name, "flops kept": kept, "accuracy": figures[f"{prefix}{run.metric}"]}
+        {"network": name, "flops kept": kept, "metric": metric, "value": figures[prefix + metric]}
         for name, prefix, kept in (("dense", "dense_", 1.0), ("subnet", "", figures["flops_kept"]))
+    ]
+
+
+def epochs(run: Run, network: str) -> list[dict[str, Any]]:
+    """Return the task's metric on the reward images after each epoch, for a plot.
+
+    network: dense or subnet.
+    """
+    history = run.histories[network]
+    values = history[f"reward_{run.metric}"] if len(history) else ()
+    return [
+        {"epoch": place, "metric": run.metric, "value": value}
+        for place, value in enumerate(values, 1)
     ]
 
 

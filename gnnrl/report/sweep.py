@@ -14,8 +14,10 @@ from gnnrl.errors import UserError
 FINISHED = ("success", None)
 PARAMETERS = "parameters"
 """Key of a table's attributes: the columns that are parameters."""
-FIGURES = ("evaluate.accuracy", "evaluate.flops_kept", "speed", "gain", "search.reward")
-"""Shown unless others are asked for, as far as they are there."""
+FIGURES = ("evaluate.flops_kept", "speed", "gain", "search.reward")
+"""Shown behind the task's metric, unless others are asked for."""
+METRIC = "evaluate.metric"
+"""Holds the name of the task's metric where it is not accuracy."""
 
 Computed = Callable[[str, str], bool]
 """Whether a revision has computed the file of figures at a path itself."""
@@ -73,7 +75,7 @@ def comparison(rows: pd.DataFrame, lines: Sequence[str], figures: Sequence[str] 
     lines: the parameters that differ, without seeds.  Below the table stands, for each figure that
     several seeds have, a paired t-test of every setting against the first one with the best mean.
     """
-    shown = list(figures) or [key for key in FIGURES if key in rows and rows[key].notna().any()]
+    shown = list(figures) or figures_of(rows)
     _refuse_unknown(rows, [*lines, *shown])
     keys = [rows[key].map(str) for key in lines] or [rows["name"].map(str)]
     groups = {key if isinstance(key, tuple) else (key,): part for key, part in rows.groupby(keys)}
@@ -85,6 +87,13 @@ def comparison(rows: pd.DataFrame, lines: Sequence[str], figures: Sequence[str] 
     named = [_short(key, [*lines, *shown]) for key in (*(lines or ["name"]), *shown)]
     tests = [text for key in shown for text in paired(rows, groups, key)]
     return "\n".join([markdown([*named, "n"], cells), *([""] if tests else []), *tests])
+
+
+def figures_of(rows: pd.DataFrame) -> list[str]:
+    """Return the figures that are shown unless others are asked for, as far as they are there."""
+    own = rows[METRIC].dropna().unique() if METRIC in rows else ()
+    wanted = [*(f"evaluate.{metric}" for metric in ("accuracy", *own)), *FIGURES]
+    return [key for key in wanted if key in rows and rows[key].notna().any()]
 
 
 def paired(rows: pd.DataFrame, groups: Mapping[tuple[str, ...], pd.DataFrame], figure: str) -> list:

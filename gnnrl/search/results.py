@@ -14,6 +14,8 @@ from gnnrl.evaluation.student_store import StudentStore, refuse_failure
 from gnnrl.files import write_csv, write_json
 from gnnrl.graph.cost import cost
 from gnnrl.graph.graph import ComputationalGraph
+from gnnrl.graph.latency import LatencyTable, predicted
+from gnnrl.pruning.plan import PruningPlan
 from gnnrl.sealed import write_state
 from gnnrl.search.budgets import AT
 from gnnrl.search.front import FILE
@@ -40,6 +42,7 @@ def save(
     precision: str = "float32",
     metric: str = "accuracy",
     journal: Path | None = None,
+    table: LatencyTable | None = None,
 ) -> dict[str, Any]:
     """Write the plan, every evaluated plan, the agent's history, the agent, and the figures.
 
@@ -47,7 +50,7 @@ def save(
 
     spent: evaluation equivalents before the search.  store: of the best students, if there is one.
     precision: in which plans were scored.  metric: name of the task's.  journal: of the search,
-    with the agents that it has kept.
+    with the agents that it has kept.  table: by which a budget of latency was counted.
     """
     if result.front is not None:
         result.front.save(folder / FILE)
@@ -66,6 +69,9 @@ def save(
     if journal is not None and (kept := journal / AGENTS).exists():
         shutil.copytree(kept, folder / AGENTS)
     figures = summary(graph, result, spent, metric)
+    if table is not None:
+        dense, kept = (predicted(graph, table, plan) for plan in (PruningPlan(), result.plan))
+        figures |= {"latency_kept": round(kept / dense, 6)}
     figures |= {"precision_bits": PRECISIONS[precision].itemsize * 8}
     write_json(folder / "metrics.json", {"search": figures})
     return figures
@@ -81,12 +87,12 @@ def summary(
 ) -> dict[str, Any]:
     """Return the figures of the best plan, what it took to find it, and what it gained."""
     dense, kept = cost(graph), cost(graph, result.plan)
+    every = (*result.controls, *result.evaluations, *result.rescored)
     figures = {
         "flops_kept": kept.flops / dense.flops,
         "parameters_kept": kept.parameters / dense.parameters,
         "plans": sum(not row["cached"] for row in result.evaluations),
-        "evaluations": spent
-        + sum(row["cost"] for row in (*result.controls, *result.evaluations, *result.rescored)),
+        "evaluations": round(spent + sum(row["cost"] for row in every), 6),
     }
     if not result.evaluations:
         return figures
@@ -157,8 +163,8 @@ def compared(
             "reward": row["reward"],
             metric: row["accuracy"],
             "flops_kept": row["flops"] / dense.flops,
-            **({"beaten_after": float(after[better.index(True)])} if any(better) else {}),
+            **({"beaten_after": round(float(after[better.index(True)]), 6)} if any(better) else {}),
         }
         gains[f"gain_over_{name}"] = reward - row["reward"]
     reached = [r["plan"] for r in result.evaluations].index(result.plan.digest)
-    return {**gains, "found_after": float(after[reached]), "controls": controls}
+    return {**gains, "found_after": round(float(after[reached]), 6), "controls": controls}

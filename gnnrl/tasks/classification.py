@@ -17,10 +17,16 @@ from gnnrl.tasks.comparing import KINDS, divergences
 
 
 class Classification(Task):
-    """Logits `[B, K]` and classes `[B]`; the metric is the accuracy (top-1)."""
+    """Logits `[B, K]` and classes `[B]`; the metric is the accuracy.
 
-    metric = "accuracy"
+    best: an image counts as right if its class is among so many of the largest logits.
+    """
+
     targets = "classes"
+
+    def __init__(self, best: int = 1) -> None:
+        self.best = best
+        self.metric = "accuracy" if best == 1 else f"top{best}_accuracy"
 
     def outputs(self, network: Network, images: Tensor) -> Tensor:
         """Return the logits `[B, K]`."""
@@ -50,13 +56,16 @@ class Classification(Task):
         return divergences(outputs, dense)
 
     def meter(self) -> Meter:
-        """Return a meter of the fraction of images whose class has the largest logit."""
-        return Counts(_right, lambda total: float(total[0] / total[1]))
+        """Return a meter of the fraction of images whose class has one of the largest logits."""
+        return Counts(self._right, lambda total: float(total[0] / total[1]))
 
-
-def _right(logits: Tensor, classes: Tensor, dense: Any) -> Tensor:
-    right = (logits.argmax(1) == classes).sum()
-    return torch.stack([right, torch.full_like(right, len(classes))])
+    def _right(self, logits: Tensor, classes: Tensor, dense: Any) -> Tensor:
+        if self.best == 1:
+            right = (logits.argmax(1) == classes).sum()
+        else:
+            largest = logits.topk(min(self.best, logits.shape[1]), dim=1).indices
+            right = (largest == classes[:, None]).sum()
+        return torch.stack([right, torch.full_like(right, len(classes))])
 
 
 def _logits(outputs: Any) -> Tensor:

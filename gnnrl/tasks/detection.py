@@ -98,6 +98,19 @@ class Detection(Task):
         return AveragePrecision()
 
 
+def example_targets(images: Tensor) -> list[dict[str, Tensor]]:
+    """Return a box with mask and keypoints (COCO's 17) for each of the images `[B, C, H, W]`, as
+    torchvision's detectors take them in training."""
+    height, width = images.shape[-2:]
+    box = images.new_tensor([[width / 8, height / 8, width / 2, height / 2]])
+    masks = torch.zeros(1, height, width, dtype=torch.uint8, device=images.device)
+    masks[:, height // 8 : height // 2, width // 8 : width // 2] = 1
+    points = images.new_tensor([width / 4, height / 4, 1.0]).expand(1, 17, 3)
+    label = torch.ones(1, dtype=torch.long, device=images.device)
+    target = {"boxes": box, "labels": label, "masks": masks, "keypoints": points}
+    return [dict(target) for _ in images]
+
+
 class _Heads:
     """Listens to the heads of a detector while it runs.
 

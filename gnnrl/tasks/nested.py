@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import FunctionType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def tensors(outputs: Any) -> list[Tensor]:
     """Return the tensors of an output, in order; whatever else is in it is left out.
 
-    The fields of an object, such as a dataclass, count as entries.
+    The fields of an object, such as a dataclass, count as entries; those of modules do not.
     """
     if isinstance(outputs, Tensor):
         return [outputs]
     if isinstance(outputs, Mapping):
         outputs = list(outputs.values())
-    if isinstance(outputs, list | tuple):
+    if isinstance(outputs, list | tuple | set):
         return [tensor for part in outputs for tensor in tensors(part)]
+    if isinstance(outputs, nn.Module | type | FunctionType):
+        return []
     return tensors(vars(outputs)) if hasattr(outputs, "__dict__") else []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from gnnrl.errors import UserError
 from gnnrl.registry import call, is_own, named
@@ -14,6 +15,7 @@ from gnnrl.tasks.segmentation import Segmentation
 
 TASKS: Mapping[str, Callable[[], Task]] = {
     "classification": Classification,
+    "classification_top5": partial(Classification, best=5),
     "segmentation": Segmentation,
     "detection": Detection,
     "outputs": AnyOutputs,

@@ -14,7 +14,8 @@ class TaskSettings(Settings):
     """What the network's outputs mean."""
 
     name: Annotated[str, name_in("gnnrl.tasks.registry:TASKS")] = "classification"
-    """classification, segmentation, detection, outputs or package.module:name."""
+    """classification, classification_top5, segmentation, detection, outputs or
+    package.module:name."""
 
     def build(self) -> Task:
         """Return the task."""

@@ -21,6 +21,7 @@ from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
 
 from gnnrl.errors import UserError
+from gnnrl.tasks.nested import tensors
 from gnnrl.tracing.fx_utils import attribute
 from gnnrl.tracing.joined import Part, Shell, finished, given, handed, pooled, taken
 from gnnrl.tracing.meta import copy_of, evaluating, skeleton_of, without_data
@@ -35,7 +36,6 @@ from gnnrl.tracing.shell_values import (
     pools_regions,
     same_shapes,
     tensors_by_name,
-    tensors_in,
 )
 from gnnrl.tracing.trace import named_inputs, trace
 
@@ -386,7 +386,7 @@ class _Recording:
 
     def note_read(self, values: Any) -> None:
         """The shell has read these tensors, whatever it did with them."""
-        for value in tensors_in(values):
+        for value in tensors(values):
             node = self.known.get(id(value))
             if node is not None:
                 self.read[node[1]] = None

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
-from types import FunctionType
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
+from gnnrl.tasks.nested import tensors
 from gnnrl.tracing.meta import without_data
 
 _POOLS = ("MultiScaleRoIAlign",)
@@ -29,7 +29,7 @@ def hollow_inputs(inputs: Mapping[str, Any]) -> dict[str, Any]:
 
 def same_shapes(a: Any, b: Any) -> bool:
     """Whether two values hold tensors of the same shapes, in the same order."""
-    shapes = [[tuple(t.shape) for t in tensors_in(x)] for x in (a, b)]
+    shapes = [[tuple(t.shape) for t in tensors(x)] for x in (a, b)]
     return shapes[0] == shapes[1]
 
 
@@ -57,21 +57,6 @@ def tensors_by_name(
     if kinds & variadic or not all(isinstance(v, Tensor) for v in pytree.tree_leaves(given)):
         raise TypeError("it takes other things than tensors")
     return given
-
-
-def tensors_in(values: Any) -> Iterator[Tensor]:
-    """All tensors in nested values, the fields of objects included."""
-    if isinstance(values, Tensor):
-        yield values
-    elif isinstance(values, Mapping):
-        for part in values.values():
-            yield from tensors_in(part)
-    elif isinstance(values, list | tuple | set):
-        for part in values:
-            yield from tensors_in(part)
-    elif hasattr(values, "__dict__") and not isinstance(values, nn.Module | type | FunctionType):
-        for part in vars(values).values():
-            yield from tensors_in(part)
 
 
 def in_joined(value: Any, copies: Mapping[fx.Node, Any]) -> Any:

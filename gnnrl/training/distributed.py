@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -171,7 +172,7 @@ def launch(processes: int, machines: int, work: Callable[..., Any], *arguments: 
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "result.pt"
         deterministic = torch.are_deterministic_algorithms_enabled()
-        refused = fabric.launch(_Member(out, deterministic, work, arguments))
+        refused = fabric.launch(_Member(out, deterministic, work, arguments, os.getpid()))
         if refused is not None:
             raise refused
         return torch.load(out, weights_only=True)["result"]
@@ -185,9 +186,10 @@ class _Member:
     deterministic: bool
     work: Callable[..., Any]
     arguments: tuple[Any, ...]
+    parent: int  # the process that starts them
 
     def __call__(self, fabric: Fabric) -> UserError | None:
-        die_with_parent()
+        die_with_parent(self.parent)
         torch.use_deterministic_algorithms(self.deterministic, warn_only=True)
         if fabric.device.type == "cuda":
             torch.cuda.set_device(fabric.device)

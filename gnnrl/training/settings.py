@@ -12,7 +12,7 @@ class PretrainSettings(Settings):
     seed: Seed = 0
     """Of the initial weights and the order of the images."""
     weights: Name | None = None
-    """Weights to start from: a file, a URL, or torchvision's name for them."""
+    """Weights to start from: a file, a URL, or a name: torchvision's; CIFAR10 of our ResNets."""
     sha256: Name | None = None
     """Digest that the file behind a URL must have."""
     snapshots: tuple[CountOrNone, ...] = ()

@@ -70,6 +70,15 @@ def test_credit_has_the_gradient_of_the_shared_reward_and_far_less_noise():
     assert (credited.std(0) / plain.std(0)).mean() < 0.4
 
 
+def test_last_digits_of_measured_features_do_not_part_what_is_known_of_a_graph():
+    credit, (actions, rewards) = Credit(1.0), tried(4, separable)
+    credit.of(rollout(actions, rewards), lambda graphs: [FLAT])
+    elsewhere = SEEN.clone()
+    elsewhere.x = torch.nextafter(SEEN.x, torch.tensor(torch.inf))
+    credit.of(rollout(actions, rewards, elsewhere), lambda graphs: [FLAT])
+    assert [len(known) for _, known, _ in credit.tried.values()] == [8]
+
+
 def test_nothing_is_said_of_graphs_seen_once_or_of_longer_episodes():
     actions, rewards = tried(3, separable)
     assert Credit(1.0).of(rollout(actions, rewards), lambda graphs: [FLAT]) == [None] * 3

@@ -76,9 +76,9 @@ def test_cifar_pixels_are_planes_of_red_green_and_blue(cifar10):
     assert pixels[0, 1, 0, 5] == raw[0, 1024 + 5]
 
 
-@pytest.mark.parametrize("name", ["cifar10", "cifar100", "fashion_mnist"])
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "mnist", "fashion_mnist", "svhn"])
 def test_a_missing_data_set_says_how_to_get_it(name, tmp_path):
-    with pytest.raises(UserError, match="download=True"):
+    with pytest.raises(UserError, match=r"set data\.download to true"):
         _ = load_data(DataRecipe(name, str(tmp_path), reward_images=2)).train
 
 

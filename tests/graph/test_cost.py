@@ -64,3 +64,22 @@ class Odd(nn.Module):
 def test_costs_of_odd_layers_are_those_pytorch_counts() -> None:
     network, image = Odd(), torch.zeros(3, 3, 9, 7)
     assert cost(extract(network, image)).flops == flops_counted(network, image)
+
+
+class AcrossImages(nn.Module):
+    """Multiplies matrices whose rows are images: csatv2 does so, and losses of contrast."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.Linear(6, 4), nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.body(x)
+        return self.head((x @ x.transpose(0, 1)).softmax(-1) @ x)
+
+
+@pytest.mark.parametrize("images", [1, 3])
+def test_what_is_multiplied_across_images_is_counted_for_one(images: int) -> None:
+    network = AcrossImages()
+    graph = extract(network, torch.rand(images, 6))
+    assert cost(graph).flops == flops_counted(network, torch.rand(images, 6)) == 6 * 4 + 4 * 2 + 8

@@ -13,6 +13,7 @@ from gnnrl.errors import UserError
 from gnnrl.graph.budget import Budget
 from gnnrl.graph.extract import extract
 from gnnrl.graph.latency import POINTS, LatencyCosts, LatencyTable, by_kind, keys, knots, predicted
+from gnnrl.graph.removal import without
 from gnnrl.measurement import latency, runtimes
 from gnnrl.measurement.latency import Timing, time_in_turns
 from gnnrl.measurement.latency_table import HEAVY, about, corrected, plans_of
@@ -81,6 +82,22 @@ def test_whole_subnets_correct_the_sum_of_the_operations():
     for plan, much, less in zip(plans, heavy, light, strict=True):
         expected = 7.0 + 0.5 * much + 0.25 * less
         assert predicted(graph, found, plan) == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_call_that_is_cheaper_within_a_network_is_counted_apart():
+    graph = world().graph
+    table = made_up(graph)
+    plans = plans_of(graph, 16, 1)
+
+    def truth(plan: PruningPlan) -> float:
+        left = without(graph, plan.removed_layers)
+        calls = sum(bool(key) for key in keys(left))  # of 1.0 ms each in the table
+        return 7.0 + predicted(graph, table, plan) - 0.9 * calls
+
+    found = corrected(table, graph, plans, np.array([truth(plan) for plan in plans]))
+    assert found.error < 1e-3
+    for plan in plans_of(graph, 8, 1, seed=1):
+        assert predicted(graph, found, plan) == pytest.approx(truth(plan), rel=1e-3)
 
 
 def test_the_overhead_stays_when_layers_are_removed():

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from gnnrl.errors import UserError
 from gnnrl.networks.build import build_network
+from gnnrl.networks.catalogue import CATALOGUE, Published
 from gnnrl.networks.weights import WRAPPERS, load_weights
 from gnnrl.pretrained import starting_point
 
@@ -219,6 +220,21 @@ def test_plain_safetensors_start_a_pipeline_from_a_file_and_from_an_address(
         assert torch.equal(start.state["linear.weight"], trained.linear.weight)
         with pytest.raises(UserError, match=r"data\.reward_from is train"):
             starting_point(*given, "train")
+
+
+def test_published_weights_are_fetched_by_name(served, trained, monkeypatch):
+    address, digest = served
+    for known in (digest, digest[:8]):
+        entry = {"CIFAR10": Published(address, known)}
+        monkeypatch.setitem(CATALOGUE, "resnet20", entry)
+        network = build_network("resnet20")
+        load_weights(network, "CIFAR10", name="resnet20")
+        assert torch.equal(network.linear.weight, trained.linear.weight)
+    monkeypatch.setitem(CATALOGUE, "resnet20", {"CIFAR10": Published(address, "0" * 8)})
+    with pytest.raises(UserError, match="cannot be fetched"):
+        load_weights(network, "CIFAR10", name="resnet20")
+    with pytest.raises(UserError, match="no published weights 'CIFAR100' for resnet20: known are"):
+        load_weights(network, "CIFAR100", name="resnet20")
 
 
 def test_unknown_names_of_torchvision_weights_are_refused():

@@ -129,6 +129,48 @@ def test_a_surgeon_compares_its_first_subnet_and_prune_every_one(monkeypatch):
             refused()
 
 
+@pytest.mark.parametrize("what", ["flops", "parameters"])
+def test_a_subnet_that_saves_less_than_the_graph_says_is_refused(what):
+    network = convolutional()
+    graph = extract(network, IMAGES)
+    surgeon, plan = Surgeon(network, graph), random_plan(graph, 0.5, seed=1)
+    analysis, keep = surgeon.analysis, kept_units(graph, plan.kept)
+    subnet = cut_units(analysis, keep)
+    if what == "parameters":
+        subnet.get_submodule("1").register_parameter("unused", nn.Parameter(torch.ones(3)))
+    else:
+        last = subnet.get_submodule("6")
+        last.register_forward_hook(lambda layer, read, given: layer.forward(read[0]))
+    with pytest.raises(UserError, match="a saving of"):
+        prove(analysis, keep, subnet)
+
+
+class Detector(nn.Module):
+    """As torchvision's: losses in training; finds the brightest image, which is no graph."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU())
+        self.head = nn.Sequential(nn.Conv2d(6, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 1))
+
+    def forward(self, images, targets=None):
+        best = int(torch.stack([image.sum() for image in images]).argmax())
+        found = self.head(self.body(torch.stack(list(images)))).mean((2, 3))
+        if not self.training:
+            return {"boxes": found, "best": found[best]}
+        wanted = torch.cat([target["boxes"] for target in targets])
+        return {"places": (found - wanted).abs().mean()}
+
+
+def test_a_detectors_losses_are_compared():
+    network = randomise(Detector())
+    analysis, keep, subnet = cut(network)
+    prove(analysis, keep, subnet)
+    subnet.get_submodule("body.1").train = lambda mode=True: subnet.get_submodule("body.1")
+    with pytest.raises(UserError, match="training mode"):
+        prove(analysis, keep, subnet)
+
+
 def test_a_subnet_is_in_the_mode_of_the_network_and_left_as_it_was():
     network = convolutional().train()
     analysis, keep, subnet = cut(network)

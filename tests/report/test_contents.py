@@ -32,7 +32,9 @@ def run_of(layers: int = 3) -> Run:
     figures |= {f"dense_{name}": 100 for name in names} | {"dense_accuracy": 0.995}
     figures |= {"flops_kept": 0.499, "parameters_kept": 0.6, "test_images": 400}
     plan = PruningPlan(kept={"0": (0, 1, 2, 3)})
-    evaluations = pd.DataFrame({"episode": [0, 1], "reward": [-1.0, -0.5], "status": "ok"})
+    evaluations = pd.DataFrame(
+        {"episode": [0, 1], "reward": [-1.0, -0.5], "status": "ok", "flops": 50, "best": -1.0}
+    )
     return Run(
         {**figures, "reward_images_from": "test"},
         {

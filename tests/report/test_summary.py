@@ -47,3 +47,20 @@ def test_plots_show_both_networks_every_plan_with_its_control_and_every_group():
     kept = {row["group"]: row["kept"] for row in summary.widths(run)}
     assert list(kept) == [group.name for group in run.graph.groups]
     assert sorted(kept.values())[0] == pytest.approx(0.5) and max(kept.values()) == 1.0
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "mean_iou"])
+def test_tables_for_plots_have_the_same_columns_for_every_task(metric):
+    run = run_of()
+    figures = {**run.figures, "metric": metric, metric: 0.5, f"dense_{metric}": 0.75}
+    histories = {**run.histories, "subnet": pd.DataFrame({f"reward_{metric}": [0.25, 0.5]})}
+    tables = summary.tables(replace(run, figures=figures, histories=histories))
+    assert tables["networks"] == [
+        {"network": "dense", "flops kept": 1.0, "metric": metric, "value": 0.75},
+        {"network": "subnet", "flops kept": 0.499, "metric": metric, "value": 0.5},
+    ]
+    assert tables["epochs_subnet"] == [
+        {"epoch": 1, "metric": metric, "value": 0.25},
+        {"epoch": 2, "metric": metric, "value": 0.5},
+    ]
+    assert tables["epochs_dense"] == []  # the network came trained

@@ -102,3 +102,11 @@ def test_columns_are_named_so_that_they_differ():
     rows["reward"] = [0.0, 1.0, 2.0, 3.0]
     head = sweep.comparison(rows, ["search.agent"], ["reward", "search.reward"]).splitlines()[0]
     assert head == "| agent | reward | search.reward | n |"
+
+
+def test_the_metric_of_another_task_is_shown_under_its_own_name():
+    figures = {"metric": "mean_iou", "mean_iou": 0.75, "flops_kept": 0.5}
+    metrics = {"artifacts/evaluate/metrics.json": {"data": {"evaluate": figures}}}
+    rows = sweep.experiments([{"data": {"params": {}, "metrics": metrics}}])
+    assert sweep.figures_of(rows) == ["evaluate.mean_iou", "evaluate.flops_kept"]
+    assert sweep.comparison(rows, []).splitlines()[0] == "| name | mean_iou | flops_kept | n |"

@@ -77,6 +77,8 @@ def test_a_segmentation_network_goes_through_all_stages_and_its_metric_keeps_its
         rows = list(csv.DictReader(file))
     assert all(-math.log(2) <= float(row["reward"]) < 0 for row in rows)
     assert all(0 <= float(row["mean_iou"]) < 1 for row in rows)
+    with open("artifacts/report/networks.csv", encoding="utf-8") as file:
+        assert [row["metric"] for row in csv.DictReader(file)] == ["mean_iou", "mean_iou"]
     page = Path("artifacts/report/report.html").read_text(encoding="utf-8")
     assert "mean IoU on test images" in page and "accuracy" not in page.lower()
     subnet = Checkpoint.load("artifacts/train/subnet.safetensors").restore()

@@ -112,6 +112,14 @@ def test_accuracy_is_the_fraction_of_images_whose_class_ranks_first():
     assert measured(task, logits, torch.tensor([0, 1, 2, 0]), None) == 0.75
 
 
+def test_top5_accuracy_is_the_fraction_of_images_whose_class_is_among_the_five_largest():
+    task = build_task("classification_top5")
+    assert task.metric == "top5_accuracy"
+    logits = torch.arange(10.0).expand(4, 10)
+    assert measured(task, logits, torch.tensor([9, 5, 4, 0]), None) == 0.5
+    assert measured(task, logits[:, :3], torch.tensor([0, 1, 2, 0]), None) == 1.0
+
+
 def test_mean_iou_by_hand_leaves_out_classes_that_do_not_occur():
     # class 0: 3 right, 1 of its pixels is taken for 1; class 2 does not occur
     assert mean_iou(torch.tensor([[3, 1, 0], [0, 2, 0], [0, 0, 0]])) == pytest.approx(

@@ -15,8 +15,8 @@ from gnnrl.graph.rules.flow import shape_of
 from gnnrl.progress import progress
 from gnnrl.pruning.compensation.elimination import Elimination, Moments, eliminate
 from gnnrl.pruning.compensation.linear_maps import Reader, folded, readers
-from gnnrl.pruning.compensation.samples import gradients, positions, rows, used_places
-from gnnrl.pruning.compensation.stepper import Stepper, out_of_place
+from gnnrl.pruning.compensation.samples import Pass, forward, positions, rows, used_places
+from gnnrl.pruning.compensation.stepper import out_of_place
 from gnnrl.pruning.importance import Importance, l1_normalised
 
 PLACES = 32
@@ -25,11 +25,17 @@ PLACES = 32
 PROJECTIONS = 2
 """Random directions of the outputs whose gradients make the metric."""
 
+FORWARDS = 2
+"""Forward passes that a calibration is charged for, as published runs were; it needs one."""
+
 BATCH_SIZE = 256
 """Images that pass the network at once, at most."""
 
 PIXELS = 2**20
 """Of these images: the backward pass keeps all values."""
+
+BLOCK = 1024
+"""Inputs of a layer whose moments are computed at once."""
 
 FEW = 4
 """Images that tell which tokens anything reads."""
@@ -57,7 +63,7 @@ def collect(
     """Collect moments on calibration images `[n, C, H, W]`, which need no labels.
 
     places: of an image, at which a layer is sampled at most.  visible: show a progress bar.
-    Costs two forward passes over the images, and a backward pass for each projection.
+    Charged as `FORWARDS` forward passes over the images, and a backward pass for each projection.
     """
     found = tuple(readers(analysis))
     traced = out_of_place(analysis.traced)
@@ -65,53 +71,70 @@ def collect(
     metric: dict[str, Tensor] = {}
     batch_size = min(BATCH_SIZE, max(1, PIXELS // math.prod(images.shape[2:])))
     used = used_places(traced, found, images[:FEW])
+    names = {name for reader in found for name in (reader.source, reader.end)}
     with progress("calibration", len(images), visible=visible) as shown:
         for part in images.split(batch_size):
 
             def draw(reader: Reader, shape: torch.Size, count: int = len(part)) -> Tensor:
                 return positions(reader, shape, count, places, generator, used.get(reader.layer))
 
-            _moments_of(traced, found, part, draw, sums)
-            _metrics_of(traced, found, part, generator, metric)
+            seen = forward(traced, part, names)
+            _add_moments(traced, found, seen.values, len(part), draw, sums)
+            _add_metrics(found, seen, generator, metric)
+            del seen  # its values make room for the next ones
             shown.advance(len(part))
     moments = {
         r.layer: Moments(
-            (sums[r.layer] / sums[r.layer][-1, -1]).cpu(),
+            _whole(sums[r.layer] / sums[r.layer][-1, -1]).cpu(),
             folded(analysis.traced, r).cpu(),
             (metric[r.layer] / (len(images) * PROJECTIONS)).cpu(),
         )
         for r in found
     }
-    return Calibration(found, moments, len(images) * (2 + 2 * PROJECTIONS))
+    return Calibration(found, moments, len(images) * (FORWARDS + 2 * PROJECTIONS))
 
 
-def _moments_of(
+def _add_moments(
     traced: fx.GraphModule,
     found: tuple[Reader, ...],
-    part: Tensor,
+    values: Mapping[str, Tensor],
+    count: int,
     draw: Callable[[Reader, torch.Size], Tensor],
     sums: dict[str, Tensor],
 ) -> None:
-    stepper, nodes = Stepper(traced, part), {n.name: n for n in traced.graph.nodes}
+    """Add second moments of what layers read of `count` images at places that are drawn.
+
+    They are symmetric, so that below the blocks of the diagonal nothing is computed.
+    """
+    nodes = {n.name: n for n in traced.graph.nodes}
     for reader in found:
-        stepper.run_before(reader.node)
-        x = stepper.value(reader.source)
-        shape = torch.Size((len(part), *shape_of(nodes[reader.node])[1:]))
+        x = values[reader.source].detach()
+        shape = torch.Size((count, *shape_of(nodes[reader.node])[1:]))
         if reader.linear:
             shape = torch.Size((*x.shape[:-1], shape[-1]))
         inputs = rows(x, reader, draw(reader, shape), shape[-1])
-        sums[reader.layer] = sums.get(reader.layer, 0) + inputs.t() @ inputs
+        wide = inputs.shape[1]
+        if reader.layer not in sums:
+            sums[reader.layer] = inputs.new_zeros(wide, wide)
+        for first in range(0, wide, BLOCK):
+            own = inputs[:, first : first + BLOCK]
+            sums[reader.layer][first : first + BLOCK, first:] += own.t() @ inputs[:, first:]
 
 
-def _metrics_of(
-    traced: fx.GraphModule,
+def _whole(upper: Tensor) -> Tensor:
+    """Return a symmetric matrix of which only the blocks on and above the diagonal are known."""
+    return upper if len(upper) <= BLOCK else upper.triu() + upper.triu(1).t()
+
+
+def _add_metrics(
     found: tuple[Reader, ...],
-    part: Tensor,
+    seen: Pass,
     generator: torch.Generator,
     metric: dict[str, Tensor],
 ) -> None:
     """Add second moments of the gradients of random projections of the outputs."""
-    for each in gradients(traced, found, part, generator, PROJECTIONS):
+    ends = [reader.end for reader in found]
+    for each in seen.gradients(ends, generator, PROJECTIONS):
         for reader, gradient in zip(found, each, strict=True):
             flat = gradient.movedim(-1 if reader.linear else 1, 0).flatten(1)
             metric[reader.layer] = metric.get(reader.layer, 0) + flat @ flat.t()

@@ -8,7 +8,9 @@ A place is a pixel of a convolution's output, or a token that a linear layer rea
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, fx
@@ -88,34 +90,45 @@ def _tokens(x: Tensor, places: Tensor) -> Tensor:
     return flat.gather(1, index).flatten(0, 1)
 
 
-def gradients(
-    traced: fx.GraphModule,
-    found: Sequence[Reader],
-    images: Tensor,
-    generator: torch.Generator,
-    directions: int,
-) -> Iterator[tuple[Tensor, ...]]:
-    """Yield, for random directions of what the network gives, the gradient at each layer's end."""
+@dataclass(frozen=True)
+class Pass:
+    """A forward pass over images: what the network gives, and the values of the nodes asked for.
+
+    Gradients can be taken of all of them.
+    """
+
+    given: Any
+    values: Mapping[str, Tensor]
+
+    def gradients(
+        self, ends: Sequence[str], generator: torch.Generator, directions: int
+    ) -> Iterator[tuple[Tensor, ...]]:
+        """Yield the gradient at each of the nodes `ends` for random directions of what is given."""
+        answers = [t for t in tensors(self.given) if t.is_floating_point() and t.requires_grad]
+        at = [self.values[name] for name in ends]
+        for i in range(directions):
+            drawn = [_direction(answer, generator) for answer in answers]
+            last = i == directions - 1
+            yield torch.autograd.grad(
+                answers, at, drawn, retain_graph=not last, materialize_grads=True
+            )
+
+
+def forward(traced: fx.GraphModule, images: Tensor, names: Iterable[str]) -> Pass:
+    """Run a traced network on images, keeping the values of some nodes."""
     kept: dict[str, Tensor] = {}
-    named = {reader.end for reader in found}
+    wanted = set(names)
 
     class Remember(fx.Interpreter):
         def run_node(self, n: fx.Node) -> object:
             value = super().run_node(n)
-            if n.name in named:
+            if n.name in wanted:
                 kept[n.name] = value
             return value
 
     with torch.enable_grad():
         given = Remember(traced).run(images.clone().requires_grad_())
-        answers = [t for t in tensors(given) if t.is_floating_point() and t.requires_grad]
-        ends = [kept[reader.end] for reader in found]
-        for i in range(directions):
-            drawn = [_direction(answer, generator) for answer in answers]
-            last = i == directions - 1
-            yield torch.autograd.grad(
-                answers, ends, drawn, retain_graph=not last, materialize_grads=True
-            )
+    return Pass(given, kept)
 
 
 def _direction(answer: Tensor, generator: torch.Generator) -> Tensor:
@@ -138,7 +151,10 @@ def used_places(
     tokens = [r for r in found if r.linear and len(shape_of(nodes[r.node])) > 2]
     generator = torch.Generator().manual_seed(0)
     places: dict[str, Tensor] = {}
-    for each in gradients(traced, tokens, images, generator, 1) if tokens else ():
+    if not tokens:
+        return places
+    ends = [reader.end for reader in tokens]
+    for each in forward(traced, images, ends).gradients(ends, generator, 1):
         for reader, gradient in zip(tokens, each, strict=True):
             n, count = _grid(reader, gradient.shape, len(images))
             read = gradient.reshape(n, count, -1).ne(0).any(2).any(0)
