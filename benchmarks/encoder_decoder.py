@@ -115,7 +115,7 @@ def measure(surgeon: Surgeon, splits: Splits, plan: Any, seed: int) -> np.ndarra
 
 def table(rows: pd.DataFrame) -> str:
     """Return the rows as a table: mean and standard deviation over seeds."""
-    lines = []
+    lines: list[dict[str, str]] = []
     for name, part in rows.groupby("method", sort=False):
         accuracy = 100 * part["accuracy"]
         lines.append(
@@ -124,7 +124,7 @@ def table(rows: pd.DataFrame) -> str:
              "accuracy, %": f"{accuracy.mean():.1f} ± {accuracy.std():.1f}",
              "CPU seconds": f"{part['search_cpu_seconds'].mean():.0f}"}
         )  # fmt: skip
-    return markdown(pd.DataFrame(lines).set_index("method"))
+    return markdown(list(lines[0]), [list(line.values()) for line in lines])
 
 
 def main() -> None:

@@ -32,9 +32,7 @@ from tests.stage_runs import preset as written
 pytestmark = pytest.mark.slow
 
 PRESETS = [
-    name
-    for name in presets.names(EXPERIMENTS)
-    if name.startswith(("agmc-", "gnnrl-", "cifar10-"))
+    name for name in presets.names(EXPERIMENTS) if name.startswith(("agmc-", "gnnrl-", "cifar10-"))
 ]
 CLASSES = 10
 
