@@ -119,7 +119,8 @@ def table(rows: pd.DataFrame) -> str:
     for name, part in rows.groupby("method", sort=False):
         accuracy = 100 * part["accuracy"]
         lines.append(
-            {"method": name, "reward, best": f"{part['reward'].mean():.3f}",
+            {"method": name, "seeds": str(len(part)),
+             "reward, best": f"{part['reward'].mean():.3f}",
              "reward, last greedy": f"{part['last_reward'].mean():.3f}",
              "accuracy, %": f"{accuracy.mean():.1f} ± {accuracy.std():.1f}",
              "CPU seconds": f"{part['search_cpu_seconds'].mean():.0f}"}

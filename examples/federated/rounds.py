@@ -99,7 +99,8 @@ def table(rows: pd.DataFrame) -> str:
         seeds = 100 * part.groupby("seed")["accuracy"].mean()
         worst = 100 * part.groupby(["seed", "client"])["accuracy"].mean().groupby("seed").min()
         lines.append(
-            {"method": name, "accuracy, %": f"{seeds.mean():.1f} ± {seeds.std():.1f}",
+            {"method": name, "seeds": str(len(seeds)),
+             "accuracy, %": f"{seeds.mean():.1f} ± {seeds.std():.1f}",
              "worst client, %": f"{worst.mean():.1f}",
              "sent per client and round": f"{every['sent'].mean():,.0f}",
              "received": f"{every['received'].mean():,.0f}"}

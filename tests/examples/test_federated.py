@@ -130,6 +130,7 @@ def test_the_agent_keeps_its_pretrained_encoder_and_its_heads_learn(clients):
     assert any(not torch.equal(first[name], second[name]) for name in second if "actor" in name)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_rounds():
     first, again = ([rows for _, rows in rounds.run(SMALL)] for _ in range(2))
     assert first == again
@@ -150,6 +151,7 @@ def test_clients_on_ray_workers_do_as_those_in_this_process(monkeypatch):
     assert here == there
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_row_for_each_client_and_round(tmp_path, monkeypatch, capsys):
     params = read_yaml(ROOT / "examples" / "federated" / "params.yaml")["federated"]
     assert FederatedSettings(**params) == FederatedSettings()
