@@ -30,7 +30,7 @@ MOVES = set(
 SPATIAL = set(
     "max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d "
     "adaptive_avg_pool2d adaptive_avg_pool3d "
-    "adaptive_max_pool2d interpolate upsample boolean_dispatch lp_pool2d".split()
+    "adaptive_max_pool2d interpolate upsample boolean_dispatch lp_pool2d grid_sample".split()
 )
 REDUCTIONS = {"mean", "sum", "amax", "amin", "std", "var", "logsumexp"}
 ELEMENTWISE = set(

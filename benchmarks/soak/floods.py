@@ -37,7 +37,7 @@ EXTREMES = {  # accepted before, although a run with them makes no sense
     "data.mean": [[1e300, 0, 0], [-1, 0, 0]],
     "search.reward.race": [10**9],
     "search.rescore": [{"plans": 10**6, "images": 10**6}],
-    "search.evaluations": [0, -1, 2**70, float("nan")],
+    "search.evaluations": [-1, 2**70, float("nan")],
     "pretrain.weights": [""],
     "network.name": ["", "\0"],
     "gnn.hidden": [10**9],

@@ -93,10 +93,15 @@ def asked(
 def _met(
     pipeline: Pipeline, stage: str, chance: random.Random, out: Path, scratch: Path
 ) -> Running:
-    """Start a stage and let it run for a random time; begin anew where it has ended by then."""
+    """Start a stage and let it run for a random time; begin anew where it has ended by then.
+
+    The time begins when the stage does: before that, Python starts.
+    """
     seconds = pipeline.seconds[stage] * chance.uniform(0.0, 0.8)  # its imports are done by now
     for strike in range(STRIKES):
         running = pipeline.start(stage, out, scratch)
+        while running.runs() and not running.listens():
+            time.sleep(0.01)
         time.sleep(seconds * 0.5**strike)
         if running.runs():
             break

@@ -40,6 +40,7 @@ def soak(
         sys.stdout.flush()
         parent = os.getpid()
         if not (pid := os.fork()):
+            os.setsid()  # Ctrl-C is for the first process alone, and every lane has its share
             die_with_parent(parent)
             os._exit(_run(lane, counts.starting(path), until, seed, pipeline))
         running[pid] = path

@@ -63,6 +63,12 @@ class Running:
         ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         return ended is None
 
+    def listens(self) -> bool:
+        """Whether it has taken over SIGTERM, as a stage does before anything else."""
+        path = Path(f"/proc/{self.pid}/status")
+        caught = next(x for x in path.read_text().splitlines() if x.startswith("SigCgt:"))
+        return bool(int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
+
     def wait(self, seconds: float = PATIENCE) -> int | None:
         """Return its exit code, negative for a signal; None where it takes longer, and is ended."""
         until = time.monotonic() + seconds * slowness()
@@ -149,13 +155,14 @@ class Pipeline:
         notes.mkdir(parents=True, exist_ok=True)
         sys.stdout.flush()
         parent = os.getpid()
+        before = set(sys.modules)
         running = Running(os.fork(), notes / "said")
         if running.pid:
             return running
-        code, before = 1, set(sys.modules)
+        code = 1
         try:
-            die_with_parent(parent)
             signal.signal(signal.SIGINT, signal.SIG_DFL)
+            die_with_parent(parent)
             os.environ |= {"GNNRL_SCRATCH": str(scratch), "GNNRL_PROGRESS": "0"}
             os.environ["OMP_NUM_THREADS"] = "1"
             os.chdir(ROOT)

@@ -44,7 +44,7 @@ def adopt(agent: Agent, path: str | Path, part: str = "policy") -> None:
         if not all(value.isfinite().all() for value in state.values()):
             raise UserError("its policy holds NaN or infinite values")
         if part == "encoder":
-            _give_encoder(policy, encoder_of(state))
+            state = encoder_of(state)
     except FileNotFoundError:
         raise UserError(
             f"agent_from {path}: there is no such file; name the agent.pt of a search"
@@ -54,7 +54,11 @@ def adopt(agent: Agent, path: str | Path, part: str = "policy") -> None:
             f"agent_from {path}: not a saved agent ({type(error).__name__}: {error}); name the "
             "agent.pt of a search"
         ) from None
-    if part != "encoder":
+    if part == "encoder":
+        for embed in embeddings(policy):
+            _refuse_other(embed.of_graphs(), state, path)
+            embed.load_state_dict(state, strict=False)
+    else:
         _refuse_other(policy.state_dict(), state, path)
         policy.load_state_dict(state)
     if isinstance(agent, Saved):
@@ -92,14 +96,6 @@ def _weights(saved: Mapping[str, Any], part: str) -> dict[str, Tensor]:
     if part == "encoder" and "encoder" in saved:
         return {f"{EMBED}{name}": value for name, value in saved["encoder"].items()}
     return upgraded(saved["nets"] if "nets" in saved else saved["policy"])
-
-
-def _give_encoder(policy: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    for embed in embeddings(policy):
-        missing = embed.of_graphs().keys() ^ weights.keys()
-        if missing:
-            raise RuntimeError(f"{min(missing)} is in one of both encoders only")
-        embed.load_state_dict(weights, strict=False)
 
 
 GATED = re.compile(r"(.*)convs\.(\d+)\.(norm|node|sender|edge)\.(weight|bias)")

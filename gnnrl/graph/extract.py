@@ -33,7 +33,7 @@ from gnnrl.graph.rules.flow import (
 from gnnrl.graph.rules.reshape import refuse_shared_writing
 from gnnrl.graph.rules.table import look_up
 from gnnrl.graph.rules.width_constants import settle_numbers
-from gnnrl.tracing.check import takes_one_size
+from gnnrl.tracing.check import is_readable_layer, takes_one_size
 from gnnrl.tracing.fx_utils import attribute, module_of, operation_name, scope_of
 from gnnrl.tracing.joined import finished, flops_of_joined
 from gnnrl.tracing.read import check_read, read_network
@@ -70,9 +70,10 @@ def extract(
 
     example_input: one tensor; of a network with several inputs a tuple, or a dictionary by their
     names.  protect: layers (or parts, by dotted name) whose channels are all kept; a part is not
-    traced when it is protected.  embedding: also prune the width of transformers, which
-    layer norms see, so that it changes what they give.  attention: prune whole `heads`, or the
-    `width` of the heads.  Parts without a rule are left whole (`ComputationalGraph.whole`).
+    traced when it is protected, of a layer the filters are kept.  embedding: also prune the width
+    of transformers, which layer norms see, so that it changes what they give.  attention: prune
+    whole `heads`, or the `width` of the heads.  Parts without a rule are left whole
+    (`ComputationalGraph.whole`).
     Raises `UserError` where the network's own code cannot be read.
     """
     analysis = analyse(network, example_input, protect, embedding, attention)
@@ -193,10 +194,10 @@ def _apply(flow: Flow, node: fx.Node, rule: Rule) -> None:
 
 
 def _is_compound(module: nn.Module) -> bool:
-    """Whether a protected module is one that would be traced, or has parts."""
-    return not type(module).__module__.startswith("torch.nn") or (
-        next(module.children(), None) is not None
-    )
+    """Whether a protected module has parts, or code of its own that is more than a layer's."""
+    if next(module.children(), None) is not None:
+        return True
+    return not type(module).__module__.startswith("torch.nn") and not is_readable_layer(module)
 
 
 def _filters(flow: Flow) -> dict[str, np.ndarray]:

@@ -12,36 +12,51 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+def kl(
+    student: Tensor, teacher: Tensor, temperature: float, weights: Tensor | None = None
+) -> Tensor:
     """T^2 times the divergence of softened outputs (Hinton et al. 2015); logits [B, K]."""
-    divergence = F.kl_div(
-        F.log_softmax(student / temperature, dim=1),
-        F.log_softmax(teacher / temperature, dim=1),
-        reduction="batchmean",
-        log_target=True,
-    )
-    return temperature**2 * divergence
+    log_student, log_teacher = (F.log_softmax(x / temperature, dim=1) for x in (student, teacher))
+    return temperature**2 * _divergence(log_student, log_teacher, weights)
 
 
-def mse(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+def mse(
+    student: Tensor, teacher: Tensor, temperature: float, weights: Tensor | None = None
+) -> Tensor:
     """Mean squared difference of softened outputs, as the SageMaker example has it."""
-    return F.mse_loss((student / temperature).softmax(1), (teacher / temperature).softmax(1))
+    ours, theirs = ((logits / temperature).softmax(1) for logits in (student, teacher))
+    if weights is None:
+        return F.mse_loss(ours, theirs)
+    return weighted_mean((ours - theirs).square().mean(1), weights)
+
+
+def _divergence(log_p: Tensor, log_q: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Kullback-Leibler divergence of p from q, mean over rows of log-probabilities `[N, K]`."""
+    if weights is None:
+        return F.kl_div(log_p, log_q, log_target=True, reduction="batchmean")
+    return weighted_mean(F.kl_div(log_p, log_q, log_target=True, reduction="none").sum(1), weights)
+
+
+def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
+    """Return the mean of values by weights of the same shape, 0 or more."""
+    return (values * weights).sum() / weights.sum().clamp(min=1e-12)
 
 
 NUMBERS = 2**22
 """Of outputs that are compared at a time."""
 
-KINDS: Mapping[str, Callable[[Tensor, Tensor, float], Tensor]] = {"kl": kl, "mse": mse}
-"""Distances of logits `[B, K]` from a teacher's, for distillation."""
+KINDS: Mapping[str, Callable[..., Tensor]] = {"kl": kl, "mse": mse}
+"""Distances of logits `[B, K]` from a teacher's at a temperature, for distillation; weights `[B]`:
+of the rows, which count alike without."""
 
 
-def jensen_shannon(log_p: Tensor, log_q: Tensor) -> float:
+def jensen_shannon(log_p: Tensor, log_q: Tensor, weights: Tensor | None = None) -> float:
     """Mean Jensen-Shannon divergence of log-probabilities `[N, K]`, in [0, ln 2] (Lin 1991).
 
     Bounded: an image on which a subnet is confidently wrong counts once, not without limit.
     """
     log_m = torch.logaddexp(log_p, log_q) - math.log(2.0)
-    both = [F.kl_div(log_m, x, log_target=True, reduction="batchmean") for x in (log_p, log_q)]
+    both = [_divergence(log_m, x, weights) for x in (log_p, log_q)]
     return float(both[0] + both[1]) / 2
 
 
@@ -60,13 +75,16 @@ def cosine(outputs: Tensor, dense: Tensor) -> Tensor:
     return F.cosine_similarity(outputs.flatten(1), dense.flatten(1), dim=1)
 
 
-def divergences(logits: Tensor, dense: Tensor) -> dict[str, float]:
-    """Return all that rewards know of the difference of logits `[B, K]` from the dense ones."""
+def divergences(logits: Tensor, dense: Tensor, weights: Tensor | None = None) -> dict[str, float]:
+    """Return all that rewards know of the difference of logits `[B, K]` from the dense ones.
+
+    weights `[B]`: of the rows in the divergences; None: all count alike.
+    """
     logits, dense = logits.double(), dense.double()
     log_p, log_dense = F.log_softmax(logits, 1), F.log_softmax(dense, 1)
     return {
-        "divergence": float(F.kl_div(log_p, log_dense, log_target=True, reduction="batchmean")),
-        "jensen_shannon": jensen_shannon(log_p, log_dense),
+        "divergence": float(_divergence(log_p, log_dense, weights)),
+        "jensen_shannon": jensen_shannon(log_p, log_dense, weights),
         **angles(logits, dense),
     }
 

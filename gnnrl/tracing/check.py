@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 from gnnrl.errors import UserError
 from gnnrl.tasks.nested import tensors
 from gnnrl.tracing.meta import copy_of, evaluating
-from gnnrl.tracing.trace import named_inputs
+from gnnrl.tracing.trace import named_inputs, trace
 
 BATCHES = (1, 3)
 TOLERANCE = 1e-3
@@ -54,6 +54,25 @@ def check(network: nn.Module, traced: nn.Module, example: Any) -> None:
     # what was read before has no Python of its own left, and trains as it was found to train
     if any(True for _ in network.parameters()) and not isinstance(network, fx.GraphModule):
         _check_training(ours, theirs, given)
+
+
+def is_readable_layer(module: nn.Module) -> bool:
+    """Whether a subclass of a convolution or linear layer reads as one, in both modes: its own code
+    computes the weight from parameters, for instance."""
+    if isinstance(module, nn.modules.conv._ConvNd):
+        reach = zip(module.kernel_size, module.dilation, strict=True)
+        shape = (module.in_channels, *((k - 1) * d + 1 for k, d in reach))
+    elif isinstance(module, nn.Linear):
+        shape = (module.in_features,)
+    else:
+        return False
+    example = torch.zeros(2, *shape, dtype=module.weight.dtype)
+    try:
+        traced = trace(module, example)
+        check(module, traced, example)
+    except UserError:
+        return False
+    return not traced.meta["whole"]
 
 
 def _called(network: nn.Module, given: Mapping[str, Any]) -> Any:

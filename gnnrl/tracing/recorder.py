@@ -16,7 +16,7 @@ from gnnrl.tracing.attention import attend
 from gnnrl.tracing.fx_utils import attribute, call, operation_name, scope_of
 from gnnrl.tracing.meta import NEEDS_DATA, is_about_data, nowhere, run_part, without_data
 
-_FACTORIES = (torch.zeros, torch.ones, torch.full, torch.arange, torch.finfo)
+_FACTORIES = (torch.zeros, torch.ones, torch.full, torch.arange, torch.tensor, torch.finfo)
 _SCALARS = tuple(
     getattr(torch, name)
     for name in "pow where remainder float_power fmod floor_divide bitwise_and bitwise_or "

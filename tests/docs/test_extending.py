@@ -127,15 +127,6 @@ def test_own_encoder_carries_the_learning_agents(project, tmp_path, agent):
         assert any(key == f"{part}.embed.encoder.join.weight" for key in flat(state))
 
 
-def test_own_actor_and_critic_are_learned(project, tmp_path):
-    own = ["--set", "search.agent=mine.policy:deep_ppo", "--set", "search.own=null"]
-    run("search", project, "--out", tmp_path, *own)
-    state = torch.load(tmp_path / "agent.pt", weights_only=True)
-    assert [value.shape for key, value in state["policy"].items() if key == "critic.0.weight"] == [
-        (64, 64)
-    ]
-
-
 def flat(state: Any) -> Iterator[str]:
     if isinstance(state, Mapping):
         for key, value in state.items():

@@ -39,6 +39,23 @@ def standardised() -> nn.Module:
                          nn.Flatten(), nn.Linear(96, 4))  # fmt: skip
 
 
+class Noisy(Standardised):
+    """The same; in training its weights are disturbed."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = super().forward(x)
+        return x * torch.rand(()).item() if self.training else x
+
+
+@pytest.mark.parametrize(("kind", "free"), [(Standardised, ["0"]), (Noisy, [])])
+def test_of_a_protected_layer_that_can_be_read_the_filters_are_kept(kind, free) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), kind(8, 6, 3), nn.ReLU(), nn.Flatten(),
+                            nn.Linear(96, 4))  # fmt: skip
+    cut = assert_cut_is_exact(randomise(network), IMAGE, 0.5, 0, protect=["1"])
+    assert [layer for group in cut.surgeon.graph.groups for layer in group.layers] == free
+    assert list(cut.plan.kept) == free
+
+
 class JoinedBias(nn.Module):
     """Queries and values with a bias of their own, keys without; `how` the three are joined."""
 

@@ -190,7 +190,7 @@ class TooFew(Block):
 
 
 EXACT: dict[type[nn.Module], set[str]] = {
-    SquareTokens: set(), Calibrated: set(), WeightNormed: {"inner"}, Turned: {"grid_sample"},
+    SquareTokens: set(), Calibrated: set(), WeightNormed: {"inner"}, Turned: set(),
     Weighed: set(), SharedHead: set(), Coordinates: set(), CachesIndices: set(), Windows: set(),
     Frozen: set(),
 }  # fmt: skip

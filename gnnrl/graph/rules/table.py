@@ -105,6 +105,7 @@ _FUNCTIONS: tuple[tuple[str, str, Rule], ...] = (
         unweighted.spatial,
     ),
     ("interpolate upsample", "resize", unweighted.spatial),
+    ("grid_sample", "resize", unweighted.sampling),
     ("mean sum amax amin std var logsumexp", "pool", unweighted.reduction),
     ("norm vector_norm", "pool", unweighted.norm),
     ("max min", "pool", unweighted.extreme),

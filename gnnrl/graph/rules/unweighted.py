@@ -85,6 +85,13 @@ def spatial(flow: Flow, node: fx.Node) -> None:
     flow.layouts[node] = layout
 
 
+def sampling(flow: Flow, node: fx.Node) -> None:
+    """Pixels of a feature map at places that another tensor names (`grid_sample`)."""
+    _, places = tensors_read(node)
+    flow.pin(places)
+    spatial(flow, node)
+
+
 def pooling_of_regions(flow: Flow, node: fx.Node) -> None:
     """Regions of several feature maps with the same channels."""
     flow.layouts[node] = _together(flow, [layout_of(flow, n) for n in tensors_read(node)])
