@@ -144,7 +144,8 @@ def test_settings_of_agents_that_are_absent_take_their_defaults(values):
     search = check(values).search
     assert search.ppo is None
     assert search.agent_parameters() == {
-        **dict(PPOSettings()), "encoder": search.encoder, **dict(search.gnn)
+        **dict(PPOSettings()), "encoder": search.encoder, "policy": search.policy,
+        **dict(search.gnn)
     }  # fmt: skip
 
 

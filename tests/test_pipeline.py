@@ -151,7 +151,9 @@ def test_other_pipelines_leave_nothing_to_check_out():
                 assert (path.parent / stage.get("wdir", ".") / dep).exists(), f"{path}: {dep}"
 
 
-@pytest.mark.parametrize("folder", ["benchmarks", "examples/scheduling", "zoo"])
+@pytest.mark.parametrize(
+    "folder", ["benchmarks", "examples/federated", "examples/scheduling", "zoo"]
+)
 def test_other_pipelines_are_repositories_of_their_own(folder):
     """So `dvc status`, `dvc pull` and `dvc metrics show` of the main pipeline leave them alone."""
     other = ROOT / folder
