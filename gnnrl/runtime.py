@@ -92,10 +92,11 @@ class Ended(BaseException):
 
 
 @contextlib.contextmanager
-def ended_by_signals() -> Iterator[None]:
+def ended_by_signals(last: str = "") -> Iterator[None]:
     """Let SIGINT and SIGTERM raise `Ended` in the block and end the process within seconds.
 
-    A second one ends it at once. Without effect outside the main thread.
+    last: what is said where the block takes too long and the process is ended for it.
+    A second signal ends it at once. Without effect outside the main thread.
     """
     numbers: tuple[signal.Signals, ...] = (signal.SIGINT, signal.SIGTERM)
     if threading.current_thread() is not threading.main_thread():
@@ -104,7 +105,7 @@ def ended_by_signals() -> Iterator[None]:
     def end(number: int, frame: object) -> None:
         for each in numbers:
             signal.signal(each, signal.SIG_DFL)
-        threading.Thread(target=_end_soon, args=(128 + number,), daemon=True).start()
+        threading.Thread(target=_end_soon, args=(128 + number, last), daemon=True).start()
         raise Ended(number)
 
     before = {number: signal.signal(number, end) for number in numbers}
@@ -115,8 +116,10 @@ def ended_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _end_soon(code: int) -> None:
+def _end_soon(code: int, last: str = "") -> None:
     time.sleep(SECONDS_TO_END)
+    if last:
+        print(last, file=sys.stderr, flush=True)
     os._exit(code)
 
 

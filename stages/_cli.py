@@ -128,11 +128,12 @@ def refusals(name: str) -> Iterator[None]:
     """
     # torch_geometric asks torch.jit for what the next PyTorch will not have
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
+    last = f"{name}: ended by a signal; {goes_on()}"
     try:
-        with ended_by_signals():
+        with ended_by_signals(last):
             yield
     except Ended as ended:
-        print(f"{name}: ended by a signal; {goes_on()}", file=sys.stderr)
+        print(last, file=sys.stderr)
         raise typer.Exit(ended.code) from None
     except (typer.Exit, typer.Abort):
         raise

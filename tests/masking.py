@@ -118,11 +118,7 @@ class _Interpreter(fx.Interpreter):
                 args[0], module.normalized_shape, module.weight, module.bias, module.eps
             )
         if isinstance(module, nn.RMSNorm):
-            over = tuple(range(-len(module.normalized_shape), 0))
-            eps = module.eps or torch.finfo(args[0].value.dtype).eps
-            out = standardised(args[0], over, eps, centre=False)
-            out = out if module.weight is None else out * module.weight
-            return Masked.of(out, args[0].mask)
+            return rms_norm(args[0], module.normalized_shape, module.weight, module.eps)
         if isinstance(module, nn.modules.batchnorm._NormBase) or _is_elementwise(module):
             return Masked.of(module(args[0].value), args[0].mask)
         if "Pool" in type(module).__name__ or isinstance(module, nn.Upsample):
@@ -168,6 +164,10 @@ class _Interpreter(fx.Interpreter):
             return value
         if name in SPATIAL:
             return pooled(read[0], value)
+        if name == "rms_norm":
+            return self._norm(
+                rms_norm, args, kwargs, "normalized_shape", affine=("weight",), eps=None
+            )
         if name in ("norm", "vector_norm"):
             return self._reduced(read[0], value, (args[0], *args[2:]), kwargs)
         if name in REDUCTIONS:
@@ -200,14 +200,22 @@ class _Interpreter(fx.Interpreter):
             return Masked.of(value, read.whole.amax((2, 3), keepdim=True))
         return Masked.of(value, F.pad(read.whole.double(), tuple(widths), value=1.0) > 0)
 
-    def _norm(self, norm: Any, args: Any, kwargs: Any, second: str) -> Masked:
-        names = ("input", second, "weight", "bias", "eps")
+    def _norm(
+        self,
+        norm: Any,
+        args: Any,
+        kwargs: Any,
+        second: str,
+        affine: tuple[str, ...] = ("weight", "bias"),
+        eps: float | None = 1e-5,
+    ) -> Masked:
+        names = ("input", second, *affine, "eps")
         given = {**dict(zip(names, args, strict=False)), **kwargs}
         return norm(
             given["input"],
             given[second],
-            *(None if given.get(k) is None else given[k].value for k in ("weight", "bias")),
-            given.get("eps", 1e-5),
+            *(None if given.get(k) is None else given[k].value for k in affine),
+            given.get("eps", eps),
         )
 
     def _reduced(self, read: Masked, value: Tensor, args: Any, kwargs: Any) -> Masked:
@@ -264,7 +272,9 @@ def group_norm(
     out = standardised(inner, (-1,), eps).reshape(shape)
     affine = [1, -1, *[1] * (len(shape) - 2)]
     if weight is not None:
-        out = out * weight.view(affine) + bias.view(affine)
+        out = out * weight.view(affine)
+    if bias is not None:
+        out = out + bias.view(affine)
     return Masked.of(out, x.mask)
 
 
@@ -279,6 +289,14 @@ def layer_norm(
     if bias is not None:
         out = out + bias
     return Masked.of(out, x.mask)
+
+
+def rms_norm(x: Masked, over: tuple[int, ...], weight: Tensor | None, eps: float | None) -> Masked:
+    """RMS normalisation with the mean square of the channels that are there."""
+    least = torch.finfo(x.value.dtype).eps if eps is None else eps
+    axes = tuple(range(-len(tuple(over)), 0))
+    out = standardised(Masked(x.value, x.whole), axes, least, centre=False)
+    return Masked.of(out if weight is None else out * weight, x.mask)
 
 
 def standardised(x: Masked, axes: tuple[int, ...], eps: float, centre: bool = True) -> Tensor:

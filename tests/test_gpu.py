@@ -147,7 +147,7 @@ def test_ray_workers_that_share_a_gpu_find_the_same_plan(monkeypatch):
     assert alone.plan.digest == both.plan.digest
 
 
-@pytest.mark.skipif(DEVICE == "cuda" and GPUS < 2, reason="needs two GPUs")
+@pytest.mark.skipif(GPUS < 2, reason="two GPUs; on processors tests/training/test_distributed.py")
 def test_two_processes_train_as_one_does(splits):
     pytest.importorskip("lightning_fabric")
     recipe, plain = RECIPE.changed(epochs=1), network()

@@ -191,6 +191,11 @@ def test_reward_images_must_be_new_to_a_network_that_comes_trained(values):
     check(put(values, "pretrain.weights", "artifacts/train/subnet.safetensors"))
 
 
+def test_snapshots_of_epochs_that_there_are_not_are_known_before_the_training(values):
+    with pytest.raises(UserError, match=r"'pretrain.snapshots' names epoch 1, but .* is 0"):
+        check(put(values, "pretrain.recipe.epochs", 0))
+
+
 def test_a_search_can_name_every_budget():
     assert set(BudgetSettings.model_fields) == set(RESOURCES)
 

@@ -217,11 +217,14 @@ def test_a_signal_ends_a_stage_with_a_line_on_how_to_go_on(number):
 def test_a_process_that_does_not_end_on_a_signal_is_ended():
     code = (
         "import time, gnnrl.runtime as r\nr.SECONDS_TO_END = 0.2\n"
-        "with r.ended_by_signals():\n"
+        "with r.ended_by_signals('run it again'):\n"
         "    try:\n        print(1, flush=True)\n        time.sleep(60)\n"
         "    except r.Ended:\n        time.sleep(60)"
     )
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     process.stdout.readline()
     process.terminate()
-    assert process.wait(timeout=30) == 128 + signal.SIGTERM
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 128 + signal.SIGTERM and said == "run it again\n"

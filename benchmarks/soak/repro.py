@@ -30,6 +30,7 @@ from benchmarks.soak.stages import (
 )
 from benchmarks.soak.stages import written as journalled
 from gnnrl.params.load import put
+from gnnrl.runtime import die_with_parent
 
 Result = tuple[bytes, dict[str, bytes]]  # the lock file, and all results
 STAGES = ("pretrain", "extract", "search", "prune", "train")
@@ -86,6 +87,7 @@ class Repro:
             return subprocess.Popen(
                 [sys.executable, "-m", "dvc", "repro", *STAGES],
                 cwd=self.folder, env=env, stdout=said, stderr=subprocess.STDOUT,
+                preexec_fn=partial(die_with_parent, os.getpid()),
             )  # fmt: skip
 
     def said(self) -> str:

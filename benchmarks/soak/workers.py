@@ -19,6 +19,7 @@ import psutil
 
 from benchmarks.soak.counting import Trial
 from benchmarks.soak.stages import PATIENCE, ROOT, SETTINGS, Pipeline, contents, slowness, written
+from gnnrl.runtime import die_with_parent
 
 WORKERS = 4
 OF_RAY = (f"search.ray={{workers: {WORKERS}, cpus: 0.5}}",)
@@ -99,6 +100,7 @@ def _start(pipeline: Pipeline, out: Path, folder: Path) -> subprocess.Popen[byte
         return subprocess.Popen(
             [sys.executable, "-m", "stages.search", *words],
             cwd=ROOT, env=env, stdout=file, stderr=subprocess.STDOUT,
+            preexec_fn=partial(die_with_parent, os.getpid()),
         )  # fmt: skip
 
 

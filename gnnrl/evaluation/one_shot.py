@@ -9,11 +9,11 @@ device, before the first plan.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 from gnnrl.errors import UserError
 from gnnrl.evaluation.base import EQUIVALENT, FAILED, Decided, Evaluation, Evaluator, Plan
@@ -72,12 +72,7 @@ class OneShot(Evaluator):
         }  # fmt: skip
         self._compensate = compensate
         network, self._precision = surgeon.network.eval(), PRECISIONS[settings.precision]
-        with torch.no_grad():
-            self._dense = self._outputs(network, images)
-        norms: dict[str, NormMoments] = {}
-        if settings.statistics == "matched":
-            first = images[: settings.statistics_images or len(images)]
-            norms = norm_moments(network, self.graph, first, settings.batch_size)
+        self._dense, norms = self._of_dense(network, images)
         self._norms = {name: found.to(self._precision) for name, found in norms.items()}
         self._dense_cost = cost(self.graph)
         self._images = self._ready(images)
@@ -132,6 +127,27 @@ class OneShot(Evaluator):
                 with batch_statistics(subnet):
                     return self._outputs(subnet, self._images)
             return self._outputs(subnet, self._images)
+
+    def _of_dense(
+        self, network: nn.Module, images: Tensor
+    ) -> tuple[Outputs, Mapping[str, NormMoments]]:
+        """Return the dense network's outputs and what its norms give, in one pass if possible."""
+        size, first = self.settings.batch_size, self.settings.statistics_images
+        if self.settings.statistics == "matched" and not first:
+            outputs: list[Outputs] = []
+            norms = norm_moments(
+                network,
+                self.graph,
+                images,
+                size,
+                lambda part: outputs.append(self.task.outputs(network, part)),
+            )
+            return self.task.joined(outputs), norms
+        with torch.no_grad():
+            dense = self._outputs(network, images)
+        if self.settings.statistics != "matched":
+            return dense, {}
+        return dense, norm_moments(network, self.graph, images[:first], size)
 
     def _outputs(self, network: Network, images: Tensor) -> Outputs:
         parts = images.split(self.settings.batch_size)

@@ -27,6 +27,17 @@ def refuse_weights(params: Any) -> None:
             )
 
 
+def refuse_snapshots(params: Any) -> None:
+    """Raise `ValueError` for snapshots of epochs that there are not."""
+    epochs = params.pretrain.recipe.epochs
+    beyond = [epoch for epoch in params.pretrain.snapshots if epoch > epochs]
+    if beyond:
+        raise ValueError(
+            f"'pretrain.snapshots' names epoch {beyond[0]}, but 'pretrain.recipe.epochs' is "
+            f"{epochs}: leave it out, or set 'pretrain.snapshots' to []"
+        )
+
+
 def refuse_seen_images(params: Any) -> None:
     """Raise `ValueError` where a network that comes trained would be scored by its memory."""
     weights = params.pretrain.weights

@@ -64,6 +64,7 @@ class Params(Settings):
 
     @model_validator(mode="after")
     def _fit_together(self) -> Params:
+        compatibility.refuse_snapshots(self)
         compatibility.refuse_weights(self)
         compatibility.refuse_seen_images(self)
         compatibility.refuse_too_few_images(self)

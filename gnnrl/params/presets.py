@@ -68,6 +68,8 @@ def text(name: str, values: Mapping[str, Any], folder: Path = FOLDER) -> str:
 
 def differences(path: Path, values: Mapping[str, Any]) -> Iterator[str]:
     """Yield a line for every setting that the file at `path` has otherwise; absent keys count."""
+    if not path.exists():
+        return
     try:
         before = _flat(resolved(dict(check(read_yaml(path)))))
     except UserError as error:

@@ -8,7 +8,7 @@ variance of the dense network's on the same images.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -40,11 +40,16 @@ class NormMoments:
 
 
 def norm_moments(
-    network: nn.Module, graph: ComputationalGraph, images: Tensor, batch_size: int = 512
+    network: nn.Module,
+    graph: ComputationalGraph,
+    images: Tensor,
+    batch_size: int = 512,
+    run: Callable[[Tensor], object] | None = None,
 ) -> dict[str, NormMoments]:
     """Measure the output of every affine batch norm on images `[N, C, H, W]`, by its name.
 
     It is the output of the norm itself, also where its module goes on with an activation.
+    run: passes a batch through the network, where more than that is to be done with it.
     """
     sums: dict[str, tuple[Tensor, Tensor, int]] = {}
     names = {
@@ -68,7 +73,7 @@ def norm_moments(
         network.train(False)
         with torch.no_grad(), AtNorms(network, remember):
             for part in images.split(batch_size):
-                network(part)
+                (run or network)(part)
     finally:
         for module, training in modes:
             module.training = training

@@ -70,8 +70,8 @@ def save(
         shutil.copytree(kept, folder / AGENTS)
     figures = summary(graph, result, spent, metric)
     if table is not None:
-        dense, kept = (predicted(graph, table, plan) for plan in (PruningPlan(), result.plan))
-        figures |= {"latency_kept": round(kept / dense, 6)}
+        dense, left = (predicted(graph, table, plan) for plan in (PruningPlan(), result.plan))
+        figures |= {"latency_kept": round(left / dense, 6)}
     figures |= {"precision_bits": PRECISIONS[precision].itemsize * 8}
     write_json(folder / "metrics.json", {"search": figures})
     return figures

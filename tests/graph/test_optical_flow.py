@@ -15,6 +15,6 @@ from tests.cutting import assert_cut_is_exact, assert_trains, randomise
 def test_networks_of_optical_flow_are_cut_exactly_and_cost_what_pytorch_counts(name: str) -> None:
     network = randomise(getattr(optical_flow, name)(weights=None))
     images = tuple(torch.rand(2, 3, 128, 128) for _ in range(2))
-    cut = assert_cut_is_exact(network, images, 0.5, seed=0)
+    cut = assert_cut_is_exact(network, images, 0.5, seed=0, double=False)  # it makes floats itself
     assert cost(cut.surgeon.graph, cut.plan).flops < 0.6 * cost(cut.surgeon.graph).flops
     assert_trains(cut.subnet, images)

@@ -72,6 +72,8 @@ def settle(flow: Flow, node: fx.Node, source: fx.Node, positions: Tensor) -> Lay
     if not positions.ndim:  # one number, for every channel that it meets
         flow.couplings.pin(layout.labels)
         return None
+    if not positions.numel():  # such as the part before the first of no class tokens
+        return None
     channel = _channel_of(positions, shape, layout.axis)
     index = _gathered(positions, channel, shape, layout.axis)
     if index is not None:

@@ -71,7 +71,7 @@ class Elimination:
             refitted = refitted @ vectors
         rows = torch.stack([inputs_of(channels, taps) for channels in members])
         self._each = each = rows.shape[1]
-        self._inverse = inverse[rows.flatten()][:, rows.flatten()]
+        self._inverse = _part(inverse, rows.flatten())
         self._map = refitted[rows]
         places = torch.arange(len(members))
         self._blocks = self._inverse.view(len(members), each, len(members), each)[places, :, places]
@@ -117,6 +117,13 @@ class Elimination:
     def _no_updates(self) -> Tensor:
         self._removed: set[int] = set()
         return self._inverse.new_empty(len(self._inverse), 0)
+
+
+def _part(matrix: Tensor, rows: Tensor) -> Tensor:
+    """Return these rows and columns; without copying where they are the first ones in order."""
+    if torch.equal(rows, torch.arange(len(rows))):
+        return matrix[: len(rows), : len(rows)]
+    return matrix[rows][:, rows]
 
 
 def _inverted(matrix: Tensor) -> Tensor:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import signal
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
@@ -46,7 +48,8 @@ def ray_workers(
     ray = _ray()
     own = not ray.is_initialized()
     if own:
-        _connect(ray, settings)
+        with _our_signals():
+            _connect(ray, settings)
     try:
         workers = RayWorkers(ray, shared, settings)
         try:
@@ -56,6 +59,19 @@ def ray_workers(
     finally:
         if own:
             ray.shutdown()
+
+
+@contextlib.contextmanager
+def _our_signals() -> Iterator[None]:
+    """Put back the handlers that Ray replaces: a search on it ends as every other."""
+    main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if main and handler is not None:
+                signal.signal(number, handler)
 
 
 def _ray() -> ModuleType:

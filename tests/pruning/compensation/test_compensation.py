@@ -13,6 +13,7 @@ from gnnrl.data.calibration import mirrored
 from gnnrl.graph.extract import extract
 from gnnrl.graph.unit_mapping import kept_filters
 from gnnrl.networks.build import build_network
+from gnnrl.pruning.compensation import moments
 from gnnrl.pruning.compensation.elimination import Elimination, Moments, eliminate, ridged
 from gnnrl.pruning.compensation.gram import GramSolve
 from gnnrl.pruning.compensation.linear_maps import folded, readers, rewrite
@@ -65,6 +66,14 @@ def one_of_each_pair(surgeon: Surgeon) -> tuple[PruningPlan, np.ndarray]:
     group = surgeon.analysis.graph.group("0")
     keep[group.start + 4 : group.start + 8] = False
     return PruningPlan(kept_filters(surgeon.analysis.graph, keep)), keep
+
+
+def test_moments_in_blocks_are_those_of_the_whole(monkeypatch):
+    surgeon = surgeon_of(twins())
+    whole = calibrated(surgeon).moments
+    monkeypatch.setattr(moments, "BLOCK", 20)  # of 73 inputs
+    for layer, found in calibrated(surgeon).moments.items():
+        assert torch.allclose(found.second, whole[layer].second, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["resnet20", "vgg16_bn"])

@@ -170,6 +170,37 @@ def test_a_search_goes_on_after_its_driver_was_killed(tmp_path):
     assert 10 <= before < total and begun <= total + 2  # those that ran when it was killed
 
 
+ASKED = """
+import sys, time, typer
+from gnnrl.search.parallel.ray import ray_workers
+from gnnrl.search.parallel.workers import RaySettings, Shared
+from stages import _cli
+from tests.rl.toys import Target
+try:
+    with _cli.refusals("search"):
+        with ray_workers(Shared(Target("binary")), RaySettings(workers=1)):
+            print(1, flush=True)
+            time.sleep(60)
+except typer.Exit as end:
+    sys.exit(end.exit_code)
+"""
+
+
+@pytest.mark.ray
+def test_a_search_on_ray_ends_on_a_signal_with_the_line_on_how_to_go_on():
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment.pop("RAY_ADDRESS", None)
+    process = subprocess.Popen(
+        [sys.executable, "-c", ASKED], env=environment, cwd=ROOT, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout.readline() == "1\n"
+    process.terminate()
+    _, said = process.communicate(timeout=60)
+    expected = "search: ended by a signal; run the same command again to go on where it was"
+    assert expected in said.splitlines() and process.returncode == 128 + signal.SIGTERM
+
+
 def call(stage, *words):
     """Run a stage of the preset n2n in this process, made small."""
     small = ("pretrain.recipe.epochs=1", "search.evaluations=5", "search.batch=3",
