@@ -69,7 +69,8 @@ class Repro:
         self.folder.mkdir(parents=True)
         for name in ("gnnrl", "stages", "inputs"):
             shutil.copytree(ROOT / name, self.folder / name, ignore=shutil.ignore_patterns("__py*"))
-        shutil.copy(ROOT / "dvc.yaml", self.folder)
+        for name in ("dvc.yaml", ".dvcignore"):
+            shutil.copy(ROOT / name, self.folder)
         values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
         for setting in SETTINGS:
             put(values, setting)
