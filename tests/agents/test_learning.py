@@ -67,7 +67,7 @@ def test_the_decoder_reads_the_previous_action():
 
     def echoed(encoder):
         agent = build_agent("ppo", Echo(), seed=0, encoder=encoder, **SMALL)
-        search(Echo(), agent, evaluations=240, batch=32, seed=0)
+        search(Echo(), agent, evaluations=500, batch=32, seed=0)
         unseen = roll_out(Echo(), agent, range(10**6, 10**6 + 50), torch.Generator(), greedy=True)
         return sum(episode.reward for episode in unseen) / len(unseen)
 
@@ -83,7 +83,9 @@ def test_an_encoder_decoder_finds_the_best_plan_of_a_toy(name, in_turn):
     env = PruningEnv(
         space, lambda plans: [Evaluation(space.reward(plan)) for plan in plans], in_turn=in_turn
     )
-    agent = build_agent(name, env, seed=0, encoder="encoder_decoder", **FAST[name])
+    turn = {"whole_returns": True, "noise_decay": 0.997, "warmup": 192}  # of six decisions each
+    settings = {**FAST[name], **(turn if name == "ddpg" and in_turn else {})}
+    agent = build_agent(name, env, seed=0, encoder="encoder_decoder", **settings)
     found = search(env, agent, evaluations=300, batch=16, seed=0)
     first, last = found.evaluations[0]["reward"], found.evaluations[-1]["reward"]
     assert last > 0.9 > first, (first, last)
