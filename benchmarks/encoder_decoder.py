@@ -68,7 +68,7 @@ METHODS: dict[str, dict[str, Any]] = {
         "in_turn": True,
         "agent": "ddpg",
         "ddpg": {**IN_TURN, "whole_returns": True},
-    },  # fmt: skip
+    },
 }
 """AGMC: one group per step."""
 

@@ -125,11 +125,22 @@ def test_a_budget_outside_of_0_to_1_is_refused(values, budget):
         check(put(values, "search.budget.flops", budget))
 
 
-def test_exactly_one_budget_is_given(values):
-    with pytest.raises(UserError, match=r"exactly one of .* got none"):
+def test_a_budget_is_given(values):
+    with pytest.raises(UserError, match=r"a budget names flops, parameters.* got none"):
         check(put(values, "search.budget.flops", None))
-    with pytest.raises(UserError, match=r"exactly one of .* got flops, parameters"):
-        check(put(values, "search.budget.parameters", 0.5))
+    with pytest.raises(UserError, match=r"sparsity alone, got flops, sparsity"):
+        check(put(values, "search.budget.sparsity", 0.5))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("search.space", "layers"), ("search.budgets", [0.4]), ("search.prior", "bottleneck")],
+)
+def test_a_budget_of_two_resources_is_met_by_the_space_channels_alone(values, key, value):
+    both = put(values, "search.budget.parameters", 0.5)
+    assert check(both).search.budget.budget().shares == (("flops", 0.5), ("parameters", 0.5))
+    with pytest.raises(UserError, match=r"of the flops and 0\.5 of the parameters, which only"):
+        check(put(both, key, value))
 
 
 @pytest.mark.parametrize(("text", "number"), [("1e-05", 1e-5), ("2e-3", 2e-3), ("1E-4", 1e-4)])

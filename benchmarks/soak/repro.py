@@ -160,9 +160,20 @@ def _end(chain: Repro, expected: Result, process: subprocess.Popen[bytes]) -> st
     if found := left_behind(chain.folder / "artifacts", chain.scratch):
         print(found, flush=True)
         return "left behind"
-    equal = chain.result() == expected
+    if differing := _differing(chain.result(), expected):
+        print("not equal:", *differing, chain.folder, flush=True)
+        shutil.move(chain.folder, chain.folder.with_name(f"wrong-{time.time_ns()}"))
+        return "silently wrong"
     shutil.rmtree(chain.folder)
-    return None if equal else "silently wrong"
+    return None
+
+
+def _differing(result: Result, expected: Result) -> list[str]:
+    """Return the files that are not the same."""
+    (lock, files), (lock_then, then) = result, expected
+    names = files.keys() | then.keys()
+    found = sorted(name for name in names if files.get(name) != then.get(name))
+    return found + (["dvc.lock"] if lock != lock_then else [])
 
 
 def _ended_within(process: subprocess.Popen[bytes], seconds: float) -> bool:

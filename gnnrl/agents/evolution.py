@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import cma
 import numpy as np
 import torch
 from pydantic import field_validator
@@ -16,6 +15,9 @@ from gnnrl.agents.black_box import BlackBox
 from gnnrl.agents.settings import split
 from gnnrl.rl.observation import ActionKind, ObservationSpec
 from gnnrl.settings import CountOrNone, Positive, Probability, Settings, Switch
+
+if TYPE_CHECKING:
+    import cma
 
 
 class EvolutionSettings(Settings):
@@ -102,6 +104,8 @@ class Evolution(BlackBox):
     def strategy(self) -> cma.CMAEvolutionStrategy:
         """The library's strategy, made when the size of the graph is known."""
         if self._strategy is None:
+            import cma  # a second of scipy, which only this agent needs
+
             normal = np.random.default_rng(self.seed).standard_normal
             options = {"bounds": [0, 1], "CMA_diagonal": self.settings.diagonal, "verbose": -9,
                        "seed": np.nan, "randn": lambda *shape: normal(shape)}  # fmt: skip

@@ -24,7 +24,7 @@ def sparsify(network: nn.Module, graph: ComputationalGraph, sparsity: Mapping[st
         count = zeros(weight.numel(), fraction)
         smallest = weight.detach().abs().flatten().argsort(stable=True)[:count]
         with torch.no_grad():
-            weight.view(-1)[smallest] = 0.0
+            weight[torch.unravel_index(smallest, weight.shape)] = 0.0
 
 
 def zero_mask(

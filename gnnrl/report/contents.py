@@ -104,17 +104,17 @@ def standard_error(accuracy: float, images: int) -> float:
 def headline(run: Run) -> str:
     """Return the result in one sentence: speed, budget, accuracy."""
     figures, parts = run.figures, []
-    resource, asked, reached = budget(run)
     if first := speed.budgeted(run):
         gain = first.speedup
         parts.append(
             f"{gain:.2f}x {'faster' if gain >= 1 else 'as fast'} at batch {first.batch} in "
             f"{first.runtime}"
         )
-    if reached is not None:
-        share = "half" if abs(reached - 0.5) < 0.005 else f"{reached:.3f}"
-        parts.append(f"{share} of the {resource} ({reached:.3f} of {asked:g} asked)")
-    else:
+    for resource, asked, reached in budgets(run):
+        if reached is not None:
+            share = "half" if abs(reached - 0.5) < 0.005 else f"{reached:.3f}"
+            parts.append(f"{share} of the {resource} ({reached:.3f} of {asked:g} asked)")
+    if not any(reached is not None for _, _, reached in budgets(run)):
         parts.append(f"{figures['flops_kept']:.3f} of the flops")
     error = ""
     if run.is_accuracy:
@@ -127,14 +127,16 @@ def headline(run: Run) -> str:
     return said[:1].upper() + said[1:]
 
 
-def budget(run: Run) -> tuple[str, float, float | None]:
-    """Return the resource, the fraction asked for, and the one reached; None: not known."""
+def budgets(run: Run) -> list[tuple[str, float, float | None]]:
+    """Return each resource, the fraction asked for, and the one reached; None: not known."""
     asked = {k: v for k, v in run.search.get("budget", {}).items() if v is not None}
-    resource, fraction = next(iter(asked.items()), ("flops", 1.0))
-    reached = run.figures.get(f"{resource}_kept") if asked else None
-    if resource == "latency" and (first := speed.budgeted(run)) and first.speedup:
-        reached = 1 / first.speedup
-    return resource, fraction, reached
+    found = []
+    for resource, fraction in asked.items():
+        reached = run.figures.get(f"{resource}_kept")
+        if resource == "latency" and (first := speed.budgeted(run)) and first.speedup:
+            reached = 1 / first.speedup
+        found.append((resource, fraction, reached))
+    return found
 
 
 def comparison(run: Run) -> list[Row]:
@@ -165,11 +167,11 @@ def comparison(run: Run) -> list[Row]:
 
 def facts(run: Run) -> dict[str, str]:
     """Return how the subnet was found, and with what."""
-    resource, asked, reached = budget(run)
     found = run.metrics.get("search", {})
+    asked = [f"{fraction:g} of the {resource}" for resource, fraction, _ in budgets(run)]
     known: dict[str, str | None] = {
-        "budget asked": f"{asked:g} of the {resource}" if run.search else None,
-        "budget reached": None if reached is None else f"{reached:.3f}",
+        "budget asked": ", ".join(asked),
+        "budget reached": ", ".join(f"{x:.3f}" for _, _, x in budgets(run) if x is not None),
         "latency by the table": f"{found['latency_kept']:.3f}" if "latency_kept" in found else None,
         "agent": run.search.get("agent"),
         "seed": str(run.search["seed"]) if "seed" in run.search else None,
@@ -220,8 +222,8 @@ def controls(run: Run) -> list[tuple[str, str, str, str]]:
 
 def commands(run: Run) -> list[tuple[str, str]]:
     """Return what can be done next, with the exact commands."""
-    resource, asked, _ = budget(run)
     folder = run.folder / "evaluate"
+    smaller = [f"-S search.budget.{name}={0.8 * asked:.2g}" for name, asked, _ in budgets(run)]
     return [
         (
             "Load the subnet in PyTorch, without this library:",
@@ -233,7 +235,7 @@ def commands(run: Run) -> list[tuple[str, str]]:
             f"print(onnxruntime.InferenceSession('{folder}/subnet.onnx').get_inputs()[0])\"",
         ),
         ("Export it again:", "python -m stages.evaluate"),
-        ("Try another budget:", f"dvc exp run -S search.budget.{resource}={0.8 * asked:.2g}"),
+        ("Try another budget:", " ".join(["dvc exp run", *smaller])),
     ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gnnrl.graph.unit_mapping import kept_units
-from gnnrl.report.contents import budget
+from gnnrl.report.contents import budgets
 from gnnrl.report.run import Run
 from gnnrl.report.speed import speeds
 
@@ -20,7 +20,7 @@ def summary(run: Run) -> dict[str, float]:
     gains = [value for name, value in found.items() if name.startswith("gain_over_")]
     known = {
         run.metric: run.figures[run.metric],
-        "budget": budget(run)[1] if run.search else None,
+        "budget": min((asked for _, asked, _ in budgets(run)), default=None),
         "gain": min(gains, default=None),
         "reward": found.get("reward"),
     }

@@ -19,6 +19,7 @@ from gnnrl.agents.registry import AGENTS, SUBSET, Builders, section_of
 from gnnrl.agents.reinforce import ReinforceSettings
 from gnnrl.agents.reinforce_subset import PlackettLuceSettings
 from gnnrl.agents.sensitivity import MoveSettings, SensitivitySettings
+from gnnrl.errors import UserError
 from gnnrl.evaluation.base import EQUIVALENT
 from gnnrl.evaluation.rewards import CONSTRAINED, RewardSettings
 from gnnrl.evaluation.training_settings import StudentSettings
@@ -79,7 +80,7 @@ COSTED = ("channels", "channels_and_weights", "joint", "weights")
 
 
 class BudgetSettings(Settings):
-    """What the subnet may cost, as a fraction of the dense network: exactly one is not null."""
+    """Fractions of the dense network's cost that the subnet may have; all given ones are met."""
 
     flops: Share | None = None
     """Multiply-accumulates."""
@@ -91,13 +92,11 @@ class BudgetSettings(Settings):
     """Instead, the fraction of filters that is removed (space filters)."""
 
     @model_validator(mode="after")
-    def _one(self) -> BudgetSettings:
-        given = [name for name, value in self if value is not None]
-        if len(given) != 1:
-            raise ValueError(
-                "needs exactly one of flops, parameters, latency and sparsity, got "
-                f"{', '.join(given) or 'none'}: set the others to null"
-            )
+    def _given(self) -> BudgetSettings:
+        try:
+            self.budget()
+        except UserError as error:
+            raise ValueError(str(error)) from None
         return self
 
     def budget(self) -> Budget:
@@ -243,6 +242,12 @@ class SearchSettings(SpaceSettings, CalibrationSettings):
             raise ValueError(
                 f"has a budget of sparsity, which counts filters, but the space {space}: set "
                 "'search.space' to filters, or another budget"
+            )
+        several = len(self.budget.budget().shares) > 1
+        if several and (space != "channels" or self.budgets or self.prior == "bottleneck"):
+            raise ValueError(
+                f"has a budget of {self.budget.budget()}, which only the space channels meets, for "
+                "one budget and without the prior bottleneck: set all but one of them to null"
             )
         if space == "filters" and not is_own(agent) and agent not in SUBSET:
             raise ValueError(

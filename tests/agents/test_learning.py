@@ -67,7 +67,7 @@ def test_the_decoder_reads_the_previous_action():
 
     def echoed(encoder):
         agent = build_agent("ppo", Echo(), seed=0, encoder=encoder, **SMALL)
-        search(Echo(), agent, evaluations=500, batch=32, seed=0)
+        search(Echo(), agent, evaluations=320, batch=32, seed=0)
         unseen = roll_out(Echo(), agent, range(10**6, 10**6 + 50), torch.Generator(), greedy=True)
         return sum(episode.reward for episode in unseen) / len(unseen)
 

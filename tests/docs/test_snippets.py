@@ -54,8 +54,9 @@ def test_the_introduction_finds_a_plan_on_budget_and_a_smaller_network(names):
 
 
 def test_the_snippet_that_adds_an_operation_takes_at_most_thirty_lines():
-    (snippet,) = [s for s in snippets(ROOT / "docs" / "extending.md", "python") if not s.file]
-    assert "add_rule" in snippet.text and len(snippet.text.splitlines()) <= 30
+    found = [s for s in snippets(ROOT / "docs" / "extending.md", "python") if not s.file]
+    (snippet,) = [s for s in found if "add_rule" in s.text]
+    assert len(snippet.text.splitlines()) <= 30
 
 
 def test_the_five_steps_take_at_most_25_lines():

@@ -83,3 +83,25 @@ def test_what_is_multiplied_across_images_is_counted_for_one(images: int) -> Non
     network = AcrossImages()
     graph = extract(network, torch.rand(images, 6))
     assert cost(graph).flops == flops_counted(network, torch.rand(images, 6)) == 6 * 4 + 4 * 2 + 8
+
+
+class Places(nn.Module):
+    """An encoding of places, computed once for all images, as in XCiT."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.encode = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(2, 8, 1)
+        self.head = nn.Linear(8, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        height, width = x.shape[-2:]
+        down = torch.arange(height).view(1, 1, -1, 1).repeat(1, 1, 1, width)
+        across = torch.arange(width).view(1, 1, 1, -1).repeat(1, 1, height, 1)
+        places = self.encode(torch.cat([down, across], dim=1).float())
+        return self.head((x + places.repeat(x.shape[0], 1, 1, 1)).relu().mean((2, 3)))
+
+
+def test_what_is_computed_once_for_all_images_is_counted_whole() -> None:
+    network, image = Places().eval(), torch.zeros(1, 3, 8, 8)
+    assert cost(extract(network, image)).flops == flops_counted(network, image)

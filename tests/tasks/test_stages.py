@@ -26,6 +26,7 @@ SMALL = (
     "train.recipe.epochs=1",
     "evaluate.latency_rounds=1",
 )
+UNTRAINED = ("pretrain.recipe.epochs=0", "pretrain.snapshots=[]")
 SEGMENTS = (
     *SMALL,
     "network.input_shape=[1, 24, 24]",
@@ -135,7 +136,7 @@ def test_every_way_of_scoring_knows_the_task(settings):
         ("unet-digits", ("task.name=classification",), "has masks or boxes, the task needs"),
         ("unet-digits", ("network.name=resnet20",), "segmentation takes logits"),
         ("digits", ("task.name=segmentation",), "digits has classes, the task needs masks"),
-        ("digits", ("task.name=outputs", "pretrain={recipe: {epochs: 0}}"), "reward.kind' is loss"),
+        ("digits", ("task.name=outputs", *UNTRAINED), "reward.kind' is loss"),
         ("outputs", ("pretrain.recipe.epochs=1",), "no labels to train with"),
         ("outputs", ("train.distillation.alpha=0.5",), "train.distillation.alpha' is 0.5"),
         ("outputs", ("search.importance=taylor",), "'search.importance taylor' needs labels"),

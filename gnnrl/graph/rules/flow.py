@@ -177,8 +177,13 @@ class Flow:
 
     @staticmethod
     def per_image(node: fx.Node, count: int) -> int:
-        """What an operation does for one image, of what it does for the example's two."""
-        return count // EXAMPLE_BATCH if on_batch(node) else count
+        """What an operation does for one image, of what it does for the example's two.
+
+        What follows from the size of images alone, such as an encoding of places, may be computed
+        once for all of them: then its first axis does not count images.
+        """
+        once = "data" not in node.meta["follows"] and shape_of(node)[0] % EXAMPLE_BATCH
+        return count // EXAMPLE_BATCH if on_batch(node) and not once else count
 
     def is_protected(self, layer: str) -> bool:
         return any(layer == name or layer.startswith(f"{name}.") for name in self.protected)

@@ -20,7 +20,6 @@ from gnnrl.graph.cost import cost
 from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.graph.group_costs import GroupCosts
 from gnnrl.graph.latency import LatencyTable
-from gnnrl.graph.resources import costs_of
 from gnnrl.graph.unit_mapping import kept_filters, kept_units
 from gnnrl.pruning.allocation import allocate, sensitivity_curves
 from gnnrl.pruning.importance import Importance
@@ -88,7 +87,7 @@ class ChannelSpace(PlanSpace):
         self._start = np.repeat(np.cumsum(self._sizes) - self._sizes, self._sizes)
         self.multiple, self.min_channels = max(1, multiple), min_channels
         self.floor = self._grid(np.clip(max(1, min_channels), core, self._sizes), up=True)
-        self.costs = GroupCosts(graph, self.order, costs_of(self.budget.resource, graph, table))
+        self.costs = GroupCosts(graph, self.order, self.budget.costs(graph, table))
         self.dense = cost(graph)
         self.curves, self._asked, self._check = curves or {}, prior, check
         self._importance, self._hierarchical = importance, view == "hierarchical"
@@ -322,7 +321,7 @@ class ChannelSpace(PlanSpace):
         least = self.costs.cost(self.floor) / self.costs.cost(self._sizes)
         if least > self.budget.fraction:
             raise UserError(
-                f"budget.{self.budget.resource} {self.budget.fraction} cannot be met: with "
+                f"a budget of {self.budget} cannot be met: with "
                 f"{int(self.floor.min())} channel(s) left in every group {least:.4f} of the dense "
                 "network remains; raise the budget, or lower min_channels or multiple"
             )

@@ -147,7 +147,7 @@ def test_a_latency_table_reads_back_what_it_wrote(tmp_path):
     [
         ({"flops": 0.0}, r"budget.flops must be in \(0, 1\].* got 0.0"),
         ({"flops": 1.5}, "got 1.5"),
-        ({"flops": 0.5, "parameters": 0.5}, "exactly one of"),
+        ({"flops": 0.5, "sparsity": 0.5}, "sparsity alone, got flops, sparsity"),
         ({}, "got none"),
         ({"flpos": 0.5}, r"no budget 'flpos'; did you mean flops\?"),
         ({"flops": True}, "got True"),
@@ -200,3 +200,22 @@ def test_uniform_is_the_same_everywhere_where_blocks_alone_cannot_meet_the_budge
     space = ChannelSpace(graph, l1(network, graph), 0.02)
     assert space.uniform_in_blocks() == space.uniform() == space.controls()["uniform"]
     assert space.used(space.uniform()) <= 0.02
+
+
+@pytest.mark.parametrize(("flops", "parameters"), [(0.5, 0.3), (0.3, 0.7), (0.5, 0.5)])
+def test_a_budget_of_two_resources_meets_both_and_uses_up_one(flops, parameters):
+    space = space_of("resnet20", Budget(flops=flops, parameters=parameters))
+    graph, dense = space.graph, cost(space.graph)
+    generator = torch.Generator().manual_seed(0)
+    for plan in (space.uniform(), *(space.sample(generator) for _ in range(20))):
+        found = cost(graph, plan)
+        shares = found.flops / dense.flops / flops, found.parameters / dense.parameters / parameters
+        assert 0.9 < max(shares) <= 1.0 + 1e-9
+        assert space.used(plan) <= space.budget.fraction + 1e-9
+
+
+def test_two_resources_of_which_one_is_never_tight_are_a_budget_of_the_other():
+    alone = space_of("resnet20", Budget(flops=0.4))
+    both = space_of("resnet20", Budget(flops=0.4, parameters=1.0))
+    action = np.linspace(0.1, 0.9, alone.size)
+    assert alone.plan(action) == both.plan(action)
