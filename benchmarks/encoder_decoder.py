@@ -45,7 +45,12 @@ GNN = {"hidden": 32, "layers": 2}
 PPO = {"initial_std": 0.7}
 DDPG = {"warmup": 16, "max_updates": 16, "batch_size": 16}
 # of an episode of 12 decisions: as many episodes with the full noise, and as fast a decay
-IN_TURN = {**DDPG, "warmup": 16 * 12, "noise_decay": 0.98 ** (1 / 12), "buffer_size": 1000}
+IN_TURN = {
+    **DDPG,
+    "warmup": 16 * 12,
+    "noise_decay": 0.98 ** (1 / 12),
+    "buffer_size": 1000,
+}
 DECODER: dict[str, Any] = {"encoder": "encoder_decoder"}
 
 METHODS: dict[str, dict[str, Any]] = {
@@ -58,6 +63,12 @@ METHODS: dict[str, dict[str, Any]] = {
     "encoder_decoder, ddpg": {**DECODER, "agent": "ddpg", "ddpg": DDPG},
     "AGMC, ppo": {**DECODER, "in_turn": True, "agent": "ppo", "ppo": PPO},
     "AGMC, ddpg": {**DECODER, "in_turn": True, "agent": "ddpg", "ddpg": IN_TURN},
+    "AGMC, ddpg, whole returns": {
+        **DECODER,
+        "in_turn": True,
+        "agent": "ddpg",
+        "ddpg": {**IN_TURN, "whole_returns": True},
+    },
 }
 """AGMC: one group per step."""
 

@@ -58,6 +58,8 @@ class DDPGSettings(Settings):
     """Gradients are clipped to this norm."""
     initial_action: Probability = 0.7
     """Mean of the first actions."""
+    whole_returns: Switch = False
+    """Learn from what whole episodes brought (AMC, AGMC), not from the target networks' guess."""
     freeze_encoder: Switch = False
     """Train the heads only, for an agent from another network."""
 
@@ -187,7 +189,7 @@ class DDPG(Saved):
     def learn(self, rollout: Rollout) -> dict[str, float]:
         """Store the episodes, then take gradient steps on samples of the buffer."""
         settings = self.settings
-        self.replay.add(rollout.episodes)
+        self.replay.add(rollout.episodes, settings.gamma if settings.whole_returns else None)
         self.scale.update([episode.reward for episode in rollout.episodes])
         figures: dict[str, float] = {}
         for _ in range(min(settings.updates * len(rollout.transitions), settings.max_updates)):

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from gnnrl.agents.reinforce import discounted_returns
+from gnnrl.rl.env import Action
 from gnnrl.rl.observation import digest, to_tensors
 from gnnrl.rl.rollout import Episode
 
@@ -39,14 +41,23 @@ class Replay:
     def __len__(self) -> int:
         return len(self.transitions)
 
-    def add(self, episodes: Sequence[Episode]) -> None:
-        """Add the steps of episodes."""
+    def add(self, episodes: Sequence[Episode], gamma: float | None = None) -> None:
+        """Add the steps of episodes.
+
+        gamma: discount of the returns that stand for rewards, with nothing after them; None: the
+        rewards of single steps.
+        """
         for episode in episodes:
             steps = episode.transitions
-            seen = [self._one(step.observation) for step in steps]
-            after = [*seen[1:], None if episode.final is None else self._one(episode.final)]
-            for step, observation, following in zip(steps, seen, after, strict=True):
-                action = torch.as_tensor(step.decision.action, dtype=torch.float32)
+            if gamma is not None and episode.final is None:
+                for step, value in zip(steps, discounted_returns(episode, gamma), strict=True):
+                    seen, action = self._one(step.observation), _tensor(step.decision.action)
+                    self.transitions.append(Stored(seen, action, value, None))
+                continue
+            every = [self._one(step.observation) for step in steps]
+            after = [*every[1:], None if episode.final is None else self._one(episode.final)]
+            for step, observation, following in zip(steps, every, after, strict=True):
+                action = _tensor(step.decision.action)
                 self.transitions.append(Stored(observation, action, step.reward, following))
 
     def _one(self, observation: Data) -> Data:
@@ -76,3 +87,7 @@ class Replay:
         for first, action, reward, following in state["rows"]:
             after = None if following is None else graphs[following]
             self.transitions.append(Stored(graphs[first], action, reward, after))
+
+
+def _tensor(action: Action) -> Tensor:
+    return torch.as_tensor(action, dtype=torch.float32)

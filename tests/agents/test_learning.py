@@ -83,7 +83,9 @@ def test_an_encoder_decoder_finds_the_best_plan_of_a_toy(name, in_turn):
     env = PruningEnv(
         space, lambda plans: [Evaluation(space.reward(plan)) for plan in plans], in_turn=in_turn
     )
-    agent = build_agent(name, env, seed=0, encoder="encoder_decoder", **FAST[name])
+    turn = {"whole_returns": True, "noise_decay": 0.997, "warmup": 192}  # of six decisions each
+    settings = {**FAST[name], **(turn if name == "ddpg" and in_turn else {})}
+    agent = build_agent(name, env, seed=0, encoder="encoder_decoder", **settings)
     found = search(env, agent, evaluations=300, batch=16, seed=0)
     first, last = found.evaluations[0]["reward"], found.evaluations[-1]["reward"]
     assert last > 0.9 > first, (first, last)

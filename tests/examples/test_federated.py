@@ -137,17 +137,24 @@ def test_the_same_seed_gives_the_same_rounds():
 
 
 @pytest.mark.slow
-def test_clients_on_ray_workers_do_as_those_in_this_process(monkeypatch):
-    pytest.importorskip("ray")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+@pytest.mark.ray
+def test_clients_on_ray_workers_do_as_those_in_this_process():
+    ray = pytest.importorskip("ray")
+    ray.init(
+        address="local", num_cpus=2, object_store_memory=100_000_000, include_dashboard=False,
+        log_to_driver=False, logging_level="ERROR",
+    )  # fmt: skip
     from gnnrl.search.parallel.ray import ray_workers
     from gnnrl.search.parallel.workers import RaySettings
 
     torch.set_num_threads(1)
     clients = Clients.of(SMALL)
     here = [rows for _, rows in rounds.run(SMALL, None, clients)]
-    with ray_workers(clients, RaySettings(workers=2)) as workers:
-        there = [rows for _, rows in rounds.run(SMALL, workers, clients)]
+    try:
+        with ray_workers(clients, RaySettings(workers=2)) as workers:
+            there = [rows for _, rows in rounds.run(SMALL, workers, clients)]
+    finally:
+        ray.shutdown()
     assert here == there
 
 
