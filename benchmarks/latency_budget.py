@@ -31,6 +31,7 @@ from gnnrl.search.spaces.channels import ChannelSpace
 from gnnrl.search.spaces.joint import JointSpace
 
 SPACES = {"channels": ChannelSpace, "joint": JointSpace}
+FIGURES = ("predicted", "measured", "spread", "flops_kept", "dense_milliseconds")
 OUT_OF_REACH = "out of reach"
 """In place of plans, where a space has none within the budget."""
 
@@ -42,6 +43,12 @@ def plans(space: ChannelSpace | JointSpace, number: int) -> dict[str, PruningPla
     generator = torch.Generator().manual_seed(0)
     found = {f"random {i}": space.sample(generator) for i in range(number)}
     return {**space.controls(), **found}
+
+
+def made_on(table: LatencyTable) -> dict[str, object]:
+    """Return the columns that say what a table was made on."""
+    machine = f"{table.device} {table.machine}"
+    return {"multiple": table.multiple, "machine": machine, "torch": torch.__version__}
 
 
 def measured(
@@ -56,7 +63,8 @@ def measured(
         )  # fmt: skip
     except UserError as error:
         print(f"{name} {kind}: {error}")
-        yield {**dict(zip(KEYS, key, strict=True)), "plan": OUT_OF_REACH}
+        yield {**dict(zip(KEYS, key, strict=True)), "plan": OUT_OF_REACH,
+               **dict.fromkeys(FIGURES), **made_on(table)}  # fmt: skip
         return
     found = plans(space, given.plans)
     networks = {"dense": surgeon.network, **{k: surgeon.cut(plan) for k, plan in found.items()}}
@@ -71,9 +79,7 @@ def measured(
             "spread": round(ratio.spread, 4),
             "flops_kept": round(space.cost(found[plan]).flops / space.dense.flops, 4),
             "dense_milliseconds": round(taken["dense"].milliseconds, 4),
-            "multiple": table.multiple,
-            "machine": f"{table.device} {table.machine}",
-            "torch": torch.__version__,
+            **made_on(table),
         }
 
 
@@ -100,7 +106,7 @@ def main() -> None:
         table = table_of(surgeon, given.batch, 15, given.runtime, given.threads)
         for key in keys:
             for row in (rows := list(measured(surgeon, table, key, given))):
-                print(name, row["space"], row["plan"], row.get("predicted"), row.get("measured"))
+                print(name, row["space"], row["plan"], row["predicted"], row["measured"])
             append(given.out, *rows)
 
 
