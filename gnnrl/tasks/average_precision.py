@@ -13,7 +13,6 @@ from torch import Tensor
 from gnnrl.data.targets import Boxes
 from gnnrl.tasks.base import Meter
 
-
 MOST = 100
 """Boxes of an image that count."""
 
