@@ -39,7 +39,8 @@ def rows() -> pd.DataFrame:
 def summary() -> str:
     """Return how many networks of each library are pruned, and how."""
     head = ["networks", "number", "exact", "exact, part left whole", "of these ≥ 80 % of the flops",
-            "refused", "wrong, crash, time or memory limit", "Torch-Pruning passes"]  # fmt: skip
+            "refused", "wrong, crash, time or memory limit", "ONNX agrees",
+            "Torch-Pruning passes"]  # fmt: skip
     table = rows()
     lines = []
     for name, form in FAMILIES.items():
@@ -54,11 +55,16 @@ def _counted(name: str, found: pd.DataFrame) -> list[str]:
     cut = found[kinds.isin(("pruned exactly", "part left whole")) & (found["reachable"] != "")]
     mostly = (cut["reachable"].astype(float) >= MOSTLY).sum()
     failed = kinds.isin(("wrong", "crash", "time limit", "memory limit")).sum()
-    rival = found[found["torch_pruning"] != ""]
-    passed = f"{(rival['torch_pruning'] == 'pass').sum()} of {len(rival)}" if len(rival) else "–"
+    onnx, rival = (found[column][found[column] != ""] for column in ("onnx", "torch_pruning"))
     return [name, str(len(found)), str((kinds == "pruned exactly").sum()),
             str((kinds == "part left whole").sum()), f"{mostly} of {len(cut)}",
-            str((kinds == "refused").sum()), str(failed), passed]  # fmt: skip
+            str((kinds == "refused").sum()), str(failed),
+            _passed(onnx), _passed(rival)]  # fmt: skip
+
+
+def _passed(found: pd.Series) -> str:
+    """Return how many pass of those that were tried."""
+    return f"{found.str.match('yes|pass').sum()} of {len(found)}" if len(found) else "–"
 
 
 def causes() -> str:
