@@ -20,7 +20,7 @@ from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.surgery import prune
 from gnnrl.search.env import PruningEnv
 from gnnrl.search.loop import search
-from gnnrl.search.spaces.channels import ChannelSpace
+from gnnrl.search.spaces.channels import ChannelSpace, Widths
 from gnnrl.search.spaces.joint import REMOVED_BELOW, JointSpace
 from tests.measurement.test_latency_table import made_up
 
@@ -45,7 +45,7 @@ def resnet20():
 
 def space_of(given, budget=0.5, **settings) -> JointSpace:
     network, graph = given
-    return JointSpace(graph, l1(network, graph), budget, **settings)
+    return JointSpace(Widths(graph, l1(network, graph), budget, **settings))
 
 
 @pytest.mark.parametrize("name", ["resnet20", "plain"])
@@ -156,12 +156,12 @@ def test_steps_remove_parts_for_good(resnet20):
 
 
 def test_the_menu_of_a_solver_has_a_level_for_removal_and_its_costs_are_those_of_plans(resnet20):
-    network, graph = resnet20
+    _, graph = resnet20
     curves = {
         group.name: torch.linspace(0, 1, group.size + 1, dtype=torch.float64) ** 2
         for group in graph.groups
     }
-    space = JointSpace(graph, l1(network, graph), 0.4, curves=curves, prior="reconstruction")
+    space = space_of(resnet20, 0.4, curves=curves, prior="reconstruction")
     menu = space.menu()
     assert menu is not None and menu.actions.shape[0] == space.size
     removed = np.zeros(space.size)
@@ -175,12 +175,12 @@ def test_the_menu_of_a_solver_has_a_level_for_removal_and_its_costs_are_those_of
 
 @pytest.mark.parametrize("name", ["ppo", "evolution", "annealing", "solver", "evopress", "random"])
 def test_agents_search_it(name, resnet20):
-    network, graph = resnet20
+    _, graph = resnet20
     curves = {
         group.name: torch.linspace(0, 1, group.size + 1, dtype=torch.float64) ** 2
         for group in graph.groups
     }
-    space = JointSpace(graph, l1(network, graph), 0.4, curves=curves, prior="reconstruction")
+    space = space_of(resnet20, 0.4, curves=curves, prior="reconstruction")
 
     def evaluate(plans):
         costs = [cost(graph, plan) for plan in plans]
