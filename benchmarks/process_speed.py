@@ -22,13 +22,10 @@ from pathlib import Path
 import torch
 
 from benchmarks.harness import append, done, options
-from benchmarks.latency_prediction import NETWORKS, surgeon_of
-from gnnrl.graph.budget import Budget
+from benchmarks.latency_prediction import NETWORKS, space_of, surgeon_of
 from gnnrl.measurement.export import onnx_bytes
 from gnnrl.measurement.latency import Timing, time_networks
 from gnnrl.measurement.latency_table import table_of
-from gnnrl.pruning.importance import l1
-from gnnrl.search.spaces.joint import JointSpace
 
 KEYS = ("network", "asked", "images")
 SCRIPT = """
@@ -56,11 +53,8 @@ def row(name: str, asked: float, given: argparse.Namespace) -> dict:
     """Return what a network's subnet promises, and what its processes take."""
     surgeon, shape = surgeon_of(name), NETWORKS[name]
     table = table_of(surgeon, 1, 15, "onnxruntime", 1)
-    scores = l1(surgeon.network, surgeon.graph)
-    space = JointSpace(
-        surgeon.graph, scores, Budget(latency=asked), table=table, multiple=table.multiple
-    )
-    networks = {"dense": surgeon.network, "subnet": surgeon.cut(space.uniform())}
+    plan = space_of("joint", surgeon, table, asked).uniform()
+    networks = {"dense": surgeon.network, "subnet": surgeon.cut(plan)}
     timed = time_networks(networks, shape, 1, 60, "onnxruntime", 1)
     promised = timed["subnet"].over(timed["dense"])
     taken: dict[str, list[float]] = {key: [] for key in networks}
