@@ -11,17 +11,16 @@ import torch
 
 from gnnrl.errors import UserError
 from gnnrl.graph.budget import Budget
-from gnnrl.graph.extract import extract
 from gnnrl.graph.latency import POINTS, LatencyCosts, LatencyTable, by_kind, keys, knots, predicted
 from gnnrl.graph.removal import without
 from gnnrl.measurement import latency, runtimes
 from gnnrl.measurement.latency import Timing, time_in_turns
 from gnnrl.measurement.latency_table import HEAVY, about, corrected, plans_of
-from gnnrl.networks.build import build_network
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.search.build import latency_table
 from gnnrl.search.settings import SpaceSettings
 from gnnrl.search.spaces.layers import LayerSpace
+from tests.dense import dense
 from tests.golden.world import world
 
 CPU = torch.device("cpu")
@@ -109,7 +108,7 @@ def test_the_overhead_stays_when_layers_are_removed():
 
 
 def test_layers_are_removed_within_a_budget_of_latency():
-    graph = extract(build_network("resnet20").eval(), torch.zeros(1, 3, 32, 32))
+    _, graph = dense("resnet20")
     table = made_up(graph)
     space = LayerSpace(graph, Budget(latency=0.6), table=table)
     plan = space.plan(np.zeros(space.size, dtype=bool))
@@ -171,7 +170,7 @@ def test_a_table_of_something_else_is_refused(wanted, message, tmp_path):
 
 
 def test_a_table_of_another_network_is_refused():
-    graph = extract(build_network("basic_cnn").eval(), torch.zeros(1, 3, 32, 32))
+    _, graph = dense("basic_cnn")
     with pytest.raises(UserError, match="measure a table of this network"):
         LatencyCosts(graph, made_up(world().graph))
 

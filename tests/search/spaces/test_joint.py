@@ -14,7 +14,6 @@ from gnnrl.graph.budget import Budget
 from gnnrl.graph.cost import cost
 from gnnrl.graph.extract import extract
 from gnnrl.graph.latency import predicted
-from gnnrl.networks.build import build_network
 from gnnrl.pruning.importance import l1
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.surgery import prune
@@ -22,6 +21,7 @@ from gnnrl.search.env import PruningEnv
 from gnnrl.search.loop import search
 from gnnrl.search.spaces.channels import ChannelSpace, Widths
 from gnnrl.search.spaces.joint import REMOVED_BELOW, JointSpace
+from tests.dense import dense
 from tests.measurement.test_latency_table import made_up
 
 
@@ -34,7 +34,9 @@ def plain() -> nn.Sequential:
 
 
 def graph_of(name: str):
-    network = plain().eval() if name == "plain" else build_network(name).eval()
+    if name != "plain":
+        return dense(name)
+    network = plain().eval()
     return network, extract(network, torch.zeros(1, 3, 32, 32))
 
 
