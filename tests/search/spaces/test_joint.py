@@ -196,3 +196,27 @@ def test_agents_search_it(name, resnet20):
     found = search(env, build_agent(name, env, seed=0), evaluations=6, batch=3, seed=0)
     assert {row["status"] for row in found.evaluations} == {"ok"}
     assert space.used(found.plan) <= 0.4
+
+
+def test_ppo_learns_to_take_layers_rather_than_channels():
+    parts = [nn.Conv2d(3, 8, 3, padding=1), nn.ReLU()]
+    for _ in range(8):
+        parts += [nn.Conv2d(8, 8, 3, padding=1), nn.ReLU()]
+    network = nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)).eval()
+    given = network, extract(network, torch.zeros(1, 3, 8, 8))
+    space = space_of(given, 0.15)  # the widths alone can meet it
+
+    def evaluate(plans):
+        removed = [len(plan.removed_layers) / len(space.parts) for plan in plans]
+        first = [len(plan.kept.get("0", range(8))) / 8 for plan in plans]
+        return [Evaluation(a - 0.5 * abs(b - 0.5)) for a, b in zip(removed, first, strict=True)]
+
+    small = {"hidden": 16, "layers": 1, "learning_rate": 0.02}
+    rewards = {}
+    for name, settings in (("ppo", small), ("random", {})):
+        env = PruningEnv(space, evaluate)
+        found = search(env, build_agent(name, env, seed=0, **settings), evaluations=100, seed=0)
+        rewards[name] = [row["reward"] for row in found.evaluations]
+    start, learned = rewards["ppo"][0], rewards["ppo"][-1]  # both are greedy
+    assert learned > start + 0.5
+    assert learned > max(rewards["random"])
