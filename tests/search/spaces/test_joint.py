@@ -21,6 +21,7 @@ from gnnrl.search.env import PruningEnv
 from gnnrl.search.loop import search
 from gnnrl.search.spaces.channels import ChannelSpace, Widths
 from gnnrl.search.spaces.joint import REMOVED_BELOW, JointSpace
+from gnnrl.search.spaces.registry import build_space
 from tests.dense import dense
 from tests.measurement.test_latency_table import made_up
 
@@ -62,6 +63,22 @@ def test_any_action_is_a_plan_within_the_budget_that_the_surgery_can_cut(name, b
         kept = getattr(cost(subnet), resource) / getattr(space.dense, resource)
         assert kept == pytest.approx(space.used(plan)) and kept <= budget[resource]
         assert kept > 0.9 * budget[resource]
+
+
+class Own(JointSpace):
+    """A user's."""
+
+
+def test_a_space_of_ones_own_is_given_the_space_of_channels_whose_budget_may_be_out_of_reach(
+    resnet20,
+):
+    network, graph = resnet20
+    offered = {"graph": graph, "importance": l1(network, graph), "min_channels": 8}
+    space = build_space(f"{__name__}:Own", budget=Budget(flops=0.1), project=True, **offered)
+    assert isinstance(space, Own) and space.widths.min_channels == 8
+    assert not space.left(()).reachable
+    with pytest.raises(UserError, match="cannot be met"):
+        build_space("channels", budget=Budget(flops=0.1), **offered)
 
 
 def test_a_part_is_removed_where_its_entry_is_low(resnet20):
