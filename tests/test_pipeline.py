@@ -18,6 +18,7 @@ from gnnrl.params import STAGE_SECTIONS
 from gnnrl.report import summary
 from stages.__main__ import STAGES
 from tests.report.test_contents import run_of
+from tests.test_architecture import in_tables
 
 ROOT = Path(__file__).parents[1]
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
@@ -46,13 +47,17 @@ def module_files(name: str) -> Iterator[Path]:
 
 
 def imports(path: Path, seen: set[Path]) -> set[Path]:
-    """Return all files that are reached from `path`, in functions too, and templates they name."""
+    """Return all files that are reached from `path`: imported, in functions too, named in tables,
+    and templates."""
     if path in seen:
         return seen
     seen.add(path)
     text = (ROOT / path).read_text(encoding="utf-8")
     templates = (ROOT / path).parent.glob("*.j2")
     seen |= {file.relative_to(ROOT) for file in templates if file.name in text}
+    for name in in_tables(ROOT / path):
+        for file in module_files(name):
+            imports(file, seen)
     for node in ast.walk(ast.parse(text)):
         names: list[str] = []
         if isinstance(node, ast.Import):

@@ -96,6 +96,8 @@ def load_params(stage: str, path: Path, overrides: Sequence[str] = ()) -> Simple
     if os.environ.get("DVC_STAGE"):
         for remark in compatibility.unwatched(params, stage):
             print(f"{stage}: {remark}", file=sys.stderr)
+    if "data" in STAGE_SECTIONS[stage]:
+        compatibility.refuse_wrong_folder(params)
     compatibility.refuse_unfit_task(params)
     return SimpleNamespace(**{name: getattr(params, name) for name in STAGE_SECTIONS[stage]})
 
