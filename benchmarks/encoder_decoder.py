@@ -27,7 +27,7 @@ from gnnrl.agents.registry import build_agent
 from gnnrl.checkpoint import Checkpoint
 from gnnrl.data.calibration import calibration_images
 from gnnrl.data.load import DataRecipe, Splits, load_data
-from gnnrl.evaluation.base import EQUIVALENT
+from gnnrl.evaluation.equivalent import EQUIVALENT
 from gnnrl.graph.extract import extract
 from gnnrl.pruning.matching import recalibrate_matched
 from gnnrl.pruning.surgery import Surgeon

@@ -19,6 +19,7 @@ from gnnrl.params import STAGE_SECTIONS
 from gnnrl.report import summary
 from stages.__main__ import STAGES
 from tests.report.test_contents import run_of
+from tests.test_architecture import in_tables
 
 ROOT = Path(__file__).parents[1]
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
@@ -47,7 +48,8 @@ def module_files(name: str) -> Iterator[Path]:
 
 
 def imports(path: Path, seen: set[Path]) -> set[Path]:
-    """Return all files that are reached from `path`, in functions too, and templates they name."""
+    """Return all files that are reached from `path`: imported, in functions too, named in tables,
+    and templates."""
     if path in seen:
         return seen
     seen.add(path)
@@ -63,6 +65,8 @@ def named_in(path: Path) -> tuple[set[Path], set[Path]]:
     """Return the modules that a file imports, and the templates that it names."""
     text, modules = (ROOT / path).read_text(encoding="utf-8"), set[Path]()
     templates = (ROOT / path).parent.glob("*.j2")
+    for name in in_tables(ROOT / path):
+        modules.update(module_files(name))
     for node in ast.walk(ast.parse(text)):
         names: list[str] = []
         if isinstance(node, ast.Import):

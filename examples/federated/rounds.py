@@ -22,7 +22,8 @@ from examples.federated.server import Sent, State, averaged, mean_of_clients
 from gnnrl.files import read_yaml
 from gnnrl.report.sweep import markdown, spread
 from gnnrl.search.parallel.ray import ray_workers
-from gnnrl.search.parallel.workers import Lost, RaySettings, Workers
+from gnnrl.search.parallel.settings import RaySettings
+from gnnrl.search.parallel.workers import Lost, Workers
 from gnnrl.settings import checked
 
 HERE = Path("examples/federated")

@@ -20,15 +20,8 @@ from gnnrl.data.images import Labelled, batch_count
 from gnnrl.errors import UserError
 from gnnrl.evaluation.base import Decided, Evaluation, Evaluator, Plan
 from gnnrl.evaluation.budget_penalty import OVER, PUNISHED, Constraint
-from gnnrl.evaluation.rewards import (
-    CONSTRAINED,
-    REWARDS,
-    RewardSettings,
-    measured,
-    metric,
-    n2n,
-    sagemaker,
-)
+from gnnrl.evaluation.measured import measured, metric
+from gnnrl.evaluation.rewards import CONSTRAINED, REWARDS, RewardSettings, n2n, sagemaker
 from gnnrl.evaluation.student_store import StudentStore
 from gnnrl.evaluation.training_settings import StudentSettings
 from gnnrl.graph.budget import Budget

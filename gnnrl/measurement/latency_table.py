@@ -24,7 +24,7 @@ from gnnrl.graph.removal import removable_units, without
 from gnnrl.graph.unit_mapping import kept_filters
 from gnnrl.measurement.latency import time_networks
 from gnnrl.measurement.operation_latency import measure
-from gnnrl.measurement.runtimes import device_of, machine_of
+from gnnrl.measurement.running import device_of, machine_of
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.surgery import Surgeon
 from gnnrl.runtime import device as own_device

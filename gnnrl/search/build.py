@@ -18,8 +18,9 @@ from gnnrl.checkpoint import Checkpoint
 from gnnrl.data.calibration import calibration_images as sample
 from gnnrl.data.calibration import labelled_examples, labelled_images
 from gnnrl.data.images import Labelled
-from gnnrl.evaluation.base import EQUIVALENT, Evaluator, Unevaluated
+from gnnrl.evaluation.base import Evaluator, Unevaluated
 from gnnrl.evaluation.distilled import Students
+from gnnrl.evaluation.equivalent import EQUIVALENT
 from gnnrl.evaluation.one_shot import OneShot
 from gnnrl.evaluation.racing import Racing
 from gnnrl.evaluation.rewards import CONSTRAINED
@@ -30,8 +31,9 @@ from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.graph.latency import LatencyTable
 from gnnrl.pruning.bottleneck import Bottleneck, bottleneck
 from gnnrl.pruning.compensation.gram import SOLVES
+from gnnrl.pruning.criteria import SALIENCIES
 from gnnrl.pruning.importance import Importance, importance
-from gnnrl.pruning.saliency import CRITERIA, Scored, score
+from gnnrl.pruning.saliency import Scored, score
 from gnnrl.pruning.surgery import Surgeon
 from gnnrl.rl.agent import Agent
 from gnnrl.runtime import device, generator, seed_everything
@@ -235,7 +237,7 @@ def scores(settings: SearchSettings, inputs: Inputs, calibrated: Calibrated) -> 
         return Scored(calibrated.reconstruction.importance)
     if name == BOTTLENECK and calibrated.gates is not None:
         return Scored(calibrated.gates.importance)
-    if name in CRITERIA:
+    if name in SALIENCIES:
         examples = partial(labelled_examples, inputs.train_images, settings.seed, device())
         return score(name, network, inputs.graph, examples, inputs.initial, inputs.task)
     return Scored(importance(name, network, inputs.graph))

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from gnnrl.checkpoint import Checkpoint
+from gnnrl.data.augmentations import AUGMENTATIONS
 from gnnrl.data.images import Images
-from gnnrl.data.transform import AUGMENTATIONS, Transform
+from gnnrl.data.transform import Transform
 from gnnrl.errors import UserError
 from gnnrl.evaluation.base import Evaluation
 from gnnrl.evaluation.budget_penalty import PUNISHED, Constraint

@@ -14,7 +14,7 @@ from gnnrl.graph.budget import Budget
 from gnnrl.graph.extract import extract
 from gnnrl.graph.latency import POINTS, LatencyCosts, LatencyTable, by_key, keys, knots, predicted
 from gnnrl.graph.removal import without
-from gnnrl.measurement import latency, runtimes
+from gnnrl.measurement import latency, running, runtimes
 from gnnrl.measurement.latency import Timing, time_in_turns
 from gnnrl.measurement.latency_table import about, corrected, kind_of, plans_of
 from gnnrl.networks.build import build_network
@@ -222,9 +222,9 @@ def test_a_runtime_that_is_not_known_or_not_installed_is_refused(monkeypatch):
     monkeypatch.setitem(runtimes.RUNTIMES, "onnxruntime", absent)
     with pytest.raises(UserError, match="onnxruntime is not installed"):
         runtimes.runtime_of("onnxruntime")
-    monkeypatch.setattr(runtimes, "which", lambda name: None)
+    monkeypatch.setattr(running, "which", lambda name: None)
     with pytest.raises(UserError, match="torch_compile needs a C\\+\\+ compiler"):
-        runtimes.ready("torch_compile", torch.nn.ReLU(), torch.zeros(1), 1)
+        running.ready("torch_compile", torch.nn.ReLU(), torch.zeros(1), 1)
 
 
 @pytest.mark.parametrize("runtime", ["torch", "torch_channels_last", "onnxruntime"])

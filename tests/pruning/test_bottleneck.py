@@ -11,7 +11,8 @@ from gnnrl.errors import UserError
 from gnnrl.graph.cost import cost_of_units
 from gnnrl.graph.extract import extract
 from gnnrl.networks.build import build_network
-from gnnrl.pruning.bottleneck import BottleneckSettings, bottleneck, gated_network
+from gnnrl.pruning.bottleneck import bottleneck, gated_network
+from gnnrl.pruning.criteria import BottleneckSettings
 from gnnrl.pruning.expected_cost import ExpectedCost
 from gnnrl.pruning.surgery import Surgeon
 from tests.dense import dense

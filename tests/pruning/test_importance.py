@@ -8,7 +8,8 @@ from torch import nn
 
 from gnnrl.errors import UserError
 from gnnrl.graph.extract import extract
-from gnnrl.pruning.importance import CRITERIA, batch_norm, fpgm, importance, l1, orthogonality
+from gnnrl.pruning.criteria import CRITERIA
+from gnnrl.pruning.importance import batch_norm, fpgm, importance, l1, orthogonality
 from gnnrl.pruning.orthogonality import orthogonality_score
 from gnnrl.pruning.saliency import taylor
 from tests.dense import dense

@@ -13,6 +13,7 @@ from gnnrl.graph.extract import extract
 from gnnrl.networks.build import build_network
 from gnnrl.pruning import saliency
 from gnnrl.pruning.batch_norm import batch_statistics
+from gnnrl.pruning.criteria import SALIENCIES
 from tests.dense import dense
 
 SHAPE = (1, 20, 20)
@@ -120,7 +121,7 @@ def test_synflow_ranks_every_filter_and_leaves_no_layer_empty_before_the_last(se
     )
 
 
-@pytest.mark.parametrize("criterion", saliency.CRITERIA)
+@pytest.mark.parametrize("criterion", SALIENCIES)
 def test_scoring_leaves_the_network_as_it_was_and_repeats_itself(setting, criterion):
     network, graph, images, labels = setting
     before = copy.deepcopy(network.state_dict())

@@ -11,7 +11,7 @@ import torch
 from gnnrl.data.images import Images
 from gnnrl.data.transform import Transform
 from gnnrl.errors import UserError
-from gnnrl.evaluation.base import EQUIVALENT
+from gnnrl.evaluation.equivalent import EQUIVALENT
 from gnnrl.evaluation.one_shot import OneShot
 from gnnrl.pruning import surgery
 from gnnrl.pruning.surgery import Surgeon

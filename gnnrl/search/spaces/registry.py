@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from gnnrl.errors import UserError
 from gnnrl.registry import call, named, takes
-from gnnrl.search.env import Space
-from gnnrl.search.spaces.channels import ChannelSpace, Widths
-from gnnrl.search.spaces.channels_and_weights import ChannelWeightSpace
-from gnnrl.search.spaces.filters import FilterSpace
-from gnnrl.search.spaces.joint import JointSpace
-from gnnrl.search.spaces.layers import LayerSpace
-from gnnrl.search.spaces.weights import WeightSpace
 
-SPACES: Mapping[str, Callable[..., Space]] = {
-    "channels": ChannelSpace,
-    "channels_and_weights": ChannelWeightSpace,
-    "filters": FilterSpace,
-    "joint": JointSpace,
-    "layers": LayerSpace,
-    "weights": WeightSpace,
+if TYPE_CHECKING:
+    from gnnrl.search.env import Space
+
+SPACES: Mapping[str, str] = {
+    "channels": "gnnrl.search.spaces.channels:ChannelSpace",
+    "channels_and_weights": "gnnrl.search.spaces.channels_and_weights:ChannelWeightSpace",
+    "filters": "gnnrl.search.spaces.filters:FilterSpace",
+    "joint": "gnnrl.search.spaces.joint:JointSpace",
+    "layers": "gnnrl.search.spaces.layers:LayerSpace",
+    "weights": "gnnrl.search.spaces.weights:WeightSpace",
 }
+"""Where they are, by name."""
 
 
 def build_space(name: str, **offered: Any) -> Space:
@@ -34,6 +31,8 @@ def build_space(name: str, **offered: Any) -> Space:
     multiple, project, view; and, made of these, widths: the space of channels, whose budget may be
     out of reach.
     """
+    from gnnrl.search.spaces.channels import Widths
+
     kind = named(name, SPACES, "space")
     if takes(kind, "widths"):
         offered["widths"] = call(Widths, "channels", **offered)
