@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from pathlib import Path
 
 import pandas as pd
 import torch
@@ -90,10 +89,10 @@ def measured(surgeon: Surgeon, key: tuple, given: argparse.Namespace) -> Iterato
         }
 
 
-def summary(path: Path) -> pd.DataFrame:
+def summary(every: pd.DataFrame) -> pd.DataFrame:
     """Return errors, their 90th percentile, and the rank correlation of every combination."""
     lines = []
-    for key, rows in pd.read_csv(path).groupby(list(KEYS)):
+    for key, rows in every.groupby(list(KEYS), observed=True):
         line = dict(zip(KEYS, key, strict=True)) | {"plans": len(rows)}
         for what, suffix in (("ratio", "_ratio"), ("absolute", "")):
             told, taken = rows[f"predicted{suffix}"], rows[f"measured{suffix}"]
@@ -122,7 +121,7 @@ def main() -> None:
                 if not done(given.out, dict(zip(KEYS, key, strict=True))):
                     append(given.out, *measured(surgeon, key, given))
     with pd.option_context("display.width", 200, "display.max_columns", 20):
-        print(summary(given.out).round(3).to_string(index=False))
+        print(summary(pd.read_csv(given.out)).round(3).to_string(index=False))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks import early_compression_table, layer_removal, network_tables
+from benchmarks import (
+    early_compression_table,
+    latency_tables,
+    layer_removal,
+    network_tables,
+    repair_tables,
+)
 from benchmarks.harness import KEYS
 from benchmarks.pruning_table import gain, rows_of
 from gnnrl.report.sweep import markdown, spread
@@ -180,6 +186,9 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "early_digits": lambda: early("early_compression.csv"),
     "early_cifar10": lambda: early("early_compression_cifar10.csv", thesis=True),
     "layers": layers,
+    "after_repair": repair_tables.after_repair,
+    "prediction": latency_tables.prediction,
+    "half": latency_tables.half,
 }
 
 
