@@ -16,7 +16,6 @@ from torchvision.models.efficientnet import EfficientNet, MBConvConfig
 
 from gnnrl.graph.cost import cost
 from gnnrl.graph.extract import extract
-from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.graph.removal import removable
 from gnnrl.networks import detectors
 from gnnrl.networks.build import NETWORKS, build_network
@@ -65,9 +64,9 @@ def _network(name: str) -> tuple[nn.Module, torch.Tensor]:
 
 
 @functools.cache
-def _read(name: str) -> tuple[nn.Module, torch.Tensor, ComputationalGraph]:
+def _read(name: str) -> tuple[nn.Module, torch.Tensor, Surgeon]:
     network, image = _network(name)
-    return network, image, extract(network, image)
+    return network, image, Surgeon(network, extract(network, image))
 
 
 def _hold(name: str, keep_ratio: float, seed: int) -> None:
@@ -106,8 +105,8 @@ def test_cut_equals_masked_at_every_level(name: str, keep_ratio: float) -> None:
 
 @pytest.mark.parametrize("name", ["resnet20", "mobilenet_v1"])
 def test_keeping_everything_changes_nothing(name: str) -> None:
-    network, image, graph = _read(name)
-    subnet = prune(network, graph, PruningPlan({}))
+    network, image, surgeon = _read(name)
+    subnet = surgeon.cut(PruningPlan({}))
     with torch.no_grad():
         torch.testing.assert_close(subnet(image), network(image), rtol=0.0, atol=0.0)
     assert dict(subnet.state_dict()).keys() == dict(network.state_dict()).keys()
@@ -115,16 +114,16 @@ def test_keeping_everything_changes_nothing(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["resnet20", "shufflenet_v1"])
 def test_parameter_names_are_those_of_the_network(name: str) -> None:
-    network, _, graph = _read(name)
-    subnet = prune(network, graph, random_plan(graph, 0.5, 0))
+    network, _, surgeon = _read(name)
+    subnet = surgeon.cut(random_plan(surgeon.graph, 0.5, 0))
     assert list(subnet.state_dict()) == list(network.state_dict())
 
 
 @pytest.mark.parametrize("name", ["resnet20", "mobilenet_v1"])
 def test_a_subnet_takes_other_batches_and_larger_images(name: str) -> None:
-    network, _, graph = _read(name)
-    plan = random_plan(graph, 0.5, 0)
-    subnet = prune(network, graph, plan)
+    network, _, surgeon = _read(name)
+    plan = random_plan(surgeon.graph, 0.5, 0)
+    subnet = surgeon.cut(plan)
     for shape in ((1, 3, 32, 32), (5, 3, 40, 48)):
         assert_equals_masked(network, subnet, plan, torch.randn(shape), 1e-4)
 
@@ -136,10 +135,9 @@ def test_a_cut_network_can_be_cut_again() -> None:
 
 
 def test_a_surgeon_cuts_the_same_network_for_many_plans() -> None:
-    network, image, graph = _read("shufflenet_v1")
-    surgeon = Surgeon(network, graph)
+    network, image, surgeon = _read("shufflenet_v1")
     for seed in range(3):
-        plan = random_plan(graph, 0.5, seed)
+        plan = random_plan(surgeon.graph, 0.5, seed)
         assert_equals_masked(network, surgeon.cut(plan), plan, image, 1e-4)
 
 
@@ -211,8 +209,8 @@ def test_a_part_that_acts_in_training_only_goes_on_acting() -> None:
 
 
 def test_subnets_can_be_copied_and_exported() -> None:
-    network, image, graph = _read("resnet20")
-    subnet = prune(network, graph, random_plan(graph, 0.5, 0))
+    _, image, surgeon = _read("resnet20")
+    subnet = surgeon.cut(random_plan(surgeon.graph, 0.5, 0))
     with torch.no_grad():
         expected = subnet(image)
         assert torch.equal(copy.deepcopy(subnet)(image), expected)
@@ -237,17 +235,19 @@ def test_onnx_says_what_the_subnet_says(name: str) -> None:
 
 
 def test_removed_layers_pass_on_what_they_read() -> None:
-    network, image, graph = _read("resnet20")
-    part = next(name for name in removable(graph) if name.startswith("stages") or "." in name)
+    network, image, surgeon = _read("resnet20")
+    part = next(
+        name for name in removable(surgeon.graph) if name.startswith("stages") or "." in name
+    )
     plan = PruningPlan(removed_layers=frozenset({part}))
-    subnet = prune(network, graph, plan)
+    subnet = surgeon.cut(plan)
     by_hand = copy.deepcopy(network)
     parent, _, last = part.rpartition(".")
     setattr(by_hand.get_submodule(parent), last, nn.Identity())
     with torch.no_grad():
         torch.testing.assert_close(subnet(image), by_hand(image))
-    assert cost(graph, plan).flops == flops_counted(subnet, image)
-    assert cost(graph, plan).parameters == sum(p.numel() for p in subnet.parameters())
+    assert cost(surgeon.graph, plan).flops == flops_counted(subnet, image)
+    assert cost(surgeon.graph, plan).parameters == sum(p.numel() for p in subnet.parameters())
 
 
 def test_sparse_layers_lose_their_smallest_weights() -> None:
