@@ -17,17 +17,12 @@ import torch
 from torch import Tensor, fx, nn
 
 from gnnrl.errors import UserError
-from gnnrl.evaluation.base import EQUIVALENT, FAILED, Decided, Evaluation, Evaluator, Plan
+from gnnrl.evaluation.base import FAILED, Decided, Evaluation, Evaluator, Plan
+from gnnrl.evaluation.equivalent import EQUIVALENT
 from gnnrl.evaluation.fused_batch_norm import FoldedSubnet
+from gnnrl.evaluation.measured import PRECISIONS, measured, metric
 from gnnrl.evaluation.reusable_subnet import Slot
-from gnnrl.evaluation.rewards import (
-    PRECISIONS,
-    REWARDS,
-    Measured,
-    RewardSettings,
-    measured,
-    metric,
-)
+from gnnrl.evaluation.rewards import REWARDS, Measured, RewardSettings
 from gnnrl.graph.cost import Cost, cost
 from gnnrl.pruning.batch_norm import batch_statistics, recalibrate
 from gnnrl.pruning.compensation.gram import GramSolve

@@ -7,15 +7,11 @@ import math
 from collections.abc import Callable
 from typing import Annotated, Literal
 
-import torch
 from pydantic import field_validator, model_validator
 
 from gnnrl.evaluation.training_settings import ShortTraining
-from gnnrl.graph.cost import Cost
 from gnnrl.runtime import has_bfloat16
 from gnnrl.settings import Count, CountOrNone, Settings, name_in
-from gnnrl.tasks.base import Outputs, Targets, Task
-from gnnrl.tasks.classification import CLASSIFICATION
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,8 +73,6 @@ REWARDS: dict[str, Callable[[Measured], float]] = {
 }
 """By name, as are functions of the user's own; all higher = better."""
 
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
 
 class RewardSettings(Settings):
     """How a plan is scored on the reward images."""
@@ -124,36 +118,3 @@ class RewardSettings(Settings):
                 f"batch_size {self.batch_size}: lower the first or raise the second"
             )
         return self
-
-
-def measured(
-    outputs: Outputs,
-    dense: Outputs,
-    targets: Targets,
-    cost: Cost,
-    whole: Cost,
-    task: Task = CLASSIFICATION,
-    dense_metric: float | None = None,
-) -> Measured:
-    """Compare a subnet's outputs and cost with targets and with the dense network's.
-
-    dense_metric: the metric of `dense`, if it is known.
-    """
-    if dense_metric is None:
-        dense_metric = metric(dense, targets, dense, task)
-    found = {"divergence": math.nan, "jensen_shannon": math.nan, **task.divergences(outputs, dense)}
-    return Measured(
-        accuracy=metric(outputs, targets, dense, task),
-        loss=task.loss(outputs, targets),
-        dense_accuracy=dense_metric,
-        flops_kept=cost.flops / whole.flops,
-        parameters_kept=cost.parameters / whole.parameters,
-        **found,
-    )
-
-
-def metric(outputs: Outputs, targets: Targets, dense: Outputs, task: Task) -> float:
-    """Return the task's metric of outputs for all images."""
-    meter = task.meter()
-    meter.add(outputs, targets, dense)
-    return meter.value()

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gnnrl.evaluation.rewards import PRECISIONS
+from gnnrl.evaluation.measured import PRECISIONS
 from gnnrl.evaluation.student_store import StudentStore, refuse_failure
 from gnnrl.files import write_csv, write_json
 from gnnrl.graph.cost import cost
