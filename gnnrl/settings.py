@@ -56,6 +56,11 @@ def _weights(value: Any) -> str:
     return str(value)
 
 
+def _or_student(value: Any) -> str:
+    """Take those of the best student, too."""
+    return STUDENT if value == STUDENT else _weights(value)
+
+
 def name_in(table: str) -> BeforeValidator:
     """Check a name: a key of a registry, or `package.module:name` of the user's own code.
 
@@ -108,6 +113,8 @@ Probability = Annotated[Float, Field(ge=0, le=1)]
 BelowOne = Annotated[Float, Field(ge=0, lt=1)]  # a fraction, not all
 Name = Annotated[str, AfterValidator(_name)]  # of a layer, file, address: not nothing
 Weights = Annotated[str, BeforeValidator(_weights)]
+STUDENT = "student"  # weights of the subnet that a search has trained
+WeightsOrStudent = Annotated[str, BeforeValidator(_or_student)]
 
 Own = TypeVar("Own", bound="Settings")
 

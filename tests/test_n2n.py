@@ -52,7 +52,10 @@ def test_layers_go_students_are_kept_and_what_remains_is_shrunk(checkout):
     assert rewards == sorted(rewards, reverse=True)
     kept = [row["dir"] for row in table if row["dir"]]
     assert sorted(kept) == sorted(path.name for path in (search / "students").iterdir())
-    best = Checkpoint.load(search / "students" / table[0]["dir"] / "student.safetensors").restore()
+    student = Checkpoint.load(search / "students" / table[0]["dir"] / "student.safetensors")
+    best = student.restore()
+    pruned = Checkpoint.load(checkout / "artifacts" / "prune" / "subnet.safetensors")
+    assert pruned.digest == student.digest, "the trained student goes on"
     found = json.loads((search / "metrics.json").read_text())["search"]
     dense = Checkpoint.load(checkout / "artifacts" / "pretrain" / "final.safetensors").restore()
     whole = sum(p.numel() for p in dense.parameters())

@@ -370,3 +370,15 @@ def test_an_override_that_is_no_yaml_is_refused(text):
 def test_numbers_that_explode_are_refused(key, value, values):
     with pytest.raises(UserError, match=f"{key}.*must be (at|a number)"):
         check(put(values, key, value))
+
+
+def test_a_student_is_taken_only_where_the_search_keeps_it_and_is_not_repaired():
+    goes_on = {"prune": {"weights": "student"}}
+    with pytest.raises(UserError, match=r"'prune.weights' is student, but the search keeps"):
+        check(goes_on)
+    with pytest.raises(UserError, match="the search keeps no students"):
+        check({**goes_on, "search": {"students": {"keep": 0}}})
+    assert check({**goes_on, "search": {"students": {}}}).prune.goes_on
+    repaired = {"weights": "student", "compensation": "gram"}
+    with pytest.raises(UserError, match="trained already, and the compensation gram"):
+        check({"prune": repaired, "search": {"students": {}}})

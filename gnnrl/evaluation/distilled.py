@@ -158,7 +158,7 @@ class Students(Evaluator):
             reward, status = PUNISHED, OVER
         kept = ""
         if self.store is not None and self.checkpoint is not None and status == "ok":
-            checkpoint = self.checkpoint.following(student, plan)
+            checkpoint = self.checkpoint.following(student, plan, self.graph)
             kept = self.store.add(plan.digest, reward, checkpoint)
         details = {"x_factor": 1.0 / found.parameters_kept, "dir": kept}
         return Evaluation(

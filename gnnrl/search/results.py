@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gnnrl.evaluation.rewards import PRECISIONS
-from gnnrl.evaluation.student_store import StudentStore, refuse_failure
+from gnnrl.evaluation.student_store import STUDENTS, StudentStore, refuse_failure
 from gnnrl.files import write_csv, write_json
 from gnnrl.graph.cost import cost
 from gnnrl.graph.graph import ComputationalGraph
@@ -23,7 +23,7 @@ from gnnrl.search.journal import AGENTS, EVALUATIONS
 from gnnrl.search.loop import SearchResult
 from gnnrl.training.evaluate import spoken
 
-OWN = ("students/*/*.safetensors", f"{AGENTS}/*.pt")
+OWN = (f"{STUDENTS}/*/*.safetensors", f"{AGENTS}/*.pt")
 """Patterns of results that not every search has."""
 
 
@@ -61,7 +61,7 @@ def save(
     tables = parts if store is None else [store.table(part) for part in parts]
     write_csv(folder / "evaluations.csv", [_named(row, metric) for t in tables for row in t])
     if store is not None:
-        store.publish(folder / "students")
+        store.publish(folder / STUDENTS)
     write_csv(folder / "history.csv", result.history)
     if result.rescored:
         write_csv(folder / "rescored.csv", result.rescored)
