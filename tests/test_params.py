@@ -382,3 +382,9 @@ def test_a_student_is_taken_only_where_the_search_keeps_it_and_is_not_repaired()
     repaired = {"weights": "student", "compensation": "gram"}
     with pytest.raises(UserError, match="trained already, and the compensation gram"):
         check({"prune": repaired, "search": {"students": {}}})
+
+
+def test_kernels_are_decided_in_the_space_layers_only():
+    with pytest.raises(UserError, match="has kernels, whose sizes the space layers decides, but"):
+        check({"search": {"kernels": True}})
+    assert check({"search": {"kernels": True, "space": "layers"}}).search.kernels

@@ -15,6 +15,7 @@ from gnnrl.errors import UserError
 from gnnrl.graph import cost_model
 from gnnrl.graph.cost_model import AxisCosts, Term
 from gnnrl.graph.graph import ComputationalGraph
+from gnnrl.graph.kernels import shrunk
 from gnnrl.graph.removal import without
 from gnnrl.graph.unit_mapping import kept_units
 
@@ -33,6 +34,10 @@ class Plan(Protocol):
     @property
     def weight_sparsity(self) -> Mapping[str, float]:
         """For each layer, the fraction of its weights that are set to zero, [0, 1)."""
+
+    @property
+    def kernels(self) -> Mapping[str, int]:
+        """For each convolution whose kernel becomes smaller, its size."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +60,18 @@ def cost(
     if plan is None:
         return cost_of_units(graph, np.ones(graph.num_units, dtype=bool))
     if plan.removed_layers:
-        graph, keep = without(graph, plan.removed_layers), None
+        keep = None
+    graph = reduced(graph, plan)
     if keep is None:
         keep = kept_units(graph, plan.kept)
     whole = cost_of_units(graph, keep)
     removed = _zeros(graph, keep, plan.weight_sparsity)
     return replace(whole, parameters=whole.parameters - removed)
+
+
+def reduced(graph: ComputationalGraph, plan: Plan) -> ComputationalGraph:
+    """Return the graph without the parts that a plan removes, with the kernels that it leaves."""
+    return shrunk(without(graph, plan.removed_layers), plan.kernels)
 
 
 def cost_of_units(graph: ComputationalGraph, keep: np.ndarray) -> Cost:

@@ -8,7 +8,7 @@ rewritten.  What comes out is an ordinary module with the parameter names of the
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,8 @@ from torch import Tensor, fx, nn
 from gnnrl.errors import UserError
 from gnnrl.graph.extract import Analysis, analyse
 from gnnrl.graph.graph import ComputationalGraph
-from gnnrl.graph.removal import take_out
+from gnnrl.graph.kernels import shrink
+from gnnrl.graph.removal import take_out, without
 from gnnrl.graph.rules.base import tensors_read
 from gnnrl.graph.rules.flow import Layout, is_tensor
 from gnnrl.graph.rules.reshape_commute import fitted
@@ -58,7 +59,7 @@ class Surgeon:
         It is a `fx.GraphModule`, but of a network whose own code is no graph the network's kind.
         The first one is compared with the masked network, on one batch.
         """
-        analysis = self.without(plan.removed_layers)
+        analysis = self.reduced(plan)
         keep = kept_units(analysis.graph, plan.kept)
         for layer in plan.weight_sparsity.keys() - analysis.graph.layers.keys():
             raise UserError(
@@ -74,21 +75,34 @@ class Surgeon:
 
     def prove(self, plan: PruningPlan) -> None:
         """Compare the subnet of a plan with the masked network in every way (`proof.prove`)."""
-        analysis = self.without(plan.removed_layers)
+        analysis = self.reduced(plan)
         keep = kept_units(analysis.graph, plan.kept)
         prove(analysis, keep, cut_units(analysis, keep))
+        if plan.kernels:
+            whole = self.without(plan.removed_layers)
+            every = np.ones_like(keep)
+            prove(whole, every, cut_units(analysis, every), kernels=plan.kernels)
 
     def cut_units(self, keep: np.ndarray, explicit: bool = False) -> Any:
         """The subnet of the units with `keep` `[num_units]` true; `explicit` as below."""
         return cut_units(self.analysis, keep, explicit)
 
-    def without(self, removed: Iterable[str]) -> Analysis:
-        """Return the network from which parts were taken out, traced again."""
-        if not removed:
+    def reduced(self, plan: PruningPlan) -> Analysis:
+        """Return the network with all its channels, but only the parts and kernels of a plan."""
+        return self.without(plan.removed_layers, plan.kernels)
+
+    def without(self, removed: Iterable[str], kernels: Mapping[str, int] | None = None) -> Analysis:
+        """Return the network from which parts were taken out, traced again.
+
+        kernels: for convolutions whose kernels become smaller, the size.
+        """
+        if not removed and not kernels:
             return self.analysis
         graph = self.analysis.graph
         reduced = copy.deepcopy(self.analysis.traced)
-        take_out(reduced, graph, removed)
+        if removed:
+            take_out(reduced, graph, removed)
+        shrink(reduced, without(graph, removed), kernels or {})
         network = dressed(reduced)
         names = dict(network.named_modules())
         protected = [name for name in graph.protected if name in names]

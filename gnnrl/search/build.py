@@ -266,6 +266,7 @@ def make_space(
         curves=curves,
         prior=prior,
         project=project,
+        kernels=settings.kernels,
     )
 
 

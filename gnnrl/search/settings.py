@@ -153,6 +153,8 @@ class SpaceSettings(Settings):
     """Widths are rounded to multiples of it; null: of the latency table's, else 1."""
     min_fraction: Probability | None = None
     """Of its filters, that every layer keeps (space filters)."""
+    kernels: Switch = False
+    """Whether kernels may become smaller, too (space layers)."""
     encoder: Annotated[str, name_in("gnnrl.rl.encoders:ENCODERS")] = "multi_stage"
     """Of ppo, ddpg, reinforce and a3c: plain, multi_stage, encoder_decoder."""
 
@@ -263,6 +265,11 @@ class SearchSettings(SpaceSettings, CalibrationSettings):
             raise ValueError(
                 "has the space filters, which is decided in one go and from nothing: set "
                 "'search.max_steps' to 1 and 'search.prior' to none"
+            )
+        if self.kernels and space != "layers" and not is_own(space):
+            raise ValueError(
+                f"has kernels, whose sizes the space layers decides, but the space {space}: set "
+                "'search.kernels' to false, or 'search.space' to layers"
             )
         if self.in_turn and (space in ("filters", "layers") or self.max_steps > 1):
             raise ValueError(
