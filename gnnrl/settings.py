@@ -36,6 +36,12 @@ def _no_giant(value: float) -> float:
     return value
 
 
+def _share_or_count(value: float) -> float:
+    if not (0 < value <= 1 or (value > 1 and value == int(value))):
+        raise ValueError(f"must be a fraction in (0, 1] or a whole number above 1, got {value:g}")
+    return value
+
+
 def _switch(value: Any) -> bool:
     """Refuse what pydantic would turn into true or false."""
     if not isinstance(value, bool):
@@ -109,6 +115,7 @@ Seed = Annotated[Int, Field(ge=0, lt=2**32)]
 Positive = Annotated[Float, Field(gt=0)]
 NotNegative = Annotated[Float, Field(ge=0)]
 Share = Annotated[Float, Field(gt=0, le=1)]  # a fraction, at least something
+ShareOrCount = Annotated[Float, AfterValidator(_share_or_count)]
 Probability = Annotated[Float, Field(ge=0, le=1)]
 BelowOne = Annotated[Float, Field(ge=0, lt=1)]  # a fraction, not all
 Name = Annotated[str, AfterValidator(_name)]  # of a layer, file, address: not nothing

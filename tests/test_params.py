@@ -388,3 +388,34 @@ def test_kernels_are_decided_in_the_space_layers_only():
     with pytest.raises(UserError, match="has kernels, whose sizes the space layers decides, but"):
         check({"search": {"kernels": True}})
     assert check({"search": {"kernels": True, "space": "layers"}}).search.kernels
+
+
+def test_a_budget_is_a_fraction_or_a_number_of_what_is_counted():
+    assert check({"search": {"budget": {"flops": 20_000_000}}}).search.budget.flops == 2e7
+    with pytest.raises(UserError, match="a fraction in"):
+        check({"search": {"budget": {"flops": 1.5}}})
+    with pytest.raises(UserError, match="must be at most 1, got 20"):
+        check({"search": {"budget": {"latency": 20}}})
+
+
+@pytest.mark.parametrize(
+    "search, said",
+    [
+        ({"reward": {"kind": "fewest_flops"}}, "finds the smallest subnet of at least an accuracy"),
+        ({"reward": {"at_least": 0.9}}, "has at_least 0.9, but the kind loss"),
+        ({"reward": {"kind": "fewest_flops", "at_least": 90}}, "must be at most 1, got 90"),
+        (
+            {"reward": {"kind": "fewest_flops", "at_least": 0.9}, "space": "joint"},
+            "need not use up the budget: set 'search.space' to channels or layers",
+        ),
+        (
+            {"reward": {"kind": "fewest_flops", "at_least": 0.9}, "budgets": [0.3]},
+            "'search.budgets' to",
+        ),
+    ],
+)
+def test_the_smallest_subnet_needs_an_accuracy_and_a_space_in_which_plans_can_be_small(
+    search, said
+):
+    with pytest.raises(UserError, match=said):
+        check({"search": search})

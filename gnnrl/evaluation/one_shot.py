@@ -19,14 +19,13 @@ from gnnrl.errors import UserError
 from gnnrl.evaluation.base import EQUIVALENT, FAILED, Decided, Evaluation, Evaluator, Plan
 from gnnrl.evaluation.fused_batch_norm import FoldedSubnet
 from gnnrl.evaluation.reusable_subnet import Slot
-from gnnrl.evaluation.rewards import PRECISIONS, REWARDS, Measured, RewardSettings, measured
+from gnnrl.evaluation.rewards import PRECISIONS, Measured, RewardSettings, measured
 from gnnrl.graph.cost import Cost, cost
 from gnnrl.pruning.batch_norm import batch_statistics, recalibrate
 from gnnrl.pruning.compensation.gram import GramSolve
 from gnnrl.pruning.matching import NormMoments, match, norm_moments
 from gnnrl.pruning.sparsity import sparsify
 from gnnrl.pruning.surgery import Surgeon
-from gnnrl.registry import named
 from gnnrl.tasks.base import Network, Outputs, Targets, Task
 from gnnrl.tasks.classification import CLASSIFICATION
 
@@ -66,7 +65,7 @@ class OneShot(Evaluator):
             )
         self.surgeon, self.graph, self.labels = surgeon, surgeon.graph, labels
         self.images, self.task = len(images), task
-        self._reward = named(settings.kind, REWARDS, "reward")
+        self._reward = settings.function
         self._given: dict[str, Any] = {
             "recalibration": recalibration, "compensate": compensate, "task": task
         }  # fmt: skip

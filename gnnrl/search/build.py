@@ -22,7 +22,7 @@ from gnnrl.evaluation.base import EQUIVALENT, Evaluator, Unevaluated
 from gnnrl.evaluation.distilled import Students
 from gnnrl.evaluation.one_shot import OneShot
 from gnnrl.evaluation.racing import Racing
-from gnnrl.evaluation.rewards import CONSTRAINED
+from gnnrl.evaluation.rewards import CONSTRAINED, SMALLEST
 from gnnrl.evaluation.short_training import Trained
 from gnnrl.evaluation.student_store import StudentStore
 from gnnrl.files import user_path
@@ -214,7 +214,7 @@ def calibrate(settings: SearchSettings, inputs: Inputs) -> Calibrated:
         return Calibrated()
     seed = settings.seed
     images = sample(inputs.train_images, settings.calibration_images, seed, device())
-    gates, budget = None, settings.budget.budget()
+    gates, budget = None, settings.budget.budget(inputs.graph)
     if BOTTLENECK in asked:
         gates = bottleneck(
             inputs.surgeon.analysis,
@@ -249,15 +249,16 @@ def make_space(
     curves: Mapping[str, Tensor] | None = None,
     prior: Mapping[str, float] | str | None = None,
     project: bool = True,
+    use_up: bool = True,
 ) -> Space:
-    """Return the search space; curves, prior, project: as its class has them."""
+    """Return the search space; curves, prior, project, use_up: as its class has them."""
     table = latency_table(settings)
     return build_space(
         settings.space,
         network=inputs.surgeon.network,
         graph=inputs.graph,
         importance=importance,
-        budget=settings.budget.budget(),
+        budget=settings.budget.budget(inputs.graph),
         table=table,
         min_channels=settings.min_channels,
         min_fraction=settings.min_fraction or 0.0,
@@ -267,6 +268,7 @@ def make_space(
         prior=prior,
         project=project,
         kernels=settings.kernels,
+        use_up=use_up,
     )
 
 
@@ -291,8 +293,8 @@ def make_evaluator(
     if settings.students is not None:
         return Students(
             inputs.surgeon, train_images, inputs.reward_images, settings.students, reward,
-            budget=settings.budget.budget(), dense=inputs.dense, store=inputs.store, seed=seed,
-            task=inputs.task,
+            budget=settings.budget.budget(inputs.graph), dense=inputs.dense, store=inputs.store,
+            seed=seed, task=inputs.task,
         )  # fmt: skip
     fresh = None
     if reward.statistics == "images":
@@ -319,7 +321,7 @@ def make_env(
     """
     if settings.space == "filters":  # refused before anything is computed
         least = settings.min_channels, settings.min_fraction or 0.0
-        filter_choice(inputs.graph, None, settings.budget.budget(), *least)
+        filter_choice(inputs.graph, None, settings.budget.budget(inputs.graph), *least)
     calibrated = calibrated or calibrate(settings, inputs)
     scored, found = scores(settings, inputs, calibrated), calibrated.reconstruction
     prior: Mapping[str, float] | str | None = None
@@ -334,6 +336,7 @@ def make_env(
         None if found is None else found.curves,
         prior,
         project=settings.reward.kind != CONSTRAINED,
+        use_up=settings.reward.kind not in SMALLEST,
     )
     evaluator = make_evaluator(settings, inputs, found) if settings.evaluations else Unevaluated()
     steps, budgets = (settings.max_steps, settings.in_turn), settings.budgets

@@ -21,9 +21,10 @@ from gnnrl.agents.reinforce_subset import PlackettLuceSettings
 from gnnrl.agents.sensitivity import MoveSettings, SensitivitySettings
 from gnnrl.errors import UserError
 from gnnrl.evaluation.base import EQUIVALENT
-from gnnrl.evaluation.rewards import CONSTRAINED, RewardSettings
+from gnnrl.evaluation.rewards import CONSTRAINED, SMALLEST, RewardSettings
 from gnnrl.evaluation.training_settings import StudentSettings
-from gnnrl.graph.budget import Budget
+from gnnrl.graph.budget import Budget, share_of
+from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.pruning.bottleneck import BottleneckSettings
 from gnnrl.pruning.importance import CRITERIA
 from gnnrl.pruning.saliency import CRITERIA as SALIENCIES
@@ -42,6 +43,7 @@ from gnnrl.settings import (
     Seed,
     Settings,
     Share,
+    ShareOrCount,
     Switch,
     Weights,
     name_in,
@@ -80,12 +82,13 @@ COSTED = ("channels", "channels_and_weights", "joint", "weights")
 
 
 class BudgetSettings(Settings):
-    """Fractions of the dense network's cost that the subnet may have; all given ones are met."""
+    """Fractions of the dense network's cost that the subnet may have, or numbers above 1 of what is
+    counted; all given ones are met."""
 
-    flops: Share | None = None
-    """Multiply-accumulates."""
-    parameters: Share | None = None
-    """Weights and biases."""
+    flops: ShareOrCount | None = None
+    """Multiply-accumulates: a fraction, or their number."""
+    parameters: ShareOrCount | None = None
+    """Weights and biases: a fraction, or their number."""
     latency: Share | None = None
     """Measured milliseconds; needs search.latency_table."""
     sparsity: BelowOne | None = None
@@ -99,9 +102,13 @@ class BudgetSettings(Settings):
             raise ValueError(str(error)) from None
         return self
 
-    def budget(self) -> Budget:
-        """Return it as spaces and evaluators take it."""
-        return Budget(**dict(self))
+    def budget(self, graph: ComputationalGraph | None = None) -> Budget:
+        """Return it as spaces and evaluators take it, in fractions of what the graph costs.
+
+        Without a graph numbers count as the whole, to see which budgets are given.
+        """
+        given = {name: value for name, value in self if value is not None}
+        return Budget(**{name: share_of(graph, name, value) for name, value in given.items()})
 
 
 class CalibrationSettings(Settings):
@@ -251,6 +258,15 @@ class SearchSettings(SpaceSettings, CalibrationSettings):
                 f"has a budget of {self.budget.budget()}, which only the space channels meets, for "
                 "one budget and without the prior bottleneck: set all but one of them to null"
             )
+        if self.reward.kind in SMALLEST and (
+            space not in ("channels", "layers") or self.budgets or self.in_turn
+        ):
+            if not is_own(space):
+                raise ValueError(
+                    f"has the reward {self.reward.kind}, for which plans need not use up the "
+                    "budget: set 'search.space' to channels or layers, 'search.budgets' to [] and "
+                    "'search.in_turn' to false"
+                )
         if space == "filters" and not is_own(agent) and agent not in SUBSET:
             raise ValueError(
                 f"has the agent {agent}, which cannot choose a number of filters: for the space "

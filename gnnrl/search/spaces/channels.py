@@ -55,6 +55,7 @@ class ChannelSpace(PlanSpace):
     `REACH` up or down: an array `[G]`, a number for each group by name, or "reconstruction": the
     allocation by `curves`.
     check: whether a budget that cannot be met is refused.
+    use_up: False leaves an action that is within the budget as it is: for a reward of small plans.
     Raises `UserError` where no channel can be pruned or the budget cannot be met.
     """
 
@@ -73,6 +74,7 @@ class ChannelSpace(PlanSpace):
         prior: np.ndarray | Mapping[str, float] | str | None = None,
         view: str = "hierarchical",
         check: bool = True,
+        use_up: bool = True,
     ) -> None:
         if not graph.groups:
             raise UserError(
@@ -90,6 +92,7 @@ class ChannelSpace(PlanSpace):
         self.costs = GroupCosts(graph, self.order, self.budget.costs(graph, table))
         self.dense = cost(graph)
         self.curves, self._asked, self._check = curves or {}, prior, check
+        self._use_up = use_up
         self._importance, self._hierarchical = importance, view == "hierarchical"
         self._aim()
 
@@ -144,6 +147,8 @@ class ChannelSpace(PlanSpace):
     def counts(self, action: np.ndarray) -> np.ndarray:
         """Return the channels to keep of each group `[G]`: the action scaled onto the budget."""
         ratios = self.wanted(self.numbers(action, "keep ratios"))
+        if not self._use_up and self.met(np.minimum(ratios, 1.0)):
+            return self._bounded(ratios * self._sizes)
         if self.costs.cost(self._sizes) <= self.limit:
             return self._sizes.copy()
         wanted = ratios * self._sizes
@@ -202,7 +207,17 @@ class ChannelSpace(PlanSpace):
         return twin.uniform()
 
     def controls(self) -> dict[str, PruningPlan]:
-        """Return uniform in blocks, and the allocation where a calibration pass was made."""
+        """Return uniform in blocks, and the allocation where a calibration pass was made.
+
+        Where plans need not use up the budget, both of every twentieth of the resource within it.
+        """
+        if not self._use_up:
+            shares = [n / 20 for n in range(1, 21) if self._least() < n / 20 < self.budget.fraction]
+            twins = {f" {share:g}": self.at(share) for share in [*shares, self.budget.fraction]}
+            for twin in twins.values():
+                twin._use_up = True
+            each = {end: twin.controls() for end, twin in twins.items()}
+            return {f"{name}{end}": p for end, c in each.items() for name, p in c.items()}
         found = {"uniform": self.uniform_in_blocks()}
         if self.curves:
             found["allocation"] = self.plan(self.action_of(self.allocation(self.curves)))
@@ -317,8 +332,12 @@ class ChannelSpace(PlanSpace):
                     best, most = tried, self.costs.cost(tried)
         return best
 
+    def _least(self) -> float:
+        """The fraction of the dense cost that remains of the fewest channels."""
+        return self.costs.cost(self.floor) / self.costs.cost(self._sizes)
+
     def _check_reachable(self) -> None:
-        least = self.costs.cost(self.floor) / self.costs.cost(self._sizes)
+        least = self._least()
         if least > self.budget.fraction:
             raise UserError(
                 f"a budget of {self.budget} cannot be met: with "
