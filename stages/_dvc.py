@@ -78,6 +78,21 @@ def run(*words: str, settings: Mapping[str, str] | None = None) -> str:
     return found.stdout
 
 
+def combinations(values: Sequence[str]) -> list[list[str]]:
+    """Return every combination of `key=value,value...`, as DVC's own parser reads them."""
+    from dvc.exceptions import DvcException
+    from dvc.utils.hydra import get_hydra_sweeps
+    from hydra.errors import HydraException
+
+    from gnnrl.errors import UserError
+
+    try:
+        return [sweep["params.yaml"] for sweep in get_hydra_sweeps({"params.yaml": list(values)})]
+    except (DvcException, HydraException) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"-S wants section.key=value,value..., got {values}: {reason}") from None
+
+
 def visible_devices() -> list[str]:
     """Return the GPUs that may be used, as CUDA_VISIBLE_DEVICES names them."""
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")

@@ -168,7 +168,7 @@ class OneShot(Evaluator):
         subnet = self._slot.fill(decided.plan, decided.units)
         if self._compensate is not None:
             self._compensate(subnet, decided.units)
-            sparsify(subnet, self.graph, decided.plan.weight_sparsity)  # zeros may be no more
+            sparsify(subnet, self.graph, decided.plan)  # zeros may be no more
         if self._recalibration is not None:
             recalibrate(subnet, self._recalibration.split(self.settings.batch_size))
         if self._norms:

@@ -70,7 +70,7 @@ class Surgeon:
         if not self._proved:
             prove(analysis, keep, subnet, thorough=False)
             self._proved = True
-        sparsify(subnet, analysis.graph, plan.weight_sparsity)
+        sparsify(subnet, analysis.graph, plan)
         return subnet
 
     def prove(self, plan: PruningPlan) -> None:

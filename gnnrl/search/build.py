@@ -33,6 +33,7 @@ from gnnrl.pruning.compensation.gram import SOLVES
 from gnnrl.pruning.importance import Importance, importance
 from gnnrl.pruning.saliency import CRITERIA, Scored, score
 from gnnrl.pruning.surgery import Surgeon
+from gnnrl.pruning.weight_saliency import score_weights
 from gnnrl.rl.agent import Agent
 from gnnrl.runtime import device, generator, seed_everything
 from gnnrl.scratch import scratch_root
@@ -232,6 +233,10 @@ def calibrate(settings: SearchSettings, inputs: Inputs) -> Calibrated:
 def scores(settings: SearchSettings, inputs: Inputs, calibrated: Calibrated) -> Scored:
     """Score every channel; return what that cost in addition to the calibration."""
     name, network = settings.importance, inputs.surgeon.network
+    if settings.space == "single_weights":
+        examples = partial(labelled_examples, inputs.train_images, settings.seed, device())
+        given = network, inputs.graph, examples, inputs.initial, inputs.task
+        return score_weights(name, *given)
     if name == RECONSTRUCTION and calibrated.reconstruction is not None:
         return Scored(calibrated.reconstruction.importance)
     if name == BOTTLENECK and calibrated.gates is not None:

@@ -77,6 +77,9 @@ RECONSTRUCTION, BOTTLENECK = "reconstruction", "bottleneck"
 IMPORTANCES = (*CRITERIA, *SALIENCIES, RECONSTRUCTION, BOTTLENECK)
 """Names of importances."""
 
+SUBSETS = {"filters": "filters", "single_weights": "weights"}
+"""Spaces of ours that keep a number of something, and of what."""
+
 COSTED = ("channels", "channels_and_weights", "joint", "weights")
 """Spaces of ours that meet a budget of cost and no other."""
 
@@ -92,7 +95,7 @@ class BudgetSettings(Settings):
     latency: Share | None = None
     """Measured milliseconds; needs search.latency_table."""
     sparsity: BelowOne | None = None
-    """Instead, the fraction of filters that is removed (space filters)."""
+    """Instead, the fraction of filters, or single weights, that is removed."""
 
     @model_validator(mode="after")
     def _given(self) -> BudgetSettings:
@@ -141,7 +144,8 @@ class SpaceSettings(Settings):
     """What is decided, and within which budget."""
 
     space: Annotated[str, name_in("gnnrl.search.spaces.registry:SPACES")] = "channels"
-    """channels, joint (and layers), layers, weights, channels_and_weights, filters."""
+    """channels, joint (and layers), layers, weights, channels_and_weights, filters,
+    single_weights."""
     budget: BudgetSettings = BudgetSettings(flops=0.5)
     """Fraction of the dense network's cost."""
     budgets: tuple[Share, ...] = ()
@@ -242,9 +246,9 @@ class SearchSettings(SpaceSettings, CalibrationSettings):
     @model_validator(mode="after")
     def _agent_and_budget_suit_the_space(self) -> SearchSettings:
         space, agent, sparsity = self.space, self.agent, self.budget.sparsity
-        if space == "filters" and sparsity is None:
+        if space in SUBSETS and sparsity is None:
             raise ValueError(
-                "has the space filters, which keeps a number of filters: set "
+                f"has the space {space}, which keeps a number of {SUBSETS[space]}: set "
                 "'search.budget.sparsity', and the other budgets to null"
             )
         if space in COSTED and sparsity is not None:
@@ -267,19 +271,19 @@ class SearchSettings(SpaceSettings, CalibrationSettings):
                     "budget: set 'search.space' to channels or layers, 'search.budgets' to [] and "
                     "'search.in_turn' to false"
                 )
-        if space == "filters" and not is_own(agent) and agent not in SUBSET:
+        if space in SUBSETS and not is_own(agent) and agent not in SUBSET:
             raise ValueError(
-                f"has the agent {agent}, which cannot choose a number of filters: for the space "
-                f"filters take one of {', '.join(SUBSET)}"
+                f"has the agent {agent}, which cannot choose a number of {SUBSETS[space]}: for the "
+                f"space {space} take one of {', '.join(SUBSET)}"
             )
         if space in (*COSTED, "layers") and agent == "ranking":
             raise ValueError(
                 f"has the agent {agent}, which ranks filters, but the space {space}: set "
                 "'search.space' to filters"
             )
-        if space == "filters" and (self.max_steps > 1 or self.prior != "none"):
+        if space in SUBSETS and (self.max_steps > 1 or self.prior != "none"):
             raise ValueError(
-                "has the space filters, which is decided in one go and from nothing: set "
+                f"has the space {space}, which is decided in one go and from nothing: set "
                 "'search.max_steps' to 1 and 'search.prior' to none"
             )
         if self.kernels and space != "layers" and not is_own(space):
@@ -287,7 +291,7 @@ class SearchSettings(SpaceSettings, CalibrationSettings):
                 f"has kernels, whose sizes the space layers decides, but the space {space}: set "
                 "'search.kernels' to false, or 'search.space' to layers"
             )
-        if self.in_turn and (space in ("filters", "layers") or self.max_steps > 1):
+        if self.in_turn and (space in (*SUBSETS, "layers") or self.max_steps > 1):
             raise ValueError(
                 "has in_turn, which takes one decision per step, each a number: set "
                 "'search.max_steps' to 1 and 'search.space' to channels, joint, weights or "
@@ -339,7 +343,7 @@ class SearchSettings(SpaceSettings, CalibrationSettings):
     @property
     def agent_section(self) -> str:
         """The key that the agent's settings stand under."""
-        return "own" if is_own(self.agent) else section_of(self.agent, self.space == "filters")
+        return "own" if is_own(self.agent) else section_of(self.agent, self.space in SUBSETS)
 
     def agent_settings(self) -> dict[str, Any]:
         """Return the settings of the chosen agent, complete."""

@@ -13,6 +13,7 @@ from gnnrl.search.spaces.channels_and_weights import ChannelWeightSpace
 from gnnrl.search.spaces.filters import FilterSpace
 from gnnrl.search.spaces.joint import JointSpace
 from gnnrl.search.spaces.layers import LayerSpace
+from gnnrl.search.spaces.single_weights import SingleWeightSpace
 from gnnrl.search.spaces.weights import WeightSpace
 
 SPACES: Mapping[str, Callable[..., Space]] = {
@@ -21,6 +22,7 @@ SPACES: Mapping[str, Callable[..., Space]] = {
     "filters": FilterSpace,
     "joint": JointSpace,
     "layers": LayerSpace,
+    "single_weights": SingleWeightSpace,
     "weights": WeightSpace,
 }
 
