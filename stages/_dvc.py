@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -79,18 +81,17 @@ def run(*words: str, settings: Mapping[str, str] | None = None) -> str:
 
 
 def combinations(values: Sequence[str]) -> list[list[str]]:
-    """Return every combination of `key=value,value...`, as DVC's own parser reads them."""
-    from dvc.exceptions import DvcException
-    from dvc.utils.hydra import get_hydra_sweeps
-    from hydra.errors import HydraException
-
+    """Return every combination of `section.key=value,value...`; commas in brackets are no ends."""
     from gnnrl.errors import UserError
 
-    try:
-        return [sweep["params.yaml"] for sweep in get_hydra_sweeps({"params.yaml": list(values)})]
-    except (DvcException, HydraException) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"-S wants section.key=value,value..., got {values}: {reason}") from None
+    each = []
+    for given in values:
+        key, equals, text = given.partition("=")
+        if not (key and equals and text):
+            raise UserError(f"-S wants section.key=value,value..., got {given!r}")
+        parts = re.findall(r"(?:[^,\[{]|\[[^\]]*\]|\{[^}]*\})+", text)
+        each.append([f"{key}={part}" for part in parts])
+    return [list(chosen) for chosen in itertools.product(*each)]
 
 
 def visible_devices() -> list[str]:
