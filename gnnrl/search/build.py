@@ -47,6 +47,7 @@ from gnnrl.search.parallel.ray import ray_workers
 from gnnrl.search.parallel.workers import Shared
 from gnnrl.search.rescoring import Rescoring
 from gnnrl.search.settings import BOTTLENECK, RECONSTRUCTION, SearchSettings, SpaceSettings
+from gnnrl.search.spaces.channels import ChannelSpace
 from gnnrl.search.spaces.filters import filter_choice
 from gnnrl.search.spaces.registry import build_space
 from gnnrl.search.watched import Watched
@@ -254,9 +255,8 @@ def make_space(
     curves: Mapping[str, Tensor] | None = None,
     prior: Mapping[str, float] | str | None = None,
     project: bool = True,
-    use_up: bool = True,
 ) -> Space:
-    """Return the search space; curves, prior, project, use_up: as its class has them."""
+    """Return the search space; curves, prior, project: as its class has them."""
     table = latency_table(settings)
     return build_space(
         settings.space,
@@ -273,7 +273,6 @@ def make_space(
         prior=prior,
         project=project,
         kernels=settings.kernels,
-        use_up=use_up,
     )
 
 
@@ -341,8 +340,9 @@ def make_env(
         None if found is None else found.curves,
         prior,
         project=settings.reward.kind != CONSTRAINED,
-        use_up=settings.reward.kind not in SMALLEST,
     )
+    if settings.reward.kind in SMALLEST and isinstance(space, ChannelSpace):
+        space = space.within()
     evaluator = make_evaluator(settings, inputs, found) if settings.evaluations else Unevaluated()
     steps, budgets = (settings.max_steps, settings.in_turn), settings.budgets
     env = PruningEnv(space, evaluator, *steps)

@@ -35,13 +35,13 @@ def graph() -> ComputationalGraph:
     return graph
 
 
-def space_of(graph: ComputationalGraph, **options) -> ChannelSpace:
-    return ChannelSpace(graph, graph.__dict__["importance"], Budget(flops=1.0), **options)
+def space_of(graph: ComputationalGraph) -> ChannelSpace:
+    return ChannelSpace(graph, graph.__dict__["importance"], Budget(flops=1.0))
 
 
 def test_a_plan_within_the_budget_is_left_small_where_it_need_not_be_used_up(graph):
     small = np.full(len(graph.groups), 0.3)
-    free, filled = space_of(graph, use_up=False), space_of(graph)
+    free, filled = space_of(graph).within(), space_of(graph)
     assert free.used(free.plan(small)) < 0.2 < filled.used(filled.plan(small)) == 1.0
     controls = free.controls()
     assert list(controls)[-1] == "uniform 1" and "uniform 0.5" in controls
@@ -55,7 +55,7 @@ def test_the_reward_puts_plans_above_the_accuracy_first_and_the_smaller_of_them_
 
 
 def test_a_search_finds_a_smaller_subnet_above_the_accuracy_than_the_uniform_controls(graph):
-    space = space_of(graph, use_up=False)
+    space = space_of(graph).within()
     reward = RewardSettings(kind="fewest_flops", at_least=AT_LEAST).function
     needed = np.array([0.2, 0.9, 0.2, 0.2])  # of the channels, for all of the accuracy
 

@@ -55,7 +55,6 @@ class ChannelSpace(PlanSpace):
     `REACH` up or down: an array `[G]`, a number for each group by name, or "reconstruction": the
     allocation by `curves`.
     check: whether a budget that cannot be met is refused.
-    use_up: False leaves an action that is within the budget as it is: for a reward of small plans.
     Raises `UserError` where no channel can be pruned or the budget cannot be met.
     """
 
@@ -74,7 +73,6 @@ class ChannelSpace(PlanSpace):
         prior: np.ndarray | Mapping[str, float] | str | None = None,
         view: str = "hierarchical",
         check: bool = True,
-        use_up: bool = True,
     ) -> None:
         if not graph.groups:
             raise UserError(
@@ -92,7 +90,7 @@ class ChannelSpace(PlanSpace):
         self.costs = GroupCosts(graph, self.order, self.budget.costs(graph, table))
         self.dense = cost(graph)
         self.curves, self._asked, self._check = curves or {}, prior, check
-        self._use_up = use_up
+        self._use_up = True
         self._importance, self._hierarchical = importance, view == "hierarchical"
         self._aim()
 
@@ -110,6 +108,15 @@ class ChannelSpace(PlanSpace):
         twin.__dict__.pop("view", None)  # it was computed for the other budget
         twin.budget = Budget.of(fraction, self.budget.resource)
         twin._aim()
+        return twin
+
+    def within(self) -> ChannelSpace:
+        """Return the same space, but an action that is within the budget is left as it is.
+
+        For a reward of small plans: the budget is an upper limit only.
+        """
+        twin = copy.copy(self)
+        twin._use_up = False
         return twin
 
     def plan(self, action: np.ndarray) -> PruningPlan:

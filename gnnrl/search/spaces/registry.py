@@ -33,7 +33,7 @@ def build_space(name: str, **offered: Any) -> Space:
     name: a key of SPACES, or `package.module:name` of your own: a function or class that is given
     those of the arguments offered that it names.
     offered: graph, importance, budget, network, table, curves, prior, min_channels, min_fraction,
-    multiple, project, view, kernels, use_up.
+    multiple, project, view, kernels.
     """
     space = call(named(name, SPACES, "space"), name, **offered)
     missing = [part for part in ("size", "plan", "observation") if not hasattr(space, part)]
