@@ -151,7 +151,7 @@ def found(
     agent = build_agent(agent_name, env, seed=seed, **parameters)
     price = len(splits.reward) / 500
     evaluations = spend if method in SEARCHERS else 1
-    result = search(env, agent, evaluations=max(1, round(evaluations * price)), batch=8, seed=seed)
+    result = search(env, agent, evaluations=max(2, round(evaluations * price)), batch=8, seed=seed)
     plans = sum(not row["cached"] for row in result.evaluations)
     seconds = round(time.process_time() - start, 2)
     return result.plan, {"reward": result.reward, "plans": plans, "search_seconds": seconds}
