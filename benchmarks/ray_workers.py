@@ -91,7 +91,8 @@ def measured(workers: int, evaluations: int, seconds: float) -> float:
     """Return the seconds that sleeping evaluations take on so many workers that have started."""
     from gnnrl.search.env import PruningEnv
     from gnnrl.search.parallel.ray import ray_workers
-    from gnnrl.search.parallel.workers import RaySettings, Shared, evaluate_plans, evaluations_of
+    from gnnrl.search.parallel.settings import RaySettings
+    from gnnrl.search.parallel.workers import Shared, evaluate_plans, evaluations_of
 
     env = PruningEnv.__new__(PruningEnv)
     env.evaluate = Sleeping(seconds)  # of an environment only this is called

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch_geometric.data import Data
 
-from gnnrl.agents.ppo import PPO, PPOSettings
+from gnnrl.agents.ppo import PPO
+from gnnrl.agents.settings import PPOSettings
 from gnnrl.rl.env import GraphEnv, Step
 from gnnrl.rl.observation import ObservationSpec
 from gnnrl.search.loop import SearchResult, search

@@ -51,7 +51,8 @@ class Lines(Progress):
 def progress(description: str, total: int, *, done: int = 0, visible: bool = True) -> Progress:
     """Return a context manager that shows a bar on a terminal, elsewhere a line every 30 s.
 
-    done: steps that a resumed run has already behind it.  GNNRL_PROGRESS=0 silences everything.
+    done: steps that a resumed run has already behind it.  Of no steps nothing is shown;
+    GNNRL_PROGRESS=0 silences everything.
     """
     terminal = sys.stderr.isatty()
     shown, pause = (Progress, 0.1) if terminal else (Lines, SECONDS_BETWEEN_LINES)
@@ -59,7 +60,7 @@ def progress(description: str, total: int, *, done: int = 0, visible: bool = Tru
         desc=description,
         total=total,
         initial=done,
-        disable=not visible or os.environ.get("GNNRL_PROGRESS") == "0",
+        disable=not visible or total == 0 or os.environ.get("GNNRL_PROGRESS") == "0",
         file=sys.stderr,
         leave=False,
         dynamic_ncols=True,

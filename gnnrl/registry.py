@@ -16,6 +16,8 @@ from gnnrl.errors import UserError
 def named(name: str, table: Mapping[str, Any], what: str) -> Any:
     """Return the entry of `table`, or what `package.module:name` of the user's own code names.
 
+    table: an entry that is a text is itself `package.module:name`, so that a table is read, and
+    names are checked, without importing what stands behind them.
     what: one word for messages, such as "reward".  Raises `UserError` for an unknown name, with
     those that are like it.
     """
@@ -23,7 +25,8 @@ def named(name: str, table: Mapping[str, Any], what: str) -> Any:
         return imported(name, what)
     if name not in table:
         raise UserError(f"there is no {what} {name!r}; {hint(name, table)}")
-    return table[name]
+    entry = table[name]
+    return imported(entry, what) if isinstance(entry, str) else entry
 
 
 def is_own(name: str) -> bool:
@@ -73,6 +76,14 @@ def call(function: Callable[..., Any], name: str, **offered: Any) -> Any:
             f"{name} cannot be called ({error}): it is offered {', '.join(offered)}"
         ) from error
     return function(**offered)
+
+
+def takes(function: Callable[..., Any], argument: str) -> bool:
+    """Whether a function or class names this argument."""
+    try:
+        return argument in inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return False
 
 
 def own_files(values: Any) -> list[Path]:

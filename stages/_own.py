@@ -61,12 +61,14 @@ def sources(network: str, images: Path, weights: str) -> list[str]:
 
 def checked(settings: list[str]) -> list[str]:
     """Read images and weights once, say what was found; return what follows from their number."""
-    from gnnrl.data.load import load_data, transform_of
     from gnnrl.errors import UserError
-    from gnnrl.params import check, presets
-    from gnnrl.pretrained import dense_checkpoint
+    from gnnrl.params import check, presets, refuse_absent
 
     found = check(presets.preset("own", [*settings, "data.reward_images=1"]), "compress")
+    refuse_absent(found, "pretrain")
+    from gnnrl.data.load import load_data, transform_of
+    from gnnrl.pretrained import dense_checkpoint
+
     data, shape = found.data, found.network.input_shape
     splits = load_data(data, shape, found.task.build().targets)
     transform = transform_of(data, shape)

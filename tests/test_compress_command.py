@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -79,16 +80,38 @@ def test_one_command_writes_the_parameters_runs_the_stages_and_prints_the_result
 
 def test_bad_input_is_one_sentence_before_anything_is_computed(checkout):
     (checkout / "empty").mkdir()
+    for split in ("train", "test"):
+        (checkout / "classless" / split).mkdir(parents=True)
     cases = [
         (compress("--flops", "0.5", "--latency", "0.5"), "got --flops and --latency"),
         (compress(), "got none: give exactly one of"),
         (compress("--flops", "0.5", images="empty"), "cannot be read"),
+        (compress("--flops", "0.5", images="classless"), "has no folders in it, one per class"),
+        (compress("--flops", "0.5", images="nowhere"), "there is no image folder"),
         (compress("--flops", "0.5", network="no_module"), "no_module"),
+        (compress("--flops", "0.5", "--set", "pretrain.weights=no.pth"), "there is no file no.pth"),
     ]
     (checkout / "params.yaml").write_text("data: {seed: 7}\n")
     cases.append((compress("--flops", "0.5"), "neither committed nor a preset's"))
     for (code, said), expected in cases:
         assert code == 1 and expected in said.splitlines()[-1], said
+    assert not (checkout / "artifacts").exists()
+
+
+def test_changes_in_a_repository_are_not_overwritten(checkout):
+    def git(*words: str) -> None:
+        who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        subprocess.run(["git", *who, *words], check=True, capture_output=True)
+
+    (checkout / "params.yaml").write_text("data: {seed: 7}\n")
+    git("init")
+    git("add", "params.yaml")
+    git("commit", "-m", "mine")
+    (checkout / "params.yaml").write_text("data: {seed: 8}\n")
+    code, said = compress("--flops", "0.5")
+    assert code == 1
+    assert "params.yaml has changes that are neither committed" in said.splitlines()[-1]
+    assert (checkout / "params.yaml").read_text() == "data: {seed: 8}\n"
     assert not (checkout / "artifacts").exists()
 
 
@@ -110,3 +133,5 @@ def test_python_needs_no_more_than_a_call(checkout):
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     with pytest.raises(UserError, match=r"got str as network, expected a trained torch.nn.Module"):
         gnnrl.compress("resnet18", "photos")
+    with pytest.raises(UserError, match=r"unknown key 'speed'; .*flops, parameters"):
+        gnnrl.compress(network, "photos", resource="speed")

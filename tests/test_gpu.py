@@ -20,7 +20,8 @@ from gnnrl.pruning.surgery import Surgeon
 from gnnrl.search.env import PruningEnv
 from gnnrl.search.loop import SearchResult, search
 from gnnrl.search.parallel.ray import ray_workers
-from gnnrl.search.parallel.workers import RaySettings, Shared
+from gnnrl.search.parallel.settings import RaySettings
+from gnnrl.search.parallel.workers import Shared
 from gnnrl.search.spaces.channels import ChannelSpace
 from gnnrl.training import loop
 from gnnrl.training.loop import train

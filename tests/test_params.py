@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from gnnrl.agents.ppo import PPOSettings
+from gnnrl.agents.settings import PPOSettings
 from gnnrl.errors import UserError
 from gnnrl.files import read_yaml
 from gnnrl.graph.resources import RESOURCES

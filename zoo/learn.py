@@ -27,9 +27,9 @@ from gnnrl.agents.credit import PENALTIES
 from gnnrl.agents.pretrained import write_pretrained
 from gnnrl.agents.ridge import ridge
 from gnnrl.rl.distributions import SquashedGaussian
-from gnnrl.rl.gnn import EncoderSettings
 from gnnrl.rl.observation import ObservationSpec, collate
 from gnnrl.rl.policy import Policy
+from gnnrl.rl.settings import EncoderSettings
 from gnnrl.sealed import read_state
 from gnnrl.search.observations.channels import FEATURES
 from zoo.networks import family

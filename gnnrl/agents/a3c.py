@@ -15,36 +15,10 @@ from torch import Tensor, nn
 from gnnrl.agents.actor import Actor
 from gnnrl.agents.buffers import Scale
 from gnnrl.agents.reinforce import discounted_returns
-from gnnrl.agents.settings import split
-from gnnrl.rl.gnn import EncoderSettings
+from gnnrl.agents.settings import A3CSettings, split
 from gnnrl.rl.observation import ObservationSpec
 from gnnrl.rl.rollout import Decision, Rollout, Transition, decision_advantages, episode_advantages
-from gnnrl.settings import CountOrNone, NotNegative, Positive, Probability, Settings, Switch
-
-
-class A3CSettings(Settings):
-    """Names as in Stable-Baselines3; the defaults are for searches of a few hundred evaluations."""
-
-    learning_rate: Positive = 5e-3
-    """Of Adam."""
-    gamma: Probability = 1.0
-    """Discount."""
-    gae_lambda: Probability = 1.0
-    """Of the generalised advantage estimate; 1: the whole return, as in the paper."""
-    ent_coef: NotNegative = 0.001
-    """Weight of the entropy in the loss."""
-    vf_coef: NotNegative = 0.5
-    """Weight of the value loss."""
-    max_grad_norm: Positive = 0.5
-    """Every gradient is clipped to this norm."""
-    initial_action: Probability = 0.7
-    """Mean of the first actions: a ratio, or the chance of True."""
-    initial_std: Positive = 0.7
-    """Spread of the first actions, before the sigmoid."""
-    max_staleness: CountOrNone = 8
-    """Updates between the policy that acted and the one that learns, at most."""
-    freeze_encoder: Switch = False
-    """Train the heads only, for an agent from another network."""
+from gnnrl.rl.settings import EncoderSettings
 
 
 class A3C(Actor):

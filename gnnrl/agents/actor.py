@@ -12,10 +12,10 @@ from torch_geometric.data import Data
 from gnnrl.agents.saved import Saved
 from gnnrl.errors import UserError
 from gnnrl.rl.distributions import distribution
-from gnnrl.rl.gnn import EncoderSettings
 from gnnrl.rl.observation import ObservationSpec
 from gnnrl.rl.policy import build_policy, embeddings
 from gnnrl.rl.rollout import Decision
+from gnnrl.rl.settings import EncoderSettings
 
 Built = TypeVar("Built")
 

@@ -12,25 +12,9 @@ from torch_geometric.data import Data
 
 from gnnrl.agents.actions import allowed, random_vector
 from gnnrl.agents.black_box import BlackBox, moved
-from gnnrl.agents.settings import split
+from gnnrl.agents.settings import AnnealingSettings, split
 from gnnrl.rl.observation import ActionKind, ObservationSpec
 from gnnrl.rl.rollout import Rollout
-from gnnrl.settings import Positive, Probability, Settings, Share
-
-
-class AnnealingSettings(Settings):
-    """Simulated annealing; temperatures are in units of the spread of the first batch's rewards."""
-
-    temperature: Positive = 0.5
-    """At the start."""
-    cooling: Share = 0.98
-    """Factor on the temperature at every episode."""
-    step: Positive = 0.25
-    """Standard deviation of a move, in the unit of the action (continuous)."""
-    moved: Share = 0.25
-    """Fraction of the decisions that a move changes, at least one."""
-    initial_action: Probability = 0.7
-    """Where it starts (continuous; binary: the chance of True)."""
 
 
 class Annealing(BlackBox):

@@ -6,39 +6,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor
 from torch_geometric.data import Data
 
 from gnnrl.agents.black_box import BlackBox
-from gnnrl.agents.settings import split
+from gnnrl.agents.settings import SwapSettings, split
 from gnnrl.agents.thompson import Beliefs
 from gnnrl.rl import subsets
 from gnnrl.rl.observation import ObservationSpec
 from gnnrl.rl.rollout import Rollout
-from gnnrl.settings import Count, Float, Settings, Share, Switch
 
 LOSSES = 8  # worse moves seen before the temperature is known
-
-
-class SwapSettings(Settings):
-    """Annealing on subsets; the first temperature is found from how much moves lose at first."""
-
-    acceptance: Annotated[Float, Field(gt=0, lt=1)] = 0.3
-    """Chance of taking a move of average loss, at the start."""
-    cooling: Share = 0.995
-    """Factor on the temperature, and on the size of swaps, at every episode."""
-    moved: Share = 0.25
-    """Fraction of what can be exchanged that a move does exchange, at the start."""
-    patience: Count = 300
-    """Episodes without a better one after which it goes back to the best."""
-    reheat: Share = 0.1
-    """The temperature it then has, as a fraction of the first."""
-    learned: Switch = True
-    """Exchange what earlier moves speak for; false: anything."""
 
 
 class SwapAnnealing(BlackBox):

@@ -17,51 +17,16 @@ from gnnrl.agents.actor import freeze, seeded
 from gnnrl.agents.buffers import Scale
 from gnnrl.agents.replay import Replay, Stored
 from gnnrl.agents.saved import Saved
-from gnnrl.agents.settings import split
+from gnnrl.agents.settings import DDPGSettings, split
 from gnnrl.errors import UserError
 from gnnrl.rl.distributions import truncated_normal
-from gnnrl.rl.gnn import EncoderSettings, mlp, start_near
+from gnnrl.rl.gnn import mlp, start_near
 from gnnrl.rl.observation import ObservationSpec, collate, distinct
 from gnnrl.rl.policy import Embeddings, repeat_decisions
 from gnnrl.rl.rollout import Decision, Rollout
-from gnnrl.settings import Count, CountOrNone, Positive, Probability, Settings, Share, Switch
+from gnnrl.rl.settings import EncoderSettings
 
 SATURATION = 0.1  # weight of the actor's squared logits: at the ends its gradient would vanish
-
-
-class DDPGSettings(Settings):
-    """AMC's values where they carry over; more updates, as evaluations are expensive."""
-
-    actor_learning_rate: Positive = 1e-3
-    """Of Adam, for the actor."""
-    critic_learning_rate: Positive = 3e-3
-    """Of Adam, for the critic."""
-    gamma: Probability = 1.0
-    """Discount."""
-    tau: Share = 0.02
-    """How far the target networks follow at each update."""
-    batch_size: Count = 64
-    """Transitions of a minibatch."""
-    buffer_size: Count = 2000
-    """Transitions kept for replay."""
-    updates: Count = 4
-    """Gradient steps per transition collected."""
-    max_updates: Count = 64
-    """Gradient steps per call of `learn`, at most."""
-    warmup: CountOrNone = 32
-    """First decisions, with the full noise around `initial_action`."""
-    noise_std: Positive = 0.3
-    """Of the truncated normal noise, in the unit of the action."""
-    noise_decay: Share = 0.98
-    """Per decision after the warm-up."""
-    max_grad_norm: Positive = 1.0
-    """Gradients are clipped to this norm."""
-    initial_action: Probability = 0.7
-    """Mean of the first actions."""
-    whole_returns: Switch = False
-    """Learn from what whole episodes brought (AMC, AGMC), not from the target networks' guess."""
-    freeze_encoder: Switch = False
-    """Train the heads only, for an agent from another network."""
 
 
 class Critic(nn.Module):

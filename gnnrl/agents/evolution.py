@@ -7,37 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from pydantic import field_validator
 from torch import Tensor
 from torch_geometric.data import Data
 
 from gnnrl.agents.black_box import BlackBox
-from gnnrl.agents.settings import split
+from gnnrl.agents.settings import EvolutionSettings, split
 from gnnrl.rl.observation import ActionKind, ObservationSpec
-from gnnrl.settings import CountOrNone, Positive, Probability, Settings, Switch
 
 if TYPE_CHECKING:
     import cma
-
-
-class EvolutionSettings(Settings):
-    """What CMA-ES is given; the coordinates are the decisions, in [0, 1]."""
-
-    initial_action: Probability = 0.7
-    """Mean of the first generation."""
-    sigma: Positive = 0.2
-    """Spread of the first generation."""
-    popsize: CountOrNone = 0
-    """Actions of a generation, at least 2; 0: 4 + 3 ln(decisions), the library's choice."""
-    diagonal: Switch = True
-    """A diagonal covariance, which few evaluations can still estimate."""
-
-    @field_validator("popsize")
-    @classmethod
-    def _more_than_one(cls, popsize: int) -> int:
-        if popsize == 1:
-            raise ValueError("must be 0 or at least 2, got 1")
-        return popsize
 
 
 class Evolution(BlackBox):

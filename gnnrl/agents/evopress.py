@@ -11,20 +11,8 @@ from torch_geometric.data import Data
 
 from gnnrl.agents.black_box import BlackBox
 from gnnrl.agents.sensitivity import require_continuous
-from gnnrl.agents.settings import split
+from gnnrl.agents.settings import EvoPressSettings, split
 from gnnrl.rl.observation import ObservationSpec
-from gnnrl.settings import Count, Positive, Probability, Settings
-
-
-class EvoPressSettings(Settings):
-    """The switches of an offspring; a generation is `search.batch` plans."""
-
-    initial_action: Probability = 0.5
-    """Where it starts."""
-    step: Positive = 0.2
-    """The most that a switch gives to one decision and takes from another one."""
-    switches: Count = 3
-    """The most switches of one offspring; fewer are more likely."""
 
 
 class EvoPress(BlackBox):

@@ -15,51 +15,11 @@ from torch_geometric.data import Data
 from gnnrl.agents.actor import Actor
 from gnnrl.agents.buffers import Elites, Remembered, Scale
 from gnnrl.agents.credit import Credit
-from gnnrl.agents.settings import split
-from gnnrl.rl.gnn import EncoderSettings
+from gnnrl.agents.settings import PPOSettings, split
 from gnnrl.rl.observation import ObservationSpec, distinct
 from gnnrl.rl.policy import PolicyOutput
 from gnnrl.rl.rollout import Decision, Episode, Rollout, decision_advantages, episode_advantages
-from gnnrl.settings import Count, CountOrNone, NotNegative, Positive, Probability, Settings, Switch
-
-
-class PPOSettings(Settings):
-    """Names as in Stable-Baselines3; the defaults are for searches of 100 to 200 evaluations."""
-
-    learning_rate: Positive = 4e-3
-    """Of Adam."""
-    n_epochs: Count = 10
-    """Passes over a rollout."""
-    batch_size: Count = 256
-    """Transitions of a minibatch."""
-    clip_range: Positive = 0.3
-    """Schulman et al.'s Eq. 7, on the ratio of each choice."""
-    gamma: Probability = 1.0
-    """Discount."""
-    gae_lambda: Probability = 0.95
-    """Of the generalised advantage estimate."""
-    ent_coef: NotNegative = 0.001
-    """Weight of the entropy in the loss."""
-    vf_coef: NotNegative = 0.5
-    """Weight of the value loss."""
-    max_grad_norm: Positive = 0.5
-    """Gradients are clipped to this norm."""
-    target_kl: Positive = 0.2
-    """Per choice; an update ends when it is exceeded by half."""
-    initial_action: Probability = 0.7
-    """Mean of the first actions: a ratio, or the chance of True."""
-    initial_std: Positive = 1.0
-    """Spread of the first actions, before the sigmoid."""
-    imitation_coef: NotNegative = 0.2
-    """Weight of the best episodes so far."""
-    elites: CountOrNone = 8
-    """How many of them are remembered."""
-    credit: Switch = True
-    """Estimate an advantage per decision where the same graph is decided again and again."""
-    credit_decay: Probability = 0.8
-    """Weight of an action that was tried, for every update since."""
-    freeze_encoder: Switch = False
-    """Train the heads only, for an agent from another network."""
+from gnnrl.rl.settings import EncoderSettings
 
 
 @dataclass(frozen=True)

@@ -10,18 +10,10 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from gnnrl.agents.saved import Fixed
-from gnnrl.agents.settings import split
+from gnnrl.agents.settings import RankingSettings, split
 from gnnrl.errors import UserError
 from gnnrl.rl.observation import ObservationSpec
 from gnnrl.rl.subsets import Choice, as_mask, best
-from gnnrl.settings import Settings, Switch
-
-
-class RankingSettings(Settings):
-    """How filters are chosen by their importance."""
-
-    shuffled: Switch = False
-    """as many of each part as the scores say, but which of them is left to chance"""
 
 
 class Ranking(Fixed):

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gnnrl.errors import UserError
 from gnnrl.registry import imported, is_own, named
-from gnnrl.rl.agent import Agent
-from gnnrl.rl.checks import Checked
-from gnnrl.rl.env import GraphEnv
-from gnnrl.rl.observation import ObservationSpec
+
+if TYPE_CHECKING:
+    from gnnrl.rl.agent import Agent
+    from gnnrl.rl.env import GraphEnv
+    from gnnrl.rl.observation import ObservationSpec
 
 
 @dataclass(frozen=True)
@@ -83,4 +84,7 @@ def _path(name: str, env: GraphEnv) -> str:
 
 def observation_spec(env: GraphEnv) -> ObservationSpec:
     """Return what a policy must know of the environment, from the first observation of one seed."""
+    from gnnrl.rl.checks import Checked
+    from gnnrl.rl.observation import ObservationSpec
+
     return ObservationSpec.of(Checked(env.clone()).reset(seed=0), env.action_kind)

@@ -10,30 +10,10 @@ import torch
 from torch import Tensor
 
 from gnnrl.agents.actor import Actor
-from gnnrl.agents.settings import split
-from gnnrl.rl.gnn import EncoderSettings
+from gnnrl.agents.settings import ReinforceSettings, split
 from gnnrl.rl.observation import ObservationSpec
 from gnnrl.rl.rollout import Episode, Rollout
-from gnnrl.settings import NotNegative, Positive, Probability, Settings, Switch
-
-
-class ReinforceSettings(Settings):
-    """The defaults are for searches of a few hundred evaluations."""
-
-    learning_rate: Positive = 5e-3
-    """Of Adam."""
-    gamma: Probability = 1.0
-    """Discount."""
-    ent_coef: NotNegative = 0.001
-    """Weight of the entropy in the loss."""
-    max_grad_norm: Positive = 1.0
-    """Gradients are clipped to this norm."""
-    initial_action: Probability = 0.7
-    """Mean of the first actions: a ratio, or the chance of True."""
-    initial_std: Positive = 0.7
-    """Spread of the first actions, before the sigmoid."""
-    freeze_encoder: Switch = False
-    """Train the heads only, for an agent from another network."""
+from gnnrl.rl.settings import EncoderSettings
 
 
 class Reinforce(Actor):

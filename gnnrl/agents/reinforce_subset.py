@@ -13,31 +13,11 @@ from torch_geometric.data import Data
 
 from gnnrl.agents.actor import PolicyAgent
 from gnnrl.agents.additive import Additive
-from gnnrl.agents.settings import split
+from gnnrl.agents.settings import PlackettLuceSettings, split
 from gnnrl.rl import subsets
-from gnnrl.rl.gnn import EncoderSettings
 from gnnrl.rl.observation import ObservationSpec, distinct, structure
 from gnnrl.rl.rollout import Decision, Rollout, Transition, require_single_steps
-from gnnrl.settings import NotNegative, Positive, Settings, Share, Switch
-
-
-class PlackettLuceSettings(Settings):
-    """Policy gradient on subsets; the defaults are for a hundred to some thousand evaluations."""
-
-    learning_rate: Positive = 2e-3
-    """Of the network that scores decisions by their features."""
-    table_learning_rate: NotNegative = 0.05
-    """Of a score for each decision by itself; 0: none."""
-    ent_coef: NotNegative = 0.0
-    """Weight of the entropy in the loss."""
-    max_grad_norm: Positive = 1.0
-    """Gradients are clipped to this norm."""
-    credit: Switch = True
-    """Estimate the value of single decisions; false: the baseline alone."""
-    credit_decay: Share = 0.995
-    """Weight of a subset for every update since it was tried."""
-    freeze_encoder: Switch = False
-    """Train the heads only, for an agent from another network."""
+from gnnrl.rl.settings import EncoderSettings
 
 
 class PlackettLuce(PolicyAgent):

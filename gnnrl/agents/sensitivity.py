@@ -11,27 +11,10 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from gnnrl.agents.black_box import BlackBox, moved
-from gnnrl.agents.settings import split
+from gnnrl.agents.settings import MoveSettings, SensitivitySettings, split
 from gnnrl.errors import UserError
 from gnnrl.rl.env import GraphEnv
 from gnnrl.rl.observation import ActionKind, ObservationSpec
-from gnnrl.settings import BelowOne, Positive, Settings, Share
-
-
-class MoveSettings(Settings):
-    """The moves from the best action."""
-
-    step: Positive = 0.1
-    """Standard deviation of a move at first, in the unit of the action."""
-    moved: Share = 0.25
-    """Fraction of the decisions that a move changes, at least one."""
-
-
-class SensitivitySettings(MoveSettings):
-    """How far a decision is pruned when it is tried alone; the moves after that."""
-
-    keep_ratio: BelowOne = 0.5
-    """Of the one decision that is tried."""
 
 
 class Sensitivity(BlackBox):

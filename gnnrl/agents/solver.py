@@ -12,8 +12,8 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from gnnrl.agents.menu import HasMenu, Menu
-from gnnrl.agents.sensitivity import MoveSettings, Sensitivity, require_continuous
-from gnnrl.agents.settings import split
+from gnnrl.agents.sensitivity import Sensitivity, require_continuous
+from gnnrl.agents.settings import MoveSettings, split
 from gnnrl.errors import UserError
 from gnnrl.rl.env import GraphEnv
 from gnnrl.rl.observation import ObservationSpec

@@ -10,16 +10,8 @@ from torch_geometric.data import Data
 
 from gnnrl.agents.actions import as_action
 from gnnrl.agents.saved import Fixed
-from gnnrl.agents.settings import split
+from gnnrl.agents.settings import UniformSettings, split
 from gnnrl.rl.observation import ActionKind, ObservationSpec
-from gnnrl.settings import Probability, Settings
-
-
-class UniformSettings(Settings):
-    """The one decision."""
-
-    level: Probability = 0.5
-    """The action of every decision; binary: the chance of True."""
 
 
 class Uniform(Fixed):

@@ -29,12 +29,22 @@ TRIES = 20  # to find room for a digit
 LEAST = 24  # pixels of a side of a canvas
 
 
-def digit_canvas(root: Path, input_shape: Shape, transform: Transform, targets: str) -> Source:
+def with_masks(root: Path, input_shape: Shape, transform: Transform) -> Source:
+    """Digits on canvases, each with its mask (0: background, 1 + digit)."""
+    return _digit_canvas(input_shape, transform, "masks")
+
+
+def with_boxes(root: Path, input_shape: Shape, transform: Transform) -> Source:
+    """Digits on canvases, each with its boxes; the classes are those of the masks."""
+    return _digit_canvas(input_shape, transform, "boxes")
+
+
+def _digit_canvas(input_shape: Shape, transform: Transform, targets: str) -> Source:
     """2,000 training and 500 test canvases of the input shape, one to three digits on each.
 
     scikit-learn's digits, those for tests on test canvases only, scaled to between 35 and
     60 % of the canvas, apart from each other, before a background of noise.  The same canvases
-    every time.  targets: masks (0: background, 1 + digit) or boxes with the same classes.
+    every time.
     """
     height, width = input_shape[1:]
     if min(height, width) < LEAST:

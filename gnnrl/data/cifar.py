@@ -34,8 +34,18 @@ CIFAR10 = Cifar("CIFAR10", "cifar-10-batches-py", BATCHES, ("test_batch",), "bat
 CIFAR100 = Cifar("CIFAR100", "cifar-100-python", ("train",), ("test",), "meta", "fine_label")
 
 
-def cifar(root: Path, input_shape: Shape, transform: Transform, kind: Cifar) -> Source:
-    """Return CIFAR-10 or CIFAR-100 from the unpacked archive below `root`."""
+def cifar10(root: Path, input_shape: Shape, transform: Transform) -> Source:
+    """60,000 colour images of 32x32 pixels in 10 classes (Krizhevsky 2009)."""
+    return _cifar(root, input_shape, transform, CIFAR10)
+
+
+def cifar100(root: Path, input_shape: Shape, transform: Transform) -> Source:
+    """60,000 colour images of 32x32 pixels in 100 classes (Krizhevsky 2009)."""
+    return _cifar(root, input_shape, transform, CIFAR100)
+
+
+def _cifar(root: Path, input_shape: Shape, transform: Transform, kind: Cifar) -> Source:
+    """Either of them from the unpacked archive below `root`."""
 
     def read(split: str) -> Arrays:
         parts = [_unpickled(root, kind, name) for name in files[split]]

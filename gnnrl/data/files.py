@@ -35,30 +35,25 @@ class Files:
     classes: tuple[str, ...]
 
 
-def list_files(folder: Path) -> Files:
-    """Return the images in and below the class folders of `folder`, classes and names in order.
+def list_files(folders: Sequence[Path]) -> Files:
+    """Return the images in and below class folders, their names in order.
 
     Warns of files that are no images, with their number.
     """
     try:
-        classes = sorted(path for path in folder.iterdir() if _is_class(path))
-        found = [images_in(path) for path in classes]
+        found = [images_in(path) for path in folders]
     except OSError as error:
         raise UserError(
-            f"the image folder {folder} cannot be read ({error.strerror}): expected {folder}/"
-            "<class>/*.png (or .jpg)"
+            f"the image folder {folders[0].parent} cannot be read ({error.strerror})"
         ) from error
-    empty = [path.name for path, images in zip(classes, found, strict=True) if not images]
-    if not classes or empty:
-        which = f"the class {empty[0]!r} in {folder}" if empty else f"the folder {folder}"
-        raise UserError(f"{which} holds no images: expected {folder}/<class>/*.png (or .jpg)")
+    if empty := [path for path, images in zip(folders, found, strict=True) if not images]:
+        raise UserError(
+            f"the class {empty[0].name!r} in {empty[0].parent} holds no images: expected "
+            f"{empty[0]}/*.png (or .jpg)"
+        )
     labels = torch.cat([torch.full((len(images),), i) for i, images in enumerate(found)])
     paths = tuple(path for images in found for path in images)
-    return Files(paths, labels, tuple(path.name for path in classes))
-
-
-def _is_class(path: Path) -> bool:
-    return path.is_dir() and not path.name.startswith(".")
+    return Files(paths, labels, tuple(path.name for path in folders))
 
 
 def images_in(folder: Path) -> list[Path]:

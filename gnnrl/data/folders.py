@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from gnnrl.data.class_folders import IMAGE_FOLDERS, class_folders
 from gnnrl.data.files import Decoder, Files, decode_all, list_files
 from gnnrl.data.images import Images, Labelled
 from gnnrl.data.splits import Listing, Source
@@ -23,7 +24,7 @@ IMAGENET_FOLDERS = {"train": "train", "test": "val"}
 
 def image_folder(root: Path, input_shape: Shape, transform: Transform) -> Source:
     """Images in and below root/train/<class> and root/test/<class>, the same classes in both."""
-    return _folders(root, {"train": "train", "test": "test"}, Decoder(input_shape), transform)
+    return _folders(root, IMAGE_FOLDERS, Decoder(input_shape), transform)
 
 
 def imagenet(root: Path, input_shape: Shape, transform: Transform) -> Source:
@@ -49,30 +50,9 @@ def _unpack(root: Path, split: str) -> None:
 def _folders(
     root: Path, folders: Mapping[str, str], decode: Decoder, transform: Transform
 ) -> Source:
-    if not root.is_dir():
-        raise UserError(
-            f"there is no image folder {root}: expected {root}/{folders['train']}/<class>/*.png "
-            f"and {root}/{folders['test']}/<class>/*.png"
-        )
-    found = {split: list_files(root / folder) for split, folder in folders.items()}
-    _same_classes(found["train"], found["test"], {s: root / f for s, f in folders.items()})
-    if len(found["train"].classes) < 2:
-        raise UserError(
-            f"{root / folders['train']} holds one class ({found['train'].classes[0]!r}): any "
-            "network would be right on it, expected at least two"
-        )
+    found = {split: list_files(each) for split, each in class_folders(root, folders).items()}
     listed = {split: partial(listing, files, decode, transform) for split, files in found.items()}
     return Source(root.name, found["train"].classes, listed["train"], listed["test"])
-
-
-def _same_classes(train: Files, test: Files, folders: Mapping[str, Path]) -> None:
-    for here, there, split in ((train, test, "test"), (test, train, "train")):
-        missing = sorted(set(here.classes) - set(there.classes))
-        if missing:
-            raise UserError(
-                f"the class {missing[0]!r} has no folder in {folders[split]}: training and test "
-                "images need the same classes, add it or remove it from both"
-            )
 
 
 def listing(files: Files, decode: Decoder, transform: Transform) -> Listing:

@@ -11,8 +11,9 @@ from typing import Any, TypeAlias
 import torch
 from torch import Generator, Tensor
 
+from gnnrl.data.augmentations import Augmentation
 from gnnrl.data.targets import Boxes, Targets, digest
-from gnnrl.data.transform import Augmentation, Transform, augmented, augmented_with_masks
+from gnnrl.data.transform import Transform, augmented, augmented_with_masks
 from gnnrl.shapes import Shape
 
 # N: images   B: images of a batch   C: channels   H, W: height, width

@@ -2,98 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
-from gnnrl.data.arrays import digits
-from gnnrl.data.box_folder import box_folder
-from gnnrl.data.canvas import digit_canvas
-from gnnrl.data.cifar import CIFAR10, CIFAR100, cifar
-from gnnrl.data.folders import image_folder, imagenet
-from gnnrl.data.masks import mask_folder, unlabelled_folder
-from gnnrl.data.published import download, fashion_mnist, mnist, svhn
-from gnnrl.data.settings import DataRecipe
+from gnnrl.data.augmentations import AUGMENTATIONS, Augmentation
+from gnnrl.data.kinds import KINDS, Kind
+from gnnrl.data.settings import DataRecipe, root_of
 from gnnrl.data.splits import Source, Splits
-from gnnrl.data.transform import AUGMENTATIONS, Augmentation, Transform
+from gnnrl.data.transform import Transform
 from gnnrl.errors import UserError
-from gnnrl.files import user_path
-from gnnrl.registry import named
+from gnnrl.registry import imported, named
 from gnnrl.shapes import Shape, as_shape
 
 Opener: TypeAlias = Callable[[Path, Shape, Transform], Source]
-
-
-@dataclass(frozen=True)
-class Kind:
-    """How a data set is opened, and what is customary for it.
-
-    open: by the targets that it has: classes, masks, boxes, none.
-    torchvision: its name there, if it can be downloaded.
-    """
-
-    open: Mapping[str, Opener]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    augmentation: str
-    needs_root: bool = True
-    torchvision: str | None = None
-
-
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-KINDS: Mapping[str, Kind] = {
-    "digits": Kind({"classes": digits}, (0.305,), (0.328,), "crop", needs_root=False),
-    "digit_canvas": Kind(
-        {
-            "masks": partial(digit_canvas, targets="masks"),
-            "boxes": partial(digit_canvas, targets="boxes"),
-        },
-        (0.19,),
-        (0.2,),
-        "none",
-        needs_root=False,
-    ),
-    "image_folder": Kind(
-        {
-            "classes": image_folder,
-            "masks": mask_folder,
-            "boxes": box_folder,
-            "none": unlabelled_folder,
-        },
-        IMAGENET_MEAN,
-        IMAGENET_STD,
-        "crop_flip",
-    ),
-    "cifar10": Kind(
-        {"classes": partial(cifar, kind=CIFAR10)},
-        (0.4914, 0.4822, 0.4465),
-        (0.247, 0.2435, 0.2616),
-        "crop_flip",
-        torchvision="CIFAR10",
-    ),
-    "cifar100": Kind(
-        {"classes": partial(cifar, kind=CIFAR100)},
-        (0.5071, 0.4865, 0.4409),
-        (0.2673, 0.2564, 0.2762),
-        "crop_flip",
-        torchvision="CIFAR100",
-    ),
-    "mnist": Kind({"classes": mnist}, (0.1307,), (0.3081,), "crop", torchvision="MNIST"),
-    "fashion_mnist": Kind(
-        {"classes": fashion_mnist}, (0.286,), (0.353,), "crop_flip", torchvision="FashionMNIST"
-    ),
-    "svhn": Kind(
-        {"classes": svhn},
-        (0.4377, 0.4438, 0.4728),
-        (0.198, 0.201, 0.197),
-        "crop",
-        torchvision="SVHN",
-    ),
-    "imagenet": Kind({"classes": imagenet}, IMAGENET_MEAN, IMAGENET_STD, "resized_crop_flip"),
-}
 
 
 def load_data(
@@ -105,9 +28,7 @@ def load_data(
     data set has something else, or the augmentation would not move it with the image.
     """
     kind = _kind(recipe)
-    if kind.needs_root and not recipe.root:
-        raise UserError(f"the data set {recipe.name} needs a root: the folder its images are in")
-    root = user_path(recipe.root or ".")
+    root = root_of(recipe, kind.needs_root)
     if recipe.download:
         _download(kind, recipe.name, root)
     transform = _transform(kind, recipe, input_shape[0])
@@ -135,14 +56,16 @@ def _download(kind: Kind, name: str, root: Path) -> None:
         raise UserError(
             f"data.download is true, but {name} cannot be downloaded, only {known}: set it to false"
         )
+    from gnnrl.data.published import download
+
     download(kind.torchvision, root)
 
 
 def _opener(kind: Kind, name: str, targets: str) -> Opener:
     if targets in kind.open:
-        return kind.open[targets]
+        return imported(kind.open[targets], "data set")
     if targets == "none" or "own" in kind.open:
-        return next(iter(kind.open.values()))
+        return imported(next(iter(kind.open.values())), "data set")
     raise UserError(_without(name, " or ".join(kind.open), targets))
 
 
@@ -174,7 +97,7 @@ def _kind(recipe: DataRecipe) -> Kind:
             f"no mean and standard deviation are customary for {recipe.name}: give data.mean and "
             "data.std, one number per channel"
         )
-    return Kind({"own": found}, recipe.mean, recipe.std, "none", needs_root=False)
+    return Kind({"own": recipe.name}, recipe.mean, recipe.std, "none", needs_root=False)
 
 
 def transform_of(recipe: DataRecipe, input_shape: Shape) -> Transform:

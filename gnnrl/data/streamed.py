@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from gnnrl.data.augmentations import Augmentation
 from gnnrl.data.files import Decoder
 from gnnrl.data.images import Labelled, Read
-from gnnrl.data.transform import Augmentation, Transform, draws
+from gnnrl.data.transform import Transform, draws
 from gnnrl.shapes import Shape
 
 AHEAD = 4  # batches on their way while one is used

@@ -2,38 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gnnrl.data.augmentations import UNCHANGED, Augmentation
 from gnnrl.data.targets import IGNORED
 from gnnrl.errors import UserError
 
 # B: images of a batch   C: channels   H, W: height, width
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """Random changes that leave the class as it is.
-
-    padding: pixels of black put around an image before it is cut to its old size at random.
-    resized: a random part of the image, scaled up to its size (Szegedy et al. 2015).
-    """
-
-    padding: int = 0
-    flip: bool = False
-    resized: bool = False
-
-
-AUGMENTATIONS: Mapping[str, Augmentation] = {
-    "none": Augmentation(),
-    "crop": Augmentation(padding=4),
-    "crop_flip": Augmentation(padding=4, flip=True),
-    "resized_crop_flip": Augmentation(resized=True, flip=True),
-}
 
 
 @dataclass(frozen=True)
@@ -42,7 +21,7 @@ class Transform:
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    augmentation: Augmentation = Augmentation()
+    augmentation: Augmentation = UNCHANGED
 
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std) or min(self.std) <= 0:
@@ -65,7 +44,7 @@ class Transform:
 
     def augmentation_if(self, wanted: bool) -> Augmentation:
         """Return the augmentation, or one that changes nothing."""
-        return self.augmentation if wanted else Augmentation()
+        return self.augmentation if wanted else UNCHANGED
 
     def normalised(self, pixels: Tensor) -> Tensor:
         """uint8 [B, C, H, W] -> float32 of mean about 0 and standard deviation about 1."""

@@ -17,9 +17,6 @@ from gnnrl.graph.unit_mapping import kept_units
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.tasks.base import Targets
 
-EQUIVALENT = 500
-"""Forward images of one evaluation equivalent, the unit that costs of searches are compared in."""
-
 FAILED = -100.0
 """Reward of a plan that gives no finite numbers: below every reward of one that does."""
 

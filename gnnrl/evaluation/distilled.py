@@ -16,19 +16,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from gnnrl.checkpoint import Checkpoint
 from gnnrl.data.images import Labelled, batch_count
 from gnnrl.errors import UserError
 from gnnrl.evaluation.base import Decided, Evaluation, Evaluator, Plan
 from gnnrl.evaluation.budget_penalty import PUNISHED, Constraint
-from gnnrl.evaluation.rewards import (
-    CONSTRAINED,
-    RewardSettings,
-    measured,
-    metric,
-    n2n,
-    sagemaker,
-)
+from gnnrl.evaluation.measured import measured, metric
+from gnnrl.evaluation.rewards import CONSTRAINED, RewardSettings, n2n, sagemaker
 from gnnrl.evaluation.student_store import StudentStore
 from gnnrl.evaluation.training_settings import StudentSettings
 from gnnrl.graph.budget import Budget
@@ -50,7 +43,7 @@ class Students(Evaluator):
     reward.kind: A and A_teacher are measured on the reward images.  For `n2n_constrained` a student
     over the `budget`, or less accurate than `reward.at_least`, gets PUNISHED, eased in over
     `settings.ease_in` updates of the agent.
-    dense: the network as a checkpoint, so that the best students can be kept in `store`.
+    store: where the best students are kept.
     """
 
     def __init__(
@@ -62,12 +55,11 @@ class Students(Evaluator):
         reward: RewardSettings,
         *,
         budget: Budget | None = None,
-        dense: Checkpoint | None = None,
         store: StudentStore | None = None,
         seed: int = 0,
         task: Task = CLASSIFICATION,
     ) -> None:
-        self.network, self.graph, self.checkpoint = surgeon.network.eval(), surgeon.graph, dense
+        self.network, self.graph = surgeon.network.eval(), surgeon.graph
         self.settings, self.reward = settings, reward
         self.budget, self.store = budget or Budget(parameters=1.0), store
         self._train_images, self._reward_images, self._seed = train_images, reward_images, seed
@@ -157,8 +149,8 @@ class Students(Evaluator):
             broken = teacher.constraint.broken(size, found.accuracy)
             reward, status = (PUNISHED, broken) if broken else (reward, status)
         kept = ""
-        if self.store is not None and self.checkpoint is not None and status == "ok":
-            checkpoint = self.checkpoint.following(student, plan, self.graph)
+        if self.store is not None and status == "ok":
+            checkpoint = self.store.dense.following(student, plan, self.graph)
             kept = self.store.add(plan.digest, reward, checkpoint)
         details = {"x_factor": 1.0 / found.parameters_kept, "dir": kept}
         return Evaluation(

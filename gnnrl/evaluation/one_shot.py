@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
 from gnnrl.errors import UserError
-from gnnrl.evaluation.base import EQUIVALENT, FAILED, Decided, Evaluation, Evaluator, Plan
+from gnnrl.evaluation.base import FAILED, Decided, Evaluation, Evaluator, Plan
+from gnnrl.evaluation.equivalent import EQUIVALENT
 from gnnrl.evaluation.fused_batch_norm import FoldedSubnet
+from gnnrl.evaluation.measured import PRECISIONS, measured, metric
 from gnnrl.evaluation.reusable_subnet import Slot
-from gnnrl.evaluation.rewards import PRECISIONS, Measured, RewardSettings, measured
+from gnnrl.evaluation.rewards import Measured, RewardSettings
 from gnnrl.graph.cost import Cost, cost
 from gnnrl.pruning.batch_norm import batch_statistics, recalibrate
 from gnnrl.pruning.compensation.gram import GramSolve
@@ -177,7 +180,12 @@ class OneShot(Evaluator):
 
     def measure(self, outputs: Outputs, subnet: Cost) -> Measured:
         """Compare outputs with labels, and all of it with the dense network."""
-        return measured(outputs, self._dense, self.labels, subnet, self._dense_cost, self.task)
+        dense, whole, known = self._dense, self._dense_cost, self._dense_metric
+        return measured(outputs, dense, self.labels, subnet, whole, self.task, known)
+
+    @cached_property
+    def _dense_metric(self) -> float:
+        return metric(self._dense, self.labels, self._dense, self.task)
 
     def _decided(self, plan: Plan) -> Decided:
         """Return the plan with its units."""

@@ -8,7 +8,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from gnnrl.evaluation.base import EQUIVALENT, Decided, Evaluation, Evaluator, Plan
+from gnnrl.evaluation.base import Decided, Evaluation, Evaluator, Plan
+from gnnrl.evaluation.equivalent import EQUIVALENT
 from gnnrl.evaluation.one_shot import OneShot
 from gnnrl.pruning.compensation.gram import Solved
 from gnnrl.pruning.compensation.sequential import Refit

@@ -8,16 +8,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Literal
 
-import torch
 from pydantic import field_validator, model_validator
 
 from gnnrl.evaluation.training_settings import ShortTraining
-from gnnrl.graph.cost import Cost
 from gnnrl.registry import named
 from gnnrl.runtime import has_bfloat16
 from gnnrl.settings import Count, CountOrNone, Settings, Share, name_in
-from gnnrl.tasks.base import Outputs, Targets, Task
-from gnnrl.tasks.classification import CLASSIFICATION
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,8 +97,6 @@ REWARDS: dict[str, Callable[..., float]] = {
 }
 """By name, as are functions of the user's own; all higher = better."""
 
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
 
 class RewardSettings(Settings):
     """How a plan is scored on the reward images."""
@@ -170,30 +164,3 @@ class RewardSettings(Settings):
                 f"batch_size {self.batch_size}: lower the first or raise the second"
             )
         return self
-
-
-def measured(
-    outputs: Outputs,
-    dense: Outputs,
-    targets: Targets,
-    cost: Cost,
-    whole: Cost,
-    task: Task = CLASSIFICATION,
-) -> Measured:
-    """Compare a subnet's outputs and cost with targets and with the dense network's."""
-    found = {"divergence": math.nan, "jensen_shannon": math.nan, **task.divergences(outputs, dense)}
-    return Measured(
-        accuracy=metric(outputs, targets, dense, task),
-        loss=task.loss(outputs, targets),
-        dense_accuracy=metric(dense, targets, dense, task),
-        flops_kept=cost.flops / whole.flops,
-        parameters_kept=cost.parameters / whole.parameters,
-        **found,
-    )
-
-
-def metric(outputs: Outputs, targets: Targets, dense: Outputs, task: Task) -> float:
-    """Return the task's metric of outputs for all images."""
-    meter = task.meter()
-    meter.add(outputs, targets, dense)
-    return meter.value()

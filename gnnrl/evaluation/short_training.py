@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from gnnrl.data.images import Labelled
-from gnnrl.evaluation.base import EQUIVALENT, Decided, Evaluation, Evaluator, Plan
+from gnnrl.evaluation.base import Decided, Evaluation, Evaluator, Plan
+from gnnrl.evaluation.equivalent import EQUIVALENT
 from gnnrl.evaluation.one_shot import OneShot
 from gnnrl.evaluation.training_settings import ShortTraining
 from gnnrl.runtime import generator

@@ -6,16 +6,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gnnrl.errors import UserError
 from gnnrl.graph.cost_model import CostModel, full_length
-from gnnrl.graph.graph import ComputationalGraph
-from gnnrl.graph.latency import LatencyTable
 from gnnrl.graph.resources import RESOURCES, costs_of
 from gnnrl.registry import hint
+
+if TYPE_CHECKING:
+    from gnnrl.graph.graph import ComputationalGraph
+    from gnnrl.graph.latency import LatencyTable
 
 
 @dataclass(frozen=True, init=False)

@@ -12,14 +12,16 @@ import math
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
-from torch import Tensor
 
 from gnnrl.graph.graph import FIXED, Channels, ComputationalGraph, Node, Parameter
 
-Lengths = np.ndarray | Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Lengths: TypeAlias = "np.ndarray | Tensor"
 
 
 class CostModel(Protocol):
@@ -83,7 +85,7 @@ class AxisCosts:
 
     def of_lengths(self, lengths: Lengths) -> Any:
         """Cost when the axes have these lengths `[A]`; differentiable where they are."""
-        if isinstance(lengths, Tensor):
+        if not isinstance(lengths, np.ndarray):
             return self._products(lengths) @ lengths.new_tensor(self._factor)
         return self._products(lengths) @ self._factor
 

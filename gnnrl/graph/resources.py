@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from gnnrl.errors import UserError
-from gnnrl.graph import cost_model
-from gnnrl.graph.cost_model import CostModel
-from gnnrl.graph.graph import ComputationalGraph
-from gnnrl.graph.latency import LatencyCosts, LatencyTable
+from gnnrl.registry import imported
+
+if TYPE_CHECKING:
+    from gnnrl.graph.cost_model import CostModel
+    from gnnrl.graph.graph import ComputationalGraph
+    from gnnrl.graph.latency import LatencyTable
 
 
 @dataclass(frozen=True)
 class Resource:
     """How the costs of a graph are computed.
 
-    model: takes a graph and gives an `AxisCosts`; with `needs_table` it is given a latency table,
-    too, and may give any `CostModel`.  None: the resource counts filters, so that its budget, with
-    `is_removed`, is the fraction of them that is removed.
+    model: `package.module:name` of what takes a graph and gives an `AxisCosts`; with `needs_table`
+    it is given a latency table, too, and may give any `CostModel`.  None: the resource counts
+    filters, so that its budget, with `is_removed`, is the fraction of them that is removed.
     """
 
-    model: Callable[..., CostModel] | None
+    model: str | None
     needs_table: bool = False
     is_removed: bool = False
 
@@ -32,9 +34,9 @@ class Resource:
 
 
 RESOURCES: dict[str, Resource] = {
-    "flops": Resource(cost_model.flops),
-    "parameters": Resource(cost_model.parameters),
-    "latency": Resource(LatencyCosts, needs_table=True),
+    "flops": Resource("gnnrl.graph.cost_model:flops"),
+    "parameters": Resource("gnnrl.graph.cost_model:parameters"),
+    "latency": Resource("gnnrl.graph.latency:LatencyCosts", needs_table=True),
     "sparsity": Resource(None, is_removed=True),
 }
 
@@ -57,11 +59,12 @@ def costs_of(
             f"budget.{resource} counts filters, which only the space filters does: take it, or "
             f"give {' or '.join(f'budget.{name}' for name in counted())}"
         )
+    model = imported(found.model, "resource")
     if not found.needs_table:
-        return found.model(graph)
+        return model(graph)
     if table is None:
         raise UserError(
             f"a budget of {resource} needs a latency table; measure one with "
             "`python -m stages.latency` and name it in search.latency_table"
         )
-    return found.model(graph, table)
+    return model(graph, table)

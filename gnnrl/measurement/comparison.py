@@ -14,7 +14,8 @@ from gnnrl.data.splits import Splits
 from gnnrl.graph.cost import Cost, cost
 from gnnrl.graph.extract import extract
 from gnnrl.measurement.latency import Timing, pinned, time_networks
-from gnnrl.measurement.runtimes import machine_of, runtime_of
+from gnnrl.measurement.running import machine_of
+from gnnrl.measurement.runtimes import runtime_of
 from gnnrl.measurement.settings import EvaluateSettings
 from gnnrl.sealed import sealed
 from gnnrl.shapes import Shape

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from gnnrl.data.images import Labelled
 from gnnrl.measurement.latency import SHORTEST, pinned, time_in_turns
-from gnnrl.measurement.runtimes import runtime_of, session_of
+from gnnrl.measurement.running import session_of
+from gnnrl.measurement.runtimes import runtime_of
 from gnnrl.measurement.settings import EvaluateSettings
 from gnnrl.tasks.base import Task
 from gnnrl.tasks.classification import CLASSIFICATION

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from gnnrl.measurement.runtimes import device_of, ready
+from gnnrl.measurement.running import device_of, ready
 from gnnrl.shapes import Shape
 
 K = TypeVar("K", bound=Hashable)

@@ -17,7 +17,8 @@ from gnnrl.graph.graph import ComputationalGraph, Node
 from gnnrl.graph.latency import POINTS, LatencyTable, keys, width
 from gnnrl.graph.operations import operation_of
 from gnnrl.measurement.latency import pinned, time_in_turns
-from gnnrl.measurement.runtimes import Run, device_of, ready, runtime_of
+from gnnrl.measurement.running import Run, device_of, ready
+from gnnrl.measurement.runtimes import runtime_of
 from gnnrl.runtime import device as own_device
 
 MULTIPLES = (1, 2, 4, 8, 16, 32)

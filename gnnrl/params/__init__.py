@@ -5,8 +5,17 @@ from gnnrl.params.load import (
     Params,
     check,
     load_params,
+    refuse_absent,
     resolved,
     without_effect,
 )
 
-__all__ = ["STAGE_SECTIONS", "Params", "check", "load_params", "resolved", "without_effect"]
+__all__ = [
+    "STAGE_SECTIONS",
+    "Params",
+    "check",
+    "load_params",
+    "refuse_absent",
+    "resolved",
+    "without_effect",
+]

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from gnnrl.data.class_folders import class_folders
+from gnnrl.data.settings import root_of
 from gnnrl.errors import UserError
 from gnnrl.files import user_path
 
@@ -147,6 +149,16 @@ def _refuse_labels(params: Any) -> None:
             f"'{found[0]}' needs labels, which the task {name} does not have: leave it out or take "
             "another"
         )
+
+
+def refuse_wrong_folder(params: Any) -> None:
+    """Raise `UserError` where the folder of images does not have a folder per class in each split.
+
+    It takes milliseconds; the stage looks again where it reads the images, as do other tasks than
+    classification.
+    """
+    if params.data.name == "image_folder" and params.task.name.startswith("classification"):
+        class_folders(root_of(params.data))
 
 
 def refuse_missing_files(params: Any, stage: str) -> None:

@@ -92,12 +92,19 @@ def load_params(stage: str, path: Path, overrides: Sequence[str] = ()) -> Simple
     params = check(values, path.name)
     if stage == "search" and (remark := compatibility.reward_unlike_prune(params)):
         print(f"{stage}: {remark}", file=sys.stderr)
-    compatibility.refuse_missing_files(params, stage)
+    refuse_absent(params, stage)
     if os.environ.get("DVC_STAGE"):
         for remark in compatibility.unwatched(params, stage):
             print(f"{stage}: {remark}", file=sys.stderr)
     compatibility.refuse_unfit_task(params)
     return SimpleNamespace(**{name: getattr(params, name) for name in STAGE_SECTIONS[stage]})
+
+
+def refuse_absent(params: Params, stage: str) -> None:
+    """Raise `UserError` where a file or a folder of images is not there, before any is read."""
+    compatibility.refuse_missing_files(params, stage)
+    if "data" in STAGE_SECTIONS[stage]:
+        compatibility.refuse_wrong_folder(params)
 
 
 def check(values: Mapping[str, Any], source: str = "params.yaml") -> Params:

@@ -21,9 +21,9 @@ from gnnrl.graph.rules.base import tensors_read
 from gnnrl.graph.rules.flow import Layout
 from gnnrl.pruning.batch_norm import batch_statistics
 from gnnrl.pruning.compensation.stepper import out_of_place
+from gnnrl.pruning.criteria import BottleneckSettings
 from gnnrl.pruning.expected_cost import ExpectedCost
 from gnnrl.pruning.importance import Importance
-from gnnrl.settings import Count, Positive, Settings
 from gnnrl.tasks import nested
 from gnnrl.tasks.base import Outputs, Task
 from gnnrl.tasks.classification import CLASSIFICATION
@@ -36,17 +36,6 @@ DESCENT = 0.5
 
 TEMPERATURE = 0.5
 """How far draws are from zero and one; the smaller, the nearer."""
-
-
-class BottleneckSettings(Settings):
-    """How long the gates are trained, for the importance and the prior `bottleneck`."""
-
-    batches: Count = 100
-    """Steps of training; 100 batches of 64 cost 40 evaluations."""
-    batch_size: Count = 64
-    """Images of a batch."""
-    learning_rate: Positive = 0.2
-    """Of the gates' logits, by Adam."""
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,10 @@ from torch import Tensor, nn
 
 from gnnrl.errors import UserError
 from gnnrl.graph.graph import ComputationalGraph, Node
+from gnnrl.pruning.criteria import CRITERIA
 from gnnrl.pruning.orthogonality import rise_without_each_row
 from gnnrl.registry import named
 from gnnrl.tracing.fx_utils import attribute
-
-Criterion = Callable[[nn.Module, ComputationalGraph], "Importance"]
 
 
 @dataclass(frozen=True)
@@ -135,17 +134,6 @@ def orthogonality(network: nn.Module, graph: ComputationalGraph) -> Importance:
     The score is that of the thesis (`gnnrl.pruning.orthogonality`), after Lee et al. 2020.
     """
     return over_layers(graph, lambda node: rise_without_each_row(filters(network, node)))
-
-
-CRITERIA: Mapping[str, Criterion] = {
-    "l1": l1,
-    "l2": l2,
-    "l1_normalised": l1_normalised,
-    "batch_norm": batch_norm,
-    "fpgm": fpgm,
-    "random": random,
-    "orthogonality": orthogonality,
-}
 
 
 def importance(name: str, network: nn.Module, graph: ComputationalGraph) -> Importance:

@@ -20,7 +20,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from gnnrl.errors import UserError
 from gnnrl.graph.graph import ComputationalGraph, Node
 from gnnrl.pruning.batch_norm import batch_statistics
+from gnnrl.pruning.criteria import FROM_INITIAL, ON_EXAMPLES, ON_WEIGHTS, ROUNDS
 from gnnrl.pruning.importance import Importance, filters, over_layers, rows
+from gnnrl.registry import imported
 from gnnrl.tasks import nested
 from gnnrl.tasks.base import Targets, Task
 from gnnrl.tasks.classification import CLASSIFICATION
@@ -30,7 +32,6 @@ Examples = Callable[[], tuple[Tensor, Targets]]
 
 
 TEMPERATURE = 200.0  # of the logits (Wang et al. 2020, GraSP, published code)
-ROUNDS = 100  # of SynFlow (Tanaka et al. 2020, section 6)
 
 
 @dataclass(frozen=True)
@@ -49,25 +50,27 @@ def score(
     initial: nn.Module | None = None,
     task: Task = CLASSIFICATION,
 ) -> Scored:
-    """By name, a member of CRITERIA.
+    """By name, a member of SALIENCIES.
 
     examples: gives training images `[N, C, H, W]` and their labels.  initial: the network before
     training; raises `UserError` where the criterion needs it and it is missing.  task: whose loss
     it is.
     """
     if criterion in ON_EXAMPLES:
-        of_examples, passes = ON_EXAMPLES[criterion]
+        path, passes = ON_EXAMPLES[criterion]
         images, labels = examples()
-        return Scored(of_examples(network, graph, images, labels, task), passes * len(images))
+        scores = imported(path, "importance")(network, graph, images, labels, task)
+        return Scored(scores, passes * len(images))
     if criterion in FROM_INITIAL:
         if initial is None:
             raise UserError(
                 f"{criterion} compares weights with those they started from: give the initial "
                 "network"
             )
-        return Scored(FROM_INITIAL[criterion](network, graph, initial))
-    of_weights, cost = ON_WEIGHTS[criterion]
-    return Scored(of_weights(network, graph), cost)
+        path = FROM_INITIAL[criterion]
+        return Scored(imported(path, "importance")(network, graph, initial))
+    path, cost = ON_WEIGHTS[criterion]
+    return Scored(imported(path, "importance")(network, graph), cost)
 
 
 def magnitude(network: nn.Module, graph: ComputationalGraph) -> Importance:
@@ -176,23 +179,6 @@ def synflow(network: nn.Module, graph: ComputationalGraph, rounds: int = ROUNDS)
         left[removed] = False
         _silence(flow, graph, removed)
     return Importance.of_units(graph, total)
-
-
-ON_WEIGHTS = {
-    "magnitude": (magnitude, 0),
-    "magnitude_normalised": (magnitude_normalised, 0),
-    "magnitude_local": (magnitude_local, 0),
-    "synflow": (synflow, 3 * ROUNDS),
-}
-"""Criteria that need the weights alone, with the forward images that they cost."""
-
-FROM_INITIAL = {"magnitude_sign": magnitude_sign}
-"""Criteria that need the network as it was before training."""
-
-ON_EXAMPLES = {"snip": (snip, 3), "taylor": (taylor, 3), "grasp": (grasp, 9)}
-"""Criteria that need labelled images, with the forward images that each of these costs."""
-
-CRITERIA = (*ON_WEIGHTS, *FROM_INITIAL, *ON_EXAMPLES)
 
 
 def _flow(network: nn.Module, graph: ComputationalGraph, image: Tensor) -> Tensor:

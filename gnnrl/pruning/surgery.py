@@ -46,6 +46,7 @@ class Surgeon:
 
     def __init__(self, network: nn.Module, graph: ComputationalGraph) -> None:
         self.network, self.graph, self._proved = network, graph, False
+        self._left: tuple[tuple[frozenset[Any], ...], Analysis] | None = None
         self.analysis: Analysis = _read(network, graph, graph.protected)
         if self.analysis.graph.digest != graph.digest:
             raise UserError(
@@ -94,15 +95,22 @@ class Surgeon:
     def without(self, removed: Iterable[str], kernels: Mapping[str, int] | None = None) -> Analysis:
         """Return the network from which parts were taken out, traced again.
 
-        kernels: for convolutions whose kernels become smaller, the size.
+        kernels: for convolutions whose kernels become smaller, the size.  The last one is kept:
+        repairing a subnet asks for it several times.
         """
-        if not removed and not kernels:
+        gone = frozenset(removed), frozenset((kernels or {}).items())
+        if not any(gone):
             return self.analysis
+        if self._left is None or self._left[0] != gone:
+            self._left = gone, self._traced_without(gone[0], dict(gone[1]))
+        return self._left[1]
+
+    def _traced_without(self, removed: Iterable[str], kernels: Mapping[str, int]) -> Analysis:
         graph = self.analysis.graph
         reduced = copy.deepcopy(self.analysis.traced)
         if removed:
             take_out(reduced, graph, removed)
-        shrink(reduced, without(graph, removed), kernels or {})
+        shrink(reduced, without(graph, removed), kernels)
         network = dressed(reduced)
         names = dict(network.named_modules())
         protected = [name for name in graph.protected if name in names]

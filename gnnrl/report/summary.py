@@ -44,6 +44,7 @@ def tables(run: Run) -> dict[str, list[dict[str, Any]]]:
     return {
         "networks": networks(run),
         "plans": plans(run),
+        "searched": searched(run),
         "widths": widths(run),
         **{f"epochs_{network}": epochs(run, network) for network in run.histories},
     }
@@ -79,6 +80,22 @@ def plans(run: Run) -> list[dict[str, Any]]:
     return [
         {"plan": name or "searched", "flops kept": flops / dense, "reward": reward}
         for name, flops, reward in zip(named, table["flops"], table["reward"], strict=True)
+    ]
+
+
+def searched(run: Run) -> list[dict[str, Any]]:
+    """Return the reward of every plan of the search in turn, and the best so far, for a plot.
+
+    Controls are not among them: they belong to no place in the search.
+    """
+    table = run.evaluations[run.evaluations["status"] == "ok"]
+    if "control" in table:
+        table = table[table["control"].fillna("") == ""]
+    return [
+        {"plan": place, "reward": reward, "best": best}
+        for place, (reward, best) in enumerate(
+            zip(table["reward"], table["reward"].cummax(), strict=True), 1
+        )
     ]
 
 

@@ -10,8 +10,9 @@ from torch_geometric.data import Data
 from torch_geometric.nn import global_mean_pool
 from torch_geometric.utils import to_dense_batch
 
-from gnnrl.rl.gnn import Encoder, EncoderSettings
+from gnnrl.rl.gnn import Encoder
 from gnnrl.rl.observation import ObservationSpec
+from gnnrl.rl.settings import EncoderSettings
 
 
 class Decoder(nn.Module):

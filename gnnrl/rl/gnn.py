@@ -4,40 +4,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch_geometric.data import Data
 from torch_geometric.nn import ResGatedGraphConv
 from torch_geometric.utils import scatter
 
 from gnnrl.rl.observation import ObservationSpec
-from gnnrl.settings import Count, Settings, Switch, name_in
-
-
-class GnnSettings(Settings):
-    """The size of the encoder. `blind` and `message_passing` are there for ablations."""
-
-    hidden: Annotated[Count, Field(le=8192)] = 64
-    """Width of every embedding."""
-    layers: Annotated[Count, Field(le=100)] = 3
-    """Rounds of message passing on the graph."""
-    blind: Switch = False
-    """Ablation: all features read as zero, only the topology is seen."""
-    message_passing: Switch = True
-    """False, an ablation: every node by itself, the graph unseen."""
-
-
-class EncoderSettings(GnnSettings):
-    """The encoder of a policy."""
-
-    encoder: Annotated[str, name_in("gnnrl.rl.encoders:ENCODERS")] = "multi_stage"
-    """plain: the graph alone; multi_stage: its channels first; encoder_decoder: then an LSTM over
-    the decisions; or package.module:name."""
-    policy: Annotated[str, name_in("gnnrl.rl.policy:POLICIES")] = "shared"
-    """Actor and critic. shared: on one encoder; or package.module:name."""
+from gnnrl.rl.settings import EncoderSettings
 
 
 def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,9 +16,9 @@ from torch_geometric.nn import global_mean_pool
 
 from gnnrl.errors import UserError
 from gnnrl.registry import call, named
-from gnnrl.rl.encoders import build_encoder
-from gnnrl.rl.gnn import EncoderSettings, mlp, start_near
+from gnnrl.rl.gnn import mlp, start_near
 from gnnrl.rl.observation import ObservationSpec, collate, distinct
+from gnnrl.rl.settings import ENCODERS, POLICIES, EncoderSettings
 
 DECODER = "encoder.decoder."
 """Start of the names of a decoder's weights: it is a head as to freezing and transfer."""
@@ -61,7 +61,7 @@ class Embeddings(nn.Module):
 
     def __init__(self, spec: ObservationSpec, settings: EncoderSettings) -> None:
         super().__init__()
-        self.encoder = build_encoder(spec, settings)
+        self.encoder = named(settings.encoder, ENCODERS, "encoder")(spec, settings)
         self.settings = settings
 
     def forward(self, graphs: Batch) -> tuple[Tensor, Tensor]:
@@ -138,11 +138,6 @@ class Policy(ActorCritic):
         """Return the parameters of all decisions and the expected returns."""
         decided, pooled = self.embed(graphs)
         return self.actor(decided), self.critic(pooled).squeeze(1)
-
-
-POLICIES: Mapping[str, Callable[[ObservationSpec, EncoderSettings, Tensor], nn.Module]] = {
-    "shared": Policy
-}
 
 
 def build_policy(spec: ObservationSpec, settings: EncoderSettings, bias: Tensor) -> ActorCritic:

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gnnrl.agents.ppo import PPO, PPOSettings
+from gnnrl.agents.ppo import PPO
+from gnnrl.agents.settings import PPOSettings
 from gnnrl.rl.agent import Agent
-from gnnrl.rl.gnn import EncoderSettings
 from gnnrl.rl.observation import ObservationSpec
+from gnnrl.rl.settings import EncoderSettings
 from gnnrl.scheduling import generators
 from gnnrl.scheduling.compare import Row, agent_schedules, best_of, compare, mean_makespans
 from gnnrl.scheduling.env import SchedulingEnv

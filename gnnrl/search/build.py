@@ -18,8 +18,9 @@ from gnnrl.checkpoint import Checkpoint
 from gnnrl.data.calibration import calibration_images as sample
 from gnnrl.data.calibration import labelled_examples, labelled_images
 from gnnrl.data.images import Labelled
-from gnnrl.evaluation.base import EQUIVALENT, Evaluator, Unevaluated
+from gnnrl.evaluation.base import Evaluator, Unevaluated
 from gnnrl.evaluation.distilled import Students
+from gnnrl.evaluation.equivalent import EQUIVALENT
 from gnnrl.evaluation.one_shot import OneShot
 from gnnrl.evaluation.racing import Racing
 from gnnrl.evaluation.rewards import CONSTRAINED, SMALLEST
@@ -30,8 +31,9 @@ from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.graph.latency import LatencyTable
 from gnnrl.pruning.bottleneck import Bottleneck, bottleneck
 from gnnrl.pruning.compensation.gram import SOLVES
+from gnnrl.pruning.criteria import SALIENCIES
 from gnnrl.pruning.importance import Importance, importance
-from gnnrl.pruning.saliency import CRITERIA, Scored, score
+from gnnrl.pruning.saliency import Scored, score
 from gnnrl.pruning.surgery import Surgeon
 from gnnrl.pruning.weight_saliency import score_weights
 from gnnrl.rl.agent import Agent
@@ -79,7 +81,7 @@ class SearchTask:
         students = self.settings.students
         if self.folder is None or students is None or not students.keep:
             return None
-        return StudentStore(self.folder, students.keep)
+        return StudentStore(self.folder, students.keep, self.checkpoint)
 
     def env(self) -> PruningEnv:
         """Return the environment, on the device that this process has."""
@@ -124,14 +126,13 @@ class SearchTask:
 @dataclass(frozen=True, eq=False)
 class Inputs:
     """What a search is made from: the dense network, traced once, its images, and for some the
-    network before training, the dense checkpoint, a place for students and a folder in which
-    calibrations are kept.  task: what the outputs mean."""
+    network before training, a place for students and a folder in which calibrations are kept.
+    task: what the outputs mean."""
 
     surgeon: Surgeon
     reward_images: Labelled
     train_images: Labelled
     initial: nn.Module | None = None
-    dense: Checkpoint | None = None
     store: StudentStore | None = None
     cache: Path | None = None
     task: Task = CLASSIFICATION
@@ -204,7 +205,7 @@ def read(task: SearchTask) -> Inputs:
     initial = None if task.initial is None else task.initial.restore()
     surgeon, images = Surgeon(network, task.graph), (task.reward_images, task.train_images)
     cache = None if task.folder is None else scratch_root() / "calibration"
-    return Inputs(surgeon, *images, initial, task.checkpoint, task.store, cache, task.meaning)
+    return Inputs(surgeon, *images, initial, task.store, cache, task.meaning)
 
 
 def calibrate(settings: SearchSettings, inputs: Inputs) -> Calibrated:
@@ -242,7 +243,7 @@ def scores(settings: SearchSettings, inputs: Inputs, calibrated: Calibrated) -> 
         return Scored(calibrated.reconstruction.importance)
     if name == BOTTLENECK and calibrated.gates is not None:
         return Scored(calibrated.gates.importance)
-    if name in CRITERIA:
+    if name in SALIENCIES:
         examples = partial(labelled_examples, inputs.train_images, settings.seed, device())
         return score(name, network, inputs.graph, examples, inputs.initial, inputs.task)
     return Scored(importance(name, network, inputs.graph))
@@ -297,8 +298,8 @@ def make_evaluator(
     if settings.students is not None:
         return Students(
             inputs.surgeon, train_images, inputs.reward_images, settings.students, reward,
-            budget=settings.budget.budget(inputs.graph), dense=inputs.dense, store=inputs.store,
-            seed=seed, task=inputs.task,
+            budget=settings.budget.budget(inputs.graph), store=inputs.store, seed=seed,
+            task=inputs.task,
         )  # fmt: skip
     fresh = None
     if reward.statistics == "images":

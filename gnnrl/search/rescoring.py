@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor
 
@@ -16,19 +16,7 @@ from gnnrl.pruning.compensation.gram import Solved
 from gnnrl.pruning.compensation.sequential import Refit
 from gnnrl.runtime import generator
 from gnnrl.search.loop import SearchResult
-from gnnrl.settings import Count, Settings
 from gnnrl.tasks.base import Targets
-
-
-class RescoreSettings(Settings):
-    """How the best plans of a search are scored again."""
-
-    plans: Count
-    """How many of the best plans are scored again."""
-    images: Count
-    """On how many training images."""
-    compensation: Literal["reward", "mean_shift", "gram", "sequential"] = "reward"
-    """As the reward has it, or as prune has it, which then decides alone."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from gnnrl.evaluation.rewards import PRECISIONS, RewardSettings
+from gnnrl.evaluation.measured import PRECISIONS
+from gnnrl.evaluation.rewards import RewardSettings
 from gnnrl.evaluation.student_store import STUDENTS, StudentStore, refuse_failure
 from gnnrl.files import write_csv, write_json
 from gnnrl.graph.cost import cost

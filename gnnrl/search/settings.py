@@ -7,32 +7,31 @@ from typing import Annotated, Any, Literal
 
 from pydantic import model_validator
 
-from gnnrl.agents.a3c import A3CSettings
-from gnnrl.agents.annealing import AnnealingSettings
-from gnnrl.agents.annealing_subset import SwapSettings
-from gnnrl.agents.ddpg import DDPGSettings
-from gnnrl.agents.evolution import EvolutionSettings
-from gnnrl.agents.evopress import EvoPressSettings
-from gnnrl.agents.ppo import PPOSettings
-from gnnrl.agents.ranking import RankingSettings
 from gnnrl.agents.registry import AGENTS, SUBSET, Builders, section_of
-from gnnrl.agents.reinforce import ReinforceSettings
-from gnnrl.agents.reinforce_subset import PlackettLuceSettings
-from gnnrl.agents.sensitivity import MoveSettings, SensitivitySettings
+from gnnrl.agents.settings import (
+    A3CSettings,
+    AnnealingSettings,
+    DDPGSettings,
+    EvolutionSettings,
+    EvoPressSettings,
+    MoveSettings,
+    PlackettLuceSettings,
+    PPOSettings,
+    RankingSettings,
+    ReinforceSettings,
+    SensitivitySettings,
+    SwapSettings,
+)
 from gnnrl.errors import UserError
-from gnnrl.evaluation.base import EQUIVALENT
+from gnnrl.evaluation.equivalent import EQUIVALENT
 from gnnrl.evaluation.rewards import CONSTRAINED, SMALLEST, RewardSettings
 from gnnrl.evaluation.training_settings import StudentSettings
 from gnnrl.graph.budget import Budget, share_of
 from gnnrl.graph.graph import ComputationalGraph
-from gnnrl.pruning.bottleneck import BottleneckSettings
-from gnnrl.pruning.importance import CRITERIA
-from gnnrl.pruning.saliency import CRITERIA as SALIENCIES
-from gnnrl.pruning.saliency import FROM_INITIAL
+from gnnrl.pruning.criteria import CRITERIA, FROM_INITIAL, SALIENCIES, BottleneckSettings
 from gnnrl.registry import is_own
-from gnnrl.rl.gnn import GnnSettings
-from gnnrl.search.parallel.workers import RaySettings
-from gnnrl.search.rescoring import RescoreSettings
+from gnnrl.rl.settings import GnnSettings
+from gnnrl.search.parallel.settings import RaySettings
 from gnnrl.settings import (
     BelowOne,
     Count,
@@ -140,6 +139,17 @@ class LatencyTarget(Settings):
     """Of the processor."""
 
 
+class RescoreSettings(Settings):
+    """How the best plans of a search are scored again."""
+
+    plans: Count
+    """How many of the best plans are scored again."""
+    images: Count
+    """On how many training images."""
+    compensation: Literal["reward", "mean_shift", "gram", "sequential"] = "reward"
+    """As the reward has it, or as prune has it, which then decides alone."""
+
+
 class SpaceSettings(Settings):
     """What is decided, and within which budget."""
 
@@ -166,7 +176,7 @@ class SpaceSettings(Settings):
     """Of its filters, that every layer keeps (space filters)."""
     kernels: Switch = False
     """Whether kernels may become smaller, too (space layers)."""
-    encoder: Annotated[str, name_in("gnnrl.rl.encoders:ENCODERS")] = "multi_stage"
+    encoder: Annotated[str, name_in("gnnrl.rl.settings:ENCODERS")] = "multi_stage"
     """Of ppo, ddpg, reinforce and a3c: plain, multi_stage, encoder_decoder."""
 
 
@@ -187,7 +197,7 @@ class SearchSettings(SpaceSettings, CalibrationSettings):
     """The agent.pt of another search, on any network, to start with; or pretrained."""
     agent_part: Literal["policy", "encoder"] = "policy"
     """Of agent_from: policy; encoder: it alone, decoder and heads start anew."""
-    policy: Annotated[str, name_in("gnnrl.rl.policy:POLICIES")] = "shared"
+    policy: Annotated[str, name_in("gnnrl.rl.settings:POLICIES")] = "shared"
     """Actor and critic of ppo, reinforce and a3c. shared: on one encoder; or your own."""
     evaluations: CountOrNone = 96
     """What may be spent; 1 is 500 images passed through the network; 0: the agent's first plan."""

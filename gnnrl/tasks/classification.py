@@ -68,6 +68,11 @@ class Classification(Task):
         return torch.stack([right, torch.full_like(right, len(classes))])
 
 
+def top5() -> Classification:
+    """Return the task in which any of the five largest logits may be right."""
+    return Classification(best=5)
+
+
 def _logits(outputs: Any) -> Tensor:
     if isinstance(outputs, Tensor) and outputs.ndim == 2:
         return outputs

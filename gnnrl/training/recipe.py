@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
 from pydantic import field_validator, model_validator
-from torch import nn
 
 from gnnrl.settings import (
     BelowOne,
@@ -20,6 +18,10 @@ from gnnrl.settings import (
     Settings,
     Switch,
 )
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 
 class TrainingRecipe(Settings):
@@ -86,6 +88,8 @@ class TrainingRecipe(Settings):
 
         AdamW decays weights apart from the gradient (Loshchilov & Hutter 2019, algorithm 2).
         """
+        import torch
+
         rate, decay = self.learning_rate, self.weight_decay
         if self.optimizer == "adamw":
             return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)

@@ -11,8 +11,9 @@ import torch
 from torch_geometric.data import Data
 
 from gnnrl.agents.additive import Additive
-from gnnrl.agents.annealing_subset import SwapAnnealing, SwapSettings
+from gnnrl.agents.annealing_subset import SwapAnnealing
 from gnnrl.agents.registry import build_agent
+from gnnrl.agents.settings import SwapSettings
 from gnnrl.agents.thompson import Beliefs
 from gnnrl.errors import UserError
 from gnnrl.evaluation.base import Evaluation

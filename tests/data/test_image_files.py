@@ -61,7 +61,7 @@ def test_images_of_all_kinds_and_in_folders_below_are_found(tmp_path):
     names = "0.png 1.jpg 2.JPEG 3.webp 4.bmp 5.tif 6.tiff more/7.png more/still/8.webp".split()
     for name in names:
         put(tmp_path / "a" / name, Image.new("RGB", (8, 8)))
-    assert [str(p.relative_to(tmp_path / "a")) for p in list_files(tmp_path).paths] == names
+    assert [str(p.relative_to(tmp_path / "a")) for p in list_files([tmp_path / "a"]).paths] == names
 
 
 def test_files_left_out_are_counted(tmp_path):
@@ -70,7 +70,7 @@ def test_files_left_out_are_counted(tmp_path):
         (tmp_path / "a" / name).write_bytes(b"")
     (tmp_path / "a" / ".hidden").write_bytes(b"")
     with pytest.warns(UserWarning, match=r"3 files in .*a are left out.*\(2 \.npy, 1 notes\)"):
-        assert len(list_files(tmp_path).paths) == 1
+        assert len(list_files([tmp_path / "a"]).paths) == 1
 
 
 def test_one_class_is_refused(tmp_path):

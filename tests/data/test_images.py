@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from gnnrl.data.augmentations import AUGMENTATIONS
 from gnnrl.data.images import Images, batch_count, chosen_indices
-from gnnrl.data.transform import AUGMENTATIONS, Transform
+from gnnrl.data.transform import Transform
 
 
 @pytest.fixture

@@ -10,12 +10,13 @@ import torch
 from PIL import Image
 
 from gnnrl.data.arrays import array_source
+from gnnrl.data.augmentations import AUGMENTATIONS
 from gnnrl.data.canvas import INK
 from gnnrl.data.images import Images
 from gnnrl.data.load import load_data
 from gnnrl.data.settings import DataRecipe
 from gnnrl.data.targets import IGNORED, Boxes, digest, joined
-from gnnrl.data.transform import AUGMENTATIONS, Transform, augmented_with_masks
+from gnnrl.data.transform import Transform, augmented_with_masks
 from gnnrl.errors import UserError
 
 SHAPE = (1, 24, 24)

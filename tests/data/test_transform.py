@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gnnrl.data.transform import AUGMENTATIONS, Transform, augmented, boxes, draws
+from gnnrl.data.augmentations import AUGMENTATIONS
+from gnnrl.data.transform import Transform, augmented, boxes, draws
 from gnnrl.errors import UserError
 
 

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from gnnrl.checkpoint import Checkpoint
+from gnnrl.data.augmentations import AUGMENTATIONS
 from gnnrl.data.images import Images
-from gnnrl.data.transform import AUGMENTATIONS, Transform
+from gnnrl.data.transform import Transform
 from gnnrl.errors import UserError
 from gnnrl.evaluation.base import Evaluation
 from gnnrl.evaluation.budget_penalty import PUNISHED, Constraint
@@ -162,7 +163,7 @@ def test_a_student_below_the_accuracy_asked_for_is_punished_more_and_more():
 
 def test_only_the_student_of_the_plan_goes_on(network, tmp_path):
     dense = Checkpoint.of(network, NAME, 10, SHAPE)
-    evaluate = students(network, dense=dense, store=StudentStore(tmp_path / "students", keep=1))
+    evaluate = students(network, store=StudentStore(tmp_path / "students", keep=1, dense=dense))
     evaluate([PLAN])
     student = kept_student(tmp_path, dense, PLAN)
     assert student.plans == (PLAN.to_json(),)
@@ -185,7 +186,7 @@ def test_the_best_students_are_kept_whatever_the_order(network, tmp_path):
     dense = Checkpoint.of(network, NAME, 10, SHAPE)
     rewards = {"a" * 64: 0.1, "b" * 64: 0.5, "c" * 64: 0.3, "d" * 64: 0.5}
     for order in (list(rewards), list(rewards)[::-1]):
-        store = StudentStore(tmp_path / order[0][0], 2)
+        store = StudentStore(tmp_path / order[0][0], 2, dense)
         for digest in order:
             store.add(digest, rewards[digest], dense)
         assert store.names() == ["b" * 16, "d" * 16]
@@ -194,8 +195,8 @@ def test_the_best_students_are_kept_whatever_the_order(network, tmp_path):
 
 def test_a_kept_student_is_what_was_scored(network, tmp_path):
     dense = Checkpoint.of(network, NAME, 10, SHAPE)
-    store = StudentStore(tmp_path / "students", keep=5)
-    evaluate = students(network, dense=dense, store=store)
+    store = StudentStore(tmp_path / "students", keep=5, dense=dense)
+    evaluate = students(network, store=store)
     found = evaluate([PLAN])[0]
     folder = tmp_path / "students" / found.details["dir"]
     kept = Checkpoint.load(folder / "student.safetensors").restore()

@@ -7,8 +7,9 @@ import copy
 import pytest
 import torch
 
+from gnnrl.data.augmentations import AUGMENTATIONS
 from gnnrl.data.images import Images
-from gnnrl.data.transform import AUGMENTATIONS, Transform
+from gnnrl.data.transform import Transform
 from gnnrl.errors import UserError
 from gnnrl.evaluation.one_shot import OneShot
 from gnnrl.evaluation.rewards import RewardSettings

@@ -145,7 +145,7 @@ def test_clients_on_ray_workers_do_as_those_in_this_process():
         log_to_driver=False, logging_level="ERROR",
     )  # fmt: skip
     from gnnrl.search.parallel.ray import ray_workers
-    from gnnrl.search.parallel.workers import RaySettings
+    from gnnrl.search.parallel.settings import RaySettings
 
     torch.set_num_threads(1)
     clients = Clients.of(SMALL)

@@ -14,8 +14,10 @@ from gnnrl.graph.extract import extract
 from gnnrl.networks.build import build_network
 from gnnrl.pruning import saliency
 from gnnrl.pruning.batch_norm import batch_statistics
+from gnnrl.pruning.criteria import SALIENCIES
 from gnnrl.rl.subsets import as_mask, best
 from gnnrl.search.spaces.filters import FilterSpace
+from tests.dense import dense
 
 SHAPE = (1, 20, 20)
 LAYERS = ("conv1", "conv2", "conv3", "conv4")
@@ -122,7 +124,7 @@ def test_synflow_ranks_every_filter_and_leaves_no_layer_empty_before_the_last(se
     )
 
 
-@pytest.mark.parametrize("criterion", saliency.CRITERIA)
+@pytest.mark.parametrize("criterion", SALIENCIES)
 def test_scoring_leaves_the_network_as_it_was_and_repeats_itself(setting, criterion):
     network, graph, images, labels = setting
     before = copy.deepcopy(network.state_dict())
@@ -142,8 +144,7 @@ def test_magnitude_sign_without_the_initial_network_is_refused(setting):
 
 
 def test_layers_that_are_coupled_are_scored_together():
-    network = build_network("resnet20").eval()
-    graph = extract(network, torch.zeros(1, 3, 32, 32))
+    network, graph = dense("resnet20")
     scored = saliency.magnitude(network, graph)
     group = graph.groups[0]
     parts = [

@@ -44,6 +44,7 @@ def test_plots_show_both_networks_every_plan_with_its_control_and_every_group():
         {"plan": "searched", "flops kept": 0.5, "reward": -0.5},
         {"plan": "uniform", "flops kept": 0.25, "reward": -0.75},
     ]
+    assert summary.searched(run) == [{"plan": 1, "reward": -0.5, "best": -0.5}]
     kept = {row["group"]: row["kept"] for row in summary.widths(run)}
     assert list(kept) == [group.name for group in run.graph.groups]
     assert sorted(kept.values())[0] == pytest.approx(0.5) and max(kept.values()) == 1.0

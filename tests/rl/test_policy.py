@@ -9,9 +9,9 @@ import torch
 
 from gnnrl.agents.actor import seeded
 from gnnrl.errors import UserError
-from gnnrl.rl.gnn import EncoderSettings
 from gnnrl.rl.observation import ObservationSpec, collate, digest, distinct
 from gnnrl.rl.policy import Policy
+from gnnrl.rl.settings import EncoderSettings
 from tests.rl.toys import ring
 
 SMALL = EncoderSettings(hidden=16, layers=2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -34,6 +34,10 @@ BATCH_SIZE = 256
 PIXELS = 2**20
 """Of these images: the backward pass keeps all values."""
 
+GRADIENT_PIXELS = 2**22
+"""Of images whose gradients are taken, at most: 4,096 images of 32x32, 84 of 224x224, whose layers
+are seen at thousands of places each."""
+
 BLOCK = 1024
 """Inputs of a layer whose moments are computed at once."""
 
@@ -63,35 +67,47 @@ def collect(
     """Collect moments on calibration images `[n, C, H, W]`, which need no labels.
 
     places: of an image, at which a layer is sampled at most.  visible: show a progress bar.
-    Charged as `FORWARDS` forward passes over the images, and a backward pass for each projection.
+    Charged as `FORWARDS` forward passes over the images, and a backward pass for each projection
+    over those whose gradients are taken, `GRADIENT_PIXELS`.
     """
     found = tuple(readers(analysis))
     traced = out_of_place(analysis.traced)
     sums: dict[str, Tensor] = {}
     metric: dict[str, Tensor] = {}
-    batch_size = min(BATCH_SIZE, max(1, PIXELS // math.prod(images.shape[2:])))
+    pixels = math.prod(images.shape[2:])
+    batch_size = min(BATCH_SIZE, max(1, PIXELS // pixels))
+    differentiated = min(len(images), max(1, GRADIENT_PIXELS // pixels))
     used = used_places(traced, found, images[:FEW])
     names = {name for reader in found for name in (reader.source, reader.end)}
     with progress("calibration", len(images), visible=visible) as shown:
-        for part in images.split(batch_size):
+        for part, with_gradients in _parts(images, batch_size, differentiated):
 
             def draw(reader: Reader, shape: torch.Size, count: int = len(part)) -> Tensor:
                 return positions(reader, shape, count, places, generator, used.get(reader.layer))
 
-            seen = forward(traced, part, names)
+            seen = forward(traced, part, names, with_gradients)
             _add_moments(traced, found, seen.values, len(part), draw, sums)
-            _add_metrics(found, seen, generator, metric)
+            if with_gradients:
+                _add_metrics(found, seen, generator, metric)
             del seen  # its values make room for the next ones
             shown.advance(len(part))
     moments = {
         r.layer: Moments(
             _whole(sums[r.layer] / sums[r.layer][-1, -1]).cpu(),
             folded(analysis.traced, r).cpu(),
-            (metric[r.layer] / (len(images) * PROJECTIONS)).cpu(),
+            (metric[r.layer] / (differentiated * PROJECTIONS)).cpu(),
         )
         for r in found
     }
-    return Calibration(found, moments, len(images) * (FORWARDS + 2 * PROJECTIONS))
+    spent = len(images) * FORWARDS + differentiated * 2 * PROJECTIONS
+    return Calibration(found, moments, spent)
+
+
+def _parts(images: Tensor, size: int, differentiated: int) -> Iterator[tuple[Tensor, bool]]:
+    """Yield batches, and whether gradients are taken of them: of the first images."""
+    for part, with_gradients in ((images[:differentiated], True), (images[differentiated:], False)):
+        for first in range(0, len(part), size):
+            yield part[first : first + size], with_gradients
 
 
 def _add_moments(
@@ -118,7 +134,7 @@ def _add_moments(
             sums[reader.layer] = inputs.new_zeros(wide, wide)
         for first in range(0, wide, BLOCK):
             own = inputs[:, first : first + BLOCK]
-            sums[reader.layer][first : first + BLOCK, first:] += own.t() @ inputs[:, first:]
+            sums[reader.layer][first : first + BLOCK, first:].addmm_(own.t(), inputs[:, first:])
 
 
 def _whole(upper: Tensor) -> Tensor:

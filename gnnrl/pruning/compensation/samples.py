@@ -114,8 +114,13 @@ class Pass:
             )
 
 
-def forward(traced: fx.GraphModule, images: Tensor, names: Iterable[str]) -> Pass:
-    """Run a traced network on images, keeping the values of some nodes."""
+def forward(
+    traced: fx.GraphModule, images: Tensor, names: Iterable[str], with_gradients: bool = True
+) -> Pass:
+    """Run a traced network on images, keeping the values of some nodes.
+
+    with_gradients: whether gradients will be taken; if not, values make room as soon as they can.
+    """
     kept: dict[str, Tensor] = {}
     wanted = set(names)
 
@@ -126,8 +131,8 @@ def forward(traced: fx.GraphModule, images: Tensor, names: Iterable[str]) -> Pas
                 kept[n.name] = value
             return value
 
-    with torch.enable_grad():
-        given = Remember(traced).run(images.clone().requires_grad_())
+    with torch.set_grad_enabled(with_gradients):
+        given = Remember(traced).run(images.clone().requires_grad_(with_gradients))
     return Pass(given, kept)
 
 

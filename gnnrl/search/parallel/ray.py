@@ -19,7 +19,8 @@ from typing import Any
 
 from gnnrl.errors import UserError
 from gnnrl.runtime import seed_everything
-from gnnrl.search.parallel.workers import Call, Lost, RaySettings, Shared
+from gnnrl.search.parallel.settings import RaySettings
+from gnnrl.search.parallel.workers import Call, Lost, Shared
 
 ADDRESS = "RAY_ADDRESS"  # of a cluster's head; Ray's own name for it
 OBJECT_STORE = 200_000_000  # bytes at least, of a local cluster; of shared memory

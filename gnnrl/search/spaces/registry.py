@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from gnnrl.errors import UserError
-from gnnrl.registry import call, named
-from gnnrl.search.env import Space
-from gnnrl.search.spaces.channels import ChannelSpace
-from gnnrl.search.spaces.channels_and_weights import ChannelWeightSpace
-from gnnrl.search.spaces.filters import FilterSpace
-from gnnrl.search.spaces.joint import JointSpace
-from gnnrl.search.spaces.layers import LayerSpace
-from gnnrl.search.spaces.single_weights import SingleWeightSpace
-from gnnrl.search.spaces.weights import WeightSpace
+from gnnrl.registry import call, named, takes
 
-SPACES: Mapping[str, Callable[..., Space]] = {
-    "channels": ChannelSpace,
-    "channels_and_weights": ChannelWeightSpace,
-    "filters": FilterSpace,
-    "joint": JointSpace,
-    "layers": LayerSpace,
-    "single_weights": SingleWeightSpace,
-    "weights": WeightSpace,
+if TYPE_CHECKING:
+    from gnnrl.search.env import Space
+
+SPACES: Mapping[str, str] = {
+    "channels": "gnnrl.search.spaces.channels:ChannelSpace",
+    "channels_and_weights": "gnnrl.search.spaces.channels_and_weights:ChannelWeightSpace",
+    "filters": "gnnrl.search.spaces.filters:FilterSpace",
+    "joint": "gnnrl.search.spaces.joint:JointSpace",
+    "layers": "gnnrl.search.spaces.layers:LayerSpace",
+    "single_weights": "gnnrl.search.spaces.single_weights:SingleWeightSpace",
+    "weights": "gnnrl.search.spaces.weights:WeightSpace",
 }
+"""Where they are, by name."""
 
 
 def build_space(name: str, **offered: Any) -> Space:
@@ -33,9 +29,15 @@ def build_space(name: str, **offered: Any) -> Space:
     name: a key of SPACES, or `package.module:name` of your own: a function or class that is given
     those of the arguments offered that it names.
     offered: graph, importance, budget, network, table, curves, prior, min_channels, min_fraction,
-    multiple, project, view, kernels.
+    multiple, project, view, kernels; and, made of these, widths: the space of channels, whose
+    budget may be out of reach.
     """
-    space = call(named(name, SPACES, "space"), name, **offered)
+    from gnnrl.search.spaces.channels import Widths
+
+    kind = named(name, SPACES, "space")
+    if takes(kind, "widths"):
+        offered["widths"] = call(Widths, "channels", **offered)
+    space = call(kind, name, **offered)
     missing = [part for part in ("size", "plan", "observation") if not hasattr(space, part)]
     if missing:
         raise UserError(

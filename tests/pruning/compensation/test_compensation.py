@@ -68,6 +68,30 @@ def one_of_each_pair(surgeon: Surgeon) -> tuple[PruningPlan, np.ndarray]:
     return PruningPlan(kept_filters(surgeon.analysis.graph, keep)), keep
 
 
+def test_gradients_are_taken_of_the_first_images_where_images_are_large(monkeypatch):
+    surgeon, first = surgeon_of(twins()), 5
+    every = calibrated(surgeon)
+    monkeypatch.setattr(moments, "GRADIENT_PIXELS", first * IMAGES[0, 0].numel())
+    some = calibrated(surgeon)
+    seed = torch.Generator().manual_seed(0)
+    alone = collect(surgeon.analysis, IMAGES[:first], generator=seed)
+    assert some.forward_images == 2 * len(IMAGES) + 4 * first < every.forward_images
+    for layer, found in some.moments.items():
+        assert torch.equal(found.metric, alone.moments[layer].metric)
+        assert not torch.equal(found.metric, every.moments[layer].metric)
+    last = surgeon.analysis.graph.layers.keys() & some.moments.keys()
+    assert all(some.moments[name].second[-1, -1] == 1 for name in last)
+
+
+def test_moments_in_single_precision_are_those_in_double():
+    surgeon, double = surgeon_of(twins()), surgeon_of(twins().double())
+    seed = torch.Generator().manual_seed(0)
+    exact = collect(double.analysis, IMAGES.double(), generator=seed).moments
+    for layer, found in calibrated(surgeon).moments.items():
+        scale = exact[layer].second.abs().max()
+        assert (found.second - exact[layer].second).abs().max() < 1e-6 * scale
+
+
 def test_moments_in_blocks_are_those_of_the_whole(monkeypatch):
     surgeon = surgeon_of(twins())
     whole = calibrated(surgeon).moments

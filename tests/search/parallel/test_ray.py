@@ -21,7 +21,8 @@ from gnnrl.errors import UserError
 from gnnrl.evaluation.base import FAILED
 from gnnrl.search.loop import search
 from gnnrl.search.parallel.ray import ray_workers
-from gnnrl.search.parallel.workers import RaySettings, Shared
+from gnnrl.search.parallel.settings import RaySettings
+from gnnrl.search.parallel.workers import Shared
 from tests import stage_runs
 from tests.rl.toys import Target
 from tests.search.parallel.pools import Pruning, evaluated
@@ -173,7 +174,8 @@ def test_a_search_goes_on_after_its_driver_was_killed(tmp_path):
 ASKED = """
 import sys, time, typer
 from gnnrl.search.parallel.ray import ray_workers
-from gnnrl.search.parallel.workers import RaySettings, Shared
+from gnnrl.search.parallel.settings import RaySettings
+from gnnrl.search.parallel.workers import Shared
 from stages import _cli
 from tests.rl.toys import Target
 try:
