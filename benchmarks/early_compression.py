@@ -2,13 +2,15 @@
 
     python -m benchmarks.early_compression
     python -m benchmarks.early_compression --images benchmarks/data/cifar10-fragment
+    python -m benchmarks.early_compression --weights
     python -m benchmarks.early_compression_table benchmarks/results/early_compression.csv
 
 As in the thesis, a network is trained, its weights are kept at some epochs (snapshots; 0: as
 initialised), a plan that keeps a fixed number of filters is found on a snapshot, the network as it
 was *initialised* is cut to the plan, and the subnet is trained. The searchers score subnets without
 any training, by accuracy on reward images, `--evaluations` of them each; criteria rank filters
-once. Test images are read once, after the last epoch. Each run appends a row; a second call with
+once. With `--weights` single weights of a perceptron are masked instead of filters. Test images are
+read once, after the last epoch. Each run appends a row; a second call with
 the same `--out` continues.
 """
 
@@ -34,11 +36,12 @@ from gnnrl.graph.extract import extract
 from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.networks.build import build_network
 from gnnrl.pruning.plan import PruningPlan
+from gnnrl.pruning.sparsity import zero_masks
 from gnnrl.pruning.surgery import Surgeon, prune
 from gnnrl.runtime import device, seed_everything
 from gnnrl.search import build
 from gnnrl.search.loop import search
-from gnnrl.search.settings import ALIASES, SearchSettings
+from gnnrl.search.settings import SearchSettings
 from gnnrl.training.evaluate import accuracy
 from gnnrl.training.loop import train
 from gnnrl.training.recipe import TrainingRecipe
@@ -54,9 +57,11 @@ SEARCHERS: Mapping[str, dict[str, Any]] = {
         "credit_decay": 0.9,
     },
 }
-TRAINED = ("magnitude", "magnitude_sign")  # criteria on the weights after training
+TRAINED = ("magnitude", "magnitude_local", "magnitude_normalised", "magnitude_sign")
+"""Criteria on the weights after training."""
 CRITERIA = (*TRAINED, "snip", "grasp", "synflow")
 METHODS = (*SEARCHERS, *(f"{c}{end}" for c in CRITERIA for end in ("", "_shuffled")))
+ON_WEIGHTS = ("random", "annealing", *TRAINED, "snip")
 KEYS = ("data", "network", "sparsity", "method", "snapshot", "seed")
 
 
@@ -68,6 +73,7 @@ class Setting:
     network: str
     shape: tuple[int, int, int]
     recipe: TrainingRecipe
+    space: str = "filters"
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +98,13 @@ def digits(epochs: int) -> Setting:
     return Setting(DataRecipe("digits", reward_images=300), "basic_cnn_eighth", (1, 20, 20), recipe)
 
 
+def perceptron(epochs: int) -> Setting:
+    """Minutes on a processor: single weights of the thesis's perceptron, digits of 28x28 pixels."""
+    recipe = TrainingRecipe(epochs, 64, 0.05, weight_decay=0.0, augment=False)
+    data = DataRecipe("digits", reward_images=300)
+    return Setting(data, "mlp_300_100", (1, 28, 28), recipe, "single_weights")
+
+
 def cifar10(images: Path, epochs: int) -> Setting:
     """The thesis's recipe, shortened in proportion, on a quarter of its filters and real images."""
     steps = tuple(round(epochs * part) for part in (1 / 3, 2 / 3))
@@ -114,15 +127,18 @@ def pretrained(setting: Setting, splits: Splits, snapshots: tuple[int, ...], see
 
 
 def found(
-    dense: Dense, splits: Splits, method: str, sparsity: float, snapshot: int, seed: int, spend: int
-) -> tuple[PruningPlan, dict[str, Any]]:
+    dense: Dense, splits: Splits, method: str, sparsity: float, snapshot: int, seed: int,
+    spend: int, space: str,
+) -> tuple[PruningPlan, dict[str, Any]]:  # fmt: skip
     """The plan of a method, and what it took."""
     start = time.process_time()
-    ranking = {} if method in SEARCHERS else ALIASES[method]
+    ranking = {} if method in SEARCHERS else ranked(method)
+    if method in SEARCHERS and space == "single_weights":
+        ranking = {"importance": "magnitude"}  # what the agents see; these two do not look
     agent_name = method if method in SEARCHERS else "ranking"
     settings = SearchSettings(
         seed=seed,
-        space="filters",
+        space=space,
         agent=agent_name,
         budget={"sparsity": sparsity},
         reward={"kind": "accuracy", "statistics": "batch", "batch_size": 512},
@@ -135,7 +151,7 @@ def found(
     agent = build_agent(agent_name, env, seed=seed, **parameters)
     price = len(splits.reward) / 500
     evaluations = spend if method in SEARCHERS else 1
-    result = search(env, agent, evaluations=max(1, round(evaluations * price)), batch=8, seed=seed)
+    result = search(env, agent, evaluations=max(2, round(evaluations * price)), batch=8, seed=seed)
     plans = sum(not row["cached"] for row in result.evaluations)
     seconds = round(time.process_time() - start, 2)
     return result.plan, {"reward": result.reward, "plans": plans, "search_seconds": seconds}
@@ -146,10 +162,13 @@ def run(
     seed: int, spend: int,
 ) -> dict[str, Any]:  # fmt: skip
     """A row: search, cut the initial network, train, test."""
-    plan, figures = found(dense, splits, method, sparsity, snapshot, seed, spend)
+    spent = spend, setting.space
+    plan, figures = found(dense, splits, method, sparsity, snapshot, seed, *spent)
     subnet = prune(dense.at(0), dense.graph, plan)
-    train(subnet, splits.train, setting.recipe, seed=seed)
-    widths = [len(plan.kept[group.layers[0]]) for group in dense.graph.groups]
+    masks = zero_masks(subnet, setting.shape, [plan.to_json()])
+    train(subnet, splits.train, setting.recipe, seed=seed, zeros=masks)
+    widths = [len(plan.kept[group.layers[0]]) for group in dense.graph.groups if plan.kept]
+    widths = widths or [int((~mask).sum()) for mask in masks.values()]
     return {
         "data": setting.data.name,
         "network": setting.network,
@@ -167,6 +186,12 @@ def run(
     }
 
 
+def ranked(method: str) -> dict[str, Any]:
+    """The settings of a criterion."""
+    criterion = method.removesuffix("_shuffled")
+    return {"importance": criterion, "ranking": {"shuffled": criterion != method}}
+
+
 def snapshot_of(method: str, searched: int, last: int) -> int:
     """Return the snapshot that a method uses; magnitudes need the weights after training."""
     if method in SEARCHERS:
@@ -176,22 +201,24 @@ def snapshot_of(method: str, searched: int, last: int) -> int:
 
 def main() -> None:
     parser = options(__doc__, "early_compression.csv", data=False)
+    parser.add_argument("--weights", action="store_true", help="Masks of single weights.")
     parser.add_argument("--images", type=Path, help="CIFAR-10 as an image folder; else digits")
     parser.add_argument("--sparsities", type=float, nargs="+", default=[0.5, 0.6, 0.7, 0.8])
-    parser.add_argument("--methods", nargs="+", default=list(METHODS))
+    parser.add_argument("--methods", nargs="+")
     parser.add_argument("--snapshots", type=int, nargs="+", default=[0], help="that are searched")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--evaluations", type=int, default=160, help="of each searcher")
     given = parser.parse_args()
-    setting = digits(given.epochs)
+    setting = perceptron(given.epochs) if given.weights else digits(given.epochs)
+    methods = given.methods or (ON_WEIGHTS if given.weights else METHODS)
     if given.images:
         setting = cifar10(existing(given.images, "--images"), given.epochs)
     splits = load_data(setting.data, setting.shape)
     for seed in range(given.first_seed, given.first_seed + given.seeds):
         dense = None
-        for sparsity, method in itertools.product(given.sparsities, given.methods):
+        for sparsity, method in itertools.product(given.sparsities, methods):
             last = setting.recipe.epochs
             for snapshot in sorted({snapshot_of(method, s, last) for s in given.snapshots}):
                 key = (setting.data.name, setting.network, sparsity, method, snapshot, seed)

@@ -36,6 +36,12 @@ def _no_giant(value: float) -> float:
     return value
 
 
+def _share_or_count(value: float) -> float:
+    if not (0 < value <= 1 or (value > 1 and value == int(value))):
+        raise ValueError(f"must be a fraction in (0, 1] or a whole number above 1, got {value:g}")
+    return value
+
+
 def _switch(value: Any) -> bool:
     """Refuse what pydantic would turn into true or false."""
     if not isinstance(value, bool):
@@ -54,6 +60,11 @@ def _weights(value: Any) -> str:
     if not re.fullmatch(r"final|initial|\d+", str(value)) or isinstance(value, bool):
         raise ValueError(f"must be final, initial or the epoch of a snapshot, got {value!r}")
     return str(value)
+
+
+def _or_student(value: Any) -> str:
+    """Take those of the best student, too."""
+    return STUDENT if value == STUDENT else _weights(value)
 
 
 def name_in(table: str) -> BeforeValidator:
@@ -104,10 +115,13 @@ Seed = Annotated[Int, Field(ge=0, lt=2**32)]
 Positive = Annotated[Float, Field(gt=0)]
 NotNegative = Annotated[Float, Field(ge=0)]
 Share = Annotated[Float, Field(gt=0, le=1)]  # a fraction, at least something
+ShareOrCount = Annotated[Float, AfterValidator(_share_or_count)]
 Probability = Annotated[Float, Field(ge=0, le=1)]
 BelowOne = Annotated[Float, Field(ge=0, lt=1)]  # a fraction, not all
 Name = Annotated[str, AfterValidator(_name)]  # of a layer, file, address: not nothing
 Weights = Annotated[str, BeforeValidator(_weights)]
+STUDENT = "student"  # weights of the subnet that a search has trained
+WeightsOrStudent = Annotated[str, BeforeValidator(_or_student)]
 
 Own = TypeVar("Own", bound="Settings")
 

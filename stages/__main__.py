@@ -8,7 +8,10 @@ import typer
 
 STAGES = ("pretrain", "extract", "search", "prune", "train", "evaluate", "report")
 
-COMMANDS = (*STAGES, "compress", "preset", "latency", "schedule", "table", "clean", "workers")
+COMMANDS = (
+    *(*STAGES, "compress", "preset", "latency", "schedule"),
+    *("table", "similarity", "queue", "workers", "clean"),
+)
 """The stages, and the commands outside the pipeline."""
 
 app = typer.Typer(

@@ -36,6 +36,7 @@ Pretrain = Annotated[Path, typer.Option(help="Folder of the dense checkpoints.")
 Dense = Annotated[Path, typer.Option(help="Checkpoint of the dense network.")]
 Subnet = Annotated[Path, typer.Option(help="Checkpoint of the subnet.")]
 Graph = Annotated[Path, typer.Option(help="The network's graph.")]
+Plan = Annotated[Path, typer.Option(help="What to keep; beside it the search's students.")]
 Front = Annotated[
     float | None,
     typer.Option(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -76,6 +78,20 @@ def run(*words: str, settings: Mapping[str, str] | None = None) -> str:
     if found.returncode:
         raise UserError(f"`dvc {' '.join(words)}` failed: see what it said above")
     return found.stdout
+
+
+def combinations(values: Sequence[str]) -> list[list[str]]:
+    """Return every combination of `section.key=value,value...`; commas in brackets are no ends."""
+    from gnnrl.errors import UserError
+
+    each = []
+    for given in values:
+        key, equals, text = given.partition("=")
+        if not (key and equals and text):
+            raise UserError(f"-S wants section.key=value,value..., got {given!r}")
+        parts = re.findall(r"(?:[^,\[{]|\[[^\]]*\]|\{[^}]*\})+", text)
+        each.append([f"{key}={part}" for part in parts])
+    return [list(chosen) for chosen in itertools.product(*each)]
 
 
 def visible_devices() -> list[str]:

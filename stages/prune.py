@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from stages import _cli
 
@@ -17,15 +14,16 @@ app = _cli.app(__doc__)
 def prune(
     pretrain: _cli.Pretrain = Path("artifacts/pretrain"),
     graph: _cli.Graph = Path("artifacts/extract/graph.json"),
-    plan: Annotated[Path, typer.Option(help="What to keep.")] = Path("artifacts/search/plan.json"),
+    plan: _cli.Plan = Path("artifacts/search/plan.json"),
     out: _cli.Out = Path("artifacts/prune"),
     params: _cli.ParamsFile = _cli.PARAMS,
     overrides: _cli.Overrides = None,
 ) -> None:
-    """Prune the network to the plan; compensate for what it lost; measure batch norm anew."""
+    """Prune the network to the plan and repair it, or take the plan's trained student."""
     with _cli.stage("prune", params, overrides, out) as sections:
         from gnnrl.checkpoint import Checkpoint
         from gnnrl.data.load import load_data
+        from gnnrl.evaluation.student_store import kept_student
         from gnnrl.files import write_json
         from gnnrl.graph.graph import ComputationalGraph
         from gnnrl.pruning.plan import PruningPlan
@@ -34,9 +32,9 @@ def prune(
         from gnnrl.runtime import device
         from gnnrl.training.evaluate import RewardScore
 
-        weights = _cli.weights_file(pretrain, sections.prune.weights)
+        options, read = sections.prune, ComputationalGraph.load(graph)
+        weights = _cli.weights_file(pretrain, options.dense_weights)
         checkpoint = Checkpoint.load(weights, trust=sections.network.name)
-        read = ComputationalGraph.load(graph)
         checkpoint.refuse_graph(read)
         chosen = PruningPlan.load(plan, read.digest)
         task = sections.task.build()
@@ -45,13 +43,15 @@ def prune(
         surgeon.prove(chosen)
         score = RewardScore(task, splits.reward, surgeon.network)
         figures = {}
-        if sections.prune.recalibration_images or sections.prune.compensation != "none":
+        if options.repairs:
             figures[f"{score.name}_before_repair"] = score(surgeon.cut(chosen))
-        subnet = repaired(surgeon, chosen, sections.prune, splits.train, sections.data.seed)
+        if options.goes_on:
+            subnet = kept_student(plan.parent, checkpoint, chosen).restore().to(device())
+        else:
+            subnet = repaired(surgeon, chosen, options, splits.train, sections.data.seed)
         figures[score.name] = score(subnet)
         with _cli.results(out, settings=sections) as folder:
-            cut = checkpoint.following(subnet, chosen, read)
-            cut.save(folder / "subnet.safetensors")
+            checkpoint.following(subnet, chosen, read).save(folder / "subnet.safetensors")
             write_json(folder / "metrics.json", {"prune": figures})
         _cli.right("prune", score, figures[score.name], out / "subnet.safetensors")
 

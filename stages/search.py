@@ -51,7 +51,7 @@ def search(
             watch = _cli.watched("search", options.agent, options.seed, journal)
             found, spent = run(task, journal, watch)
             with _cli.results(out, *results.OWN, settings=sections) as folder:
-                how = task.store, options.reward.precision, metric, journal, latency_table(options)
+                how = task.store, options.reward, metric, journal, latency_table(options)
                 figures = results.save(folder, read, found, spent, *how)
             _cli.closing("search", results.told(figures, metric), out / "plan.json")
 

@@ -192,3 +192,18 @@ def test_a_table_of_what_nobody_measured_is_refused():
         sweep.table(rows, ["search.agent"], "search.budget.sparsity", "accuracy")
     with pytest.raises(UserError, match="no finished experiment"):
         sweep.experiments([{"experiments": [state(0.5, 0, 0.8, "queued")]}])
+
+
+@pytest.mark.slow
+def test_masks_of_single_weights_go_through_the_pipeline(checkout):
+    preset = stage_runs.preset("early-compression-mlp")
+    small = ("pretrain.recipe.epochs=1", "train.recipe.epochs=1", "search.evaluations=4")
+    for stage in ("pretrain", "extract", "search", "prune", "train", "evaluate", "report"):
+        stage_runs.run(stage, preset, small)
+    plan = PruningPlan.load(checkout / "search" / "plan.json")
+    assert set(plan.masks) == {"fc1", "fc2", "fc3"}
+    subnet = Checkpoint.load(checkout / "train" / "subnet.safetensors").restore()
+    left = sum(int((p != 0).sum()) for p in subnet.parameters())
+    assert left == round(0.1 * 266_200)
+    figures = json.loads((checkout / "evaluate" / "metrics.json").read_text())["evaluate"]
+    assert figures["nonzero_parameters"] == left

@@ -41,18 +41,22 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_layers_go_students_are_kept_and_what_remains_is_shrunk(checkout):
+    controller = "search.encoder=encoder_decoder", "search.kernels=true"
     for stage in ("pretrain", "extract", "search", "prune", "train"):
-        run(stage, *SHORT, *FEW)
+        run(stage, *SHORT, *FEW, *controller)
     search = checkout / "artifacts" / "search"
     plan = PruningPlan.load(search / "plan.json")
-    assert plan.removed_layers and not plan.kept
+    assert plan.removed_layers and plan.kernels and not plan.kept
     table = rows(search / "evaluations.csv")
     assert {"reward", "x_factor", "accuracy", "dir"} <= set(table[0])
-    rewards = [float(row["reward"]) for row in table]
+    rewards = [float(row["reward"]) for row in table if not row["control"]]
     assert rewards == sorted(rewards, reverse=True)
     kept = [row["dir"] for row in table if row["dir"]]
     assert sorted(kept) == sorted(path.name for path in (search / "students").iterdir())
-    best = Checkpoint.load(search / "students" / table[0]["dir"] / "student.safetensors").restore()
+    student = Checkpoint.load(search / "students" / table[0]["dir"] / "student.safetensors")
+    best = student.restore()
+    pruned = Checkpoint.load(checkout / "artifacts" / "prune" / "subnet.safetensors")
+    assert pruned.digest == student.digest, "the trained student goes on"
     found = json.loads((search / "metrics.json").read_text())["search"]
     dense = Checkpoint.load(checkout / "artifacts" / "pretrain" / "final.safetensors").restore()
     whole = sum(p.numel() for p in dense.parameters())

@@ -370,3 +370,52 @@ def test_an_override_that_is_no_yaml_is_refused(text):
 def test_numbers_that_explode_are_refused(key, value, values):
     with pytest.raises(UserError, match=f"{key}.*must be (at|a number)"):
         check(put(values, key, value))
+
+
+def test_a_student_is_taken_only_where_the_search_keeps_it_and_is_not_repaired():
+    goes_on = {"prune": {"weights": "student"}}
+    with pytest.raises(UserError, match=r"'prune.weights' is student, but the search keeps"):
+        check(goes_on)
+    with pytest.raises(UserError, match="the search keeps no students"):
+        check({**goes_on, "search": {"students": {"keep": 0}}})
+    assert check({**goes_on, "search": {"students": {}}}).prune.goes_on
+    repaired = {"weights": "student", "compensation": "gram"}
+    with pytest.raises(UserError, match="trained already, and the compensation gram"):
+        check({"prune": repaired, "search": {"students": {}}})
+
+
+def test_kernels_are_decided_in_the_space_layers_only():
+    with pytest.raises(UserError, match="has kernels, whose sizes the space layers decides, but"):
+        check({"search": {"kernels": True}})
+    assert check({"search": {"kernels": True, "space": "layers"}}).search.kernels
+
+
+def test_a_budget_is_a_fraction_or_a_number_of_what_is_counted():
+    assert check({"search": {"budget": {"flops": 20_000_000}}}).search.budget.flops == 2e7
+    with pytest.raises(UserError, match="a fraction in"):
+        check({"search": {"budget": {"flops": 1.5}}})
+    with pytest.raises(UserError, match="must be at most 1, got 20"):
+        check({"search": {"budget": {"latency": 20}}})
+
+
+@pytest.mark.parametrize(
+    "search, said",
+    [
+        ({"reward": {"kind": "fewest_flops"}}, "finds the smallest subnet of at least an accuracy"),
+        ({"reward": {"at_least": 0.9}}, "has at_least 0.9, but the kind loss"),
+        ({"reward": {"kind": "fewest_flops", "at_least": 90}}, "must be at most 1, got 90"),
+        (
+            {"reward": {"kind": "fewest_flops", "at_least": 0.9}, "space": "joint"},
+            "need not use up the budget: set 'search.space' to channels or layers",
+        ),
+        (
+            {"reward": {"kind": "fewest_flops", "at_least": 0.9}, "budgets": [0.3]},
+            "'search.budgets' to",
+        ),
+    ],
+)
+def test_the_smallest_subnet_needs_an_accuracy_and_a_space_in_which_plans_can_be_small(
+    search, said
+):
+    with pytest.raises(UserError, match=said):
+        check({"search": search})

@@ -19,9 +19,9 @@ from torch import nn
 from gnnrl.data.images import Labelled, batch_count
 from gnnrl.errors import UserError
 from gnnrl.evaluation.base import Decided, Evaluation, Evaluator, Plan
-from gnnrl.evaluation.budget_penalty import OVER, PUNISHED, Constraint
+from gnnrl.evaluation.budget_penalty import PUNISHED, Constraint
 from gnnrl.evaluation.measured import measured, metric
-from gnnrl.evaluation.rewards import CONSTRAINED, REWARDS, RewardSettings, n2n, sagemaker
+from gnnrl.evaluation.rewards import CONSTRAINED, RewardSettings, n2n, sagemaker
 from gnnrl.evaluation.student_store import StudentStore
 from gnnrl.evaluation.training_settings import StudentSettings
 from gnnrl.graph.budget import Budget
@@ -29,7 +29,6 @@ from gnnrl.graph.cost import Cost, cost
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.sparsity import zero_masks
 from gnnrl.pruning.surgery import Surgeon
-from gnnrl.registry import named
 from gnnrl.runtime import device
 from gnnrl.tasks.base import Outputs, Targets, Task
 from gnnrl.tasks.classification import CLASSIFICATION
@@ -42,7 +41,8 @@ class Students(Evaluator):
     """Evaluates plans of one network by training their subnets; can be sent to other processes.
 
     reward.kind: A and A_teacher are measured on the reward images.  For `n2n_constrained` a student
-    over the `budget` gets PUNISHED, eased in over `settings.ease_in` updates of the agent.
+    over the `budget`, or less accurate than `reward.at_least`, gets PUNISHED, eased in over
+    `settings.ease_in` updates of the agent.
     store: where the best students are kept.
     """
 
@@ -67,7 +67,7 @@ class Students(Evaluator):
         self._surgeon: Surgeon | None = surgeon
         self._dense = cost(surgeon.graph)
         self._teacher: _Teacher | None = None
-        named(reward.kind, REWARDS, "reward")
+        self._compresses = reward.function in (n2n, sagemaker)
 
     def __call__(self, plans: Sequence[Plan]) -> list[Evaluation]:
         """Train and measure a student for each plan, one after the other."""
@@ -80,7 +80,7 @@ class Students(Evaluator):
         """
         plan = Decided.of(plan).plan
         try:
-            if self._compresses() and cost(self.graph, plan).parameters >= self._dense.parameters:
+            if self._compresses and cost(self.graph, plan).parameters >= self._dense.parameters:
                 return self.failed(plan, "not smaller")
             student = self._read().cut(plan)
         except (UserError, RuntimeError, TypeError) as error:
@@ -142,14 +142,15 @@ class Students(Evaluator):
         """Return the evaluation of a student with these outputs on the reward images."""
         teacher, size = self._taught_by(), self._cost(plan)
         found = measured(outputs, teacher.outputs, teacher.labels, size, self._dense, self.task)
-        reward, status = float(named(self.reward.kind, REWARDS, "reward")(found)), "ok"
+        reward, status = float(self.reward.function(found)), "ok"
         if not math.isfinite(reward):
             return self.failed(plan, f"its reward is {reward}")
-        if teacher.constraint is not None and teacher.constraint.broken(size):
-            reward, status = PUNISHED, OVER
+        if teacher.constraint is not None:
+            broken = teacher.constraint.broken(size, found.accuracy)
+            reward, status = (PUNISHED, broken) if broken else (reward, status)
         kept = ""
         if self.store is not None and status == "ok":
-            checkpoint = self.store.dense.following(student, plan)
+            checkpoint = self.store.dense.following(student, plan, self.graph)
             kept = self.store.add(plan.digest, reward, checkpoint)
         details = {"x_factor": 1.0 / found.parameters_kept, "dir": kept}
         return Evaluation(
@@ -161,9 +162,6 @@ class Students(Evaluator):
             return cost(self.graph, plan)
         except UserError:  # a plan of another network
             return self._dense
-
-    def _compresses(self) -> bool:
-        return named(self.reward.kind, REWARDS, "reward") in (n2n, sagemaker)
 
     def _read(self) -> Surgeon:
         """Return the network traced, which every process does for itself."""
@@ -199,7 +197,8 @@ class _Teacher:
         if students.reward.kind == CONSTRAINED:
             ease_in = students.settings.ease_in
             right = metric(outputs, labels, outputs, students.task)
-            constraint = Constraint(students.budget, students._dense, ease_in, right)
+            asked, least = (students.budget, students._dense), students.reward.at_least
+            constraint = Constraint(*asked, ease_in, right, least or 0.0)
         return cls(Remembered(network, batches), outputs, labels, constraint)
 
 

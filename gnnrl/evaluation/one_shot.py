@@ -22,14 +22,13 @@ from gnnrl.evaluation.equivalent import EQUIVALENT
 from gnnrl.evaluation.fused_batch_norm import FoldedSubnet
 from gnnrl.evaluation.measured import PRECISIONS, measured, metric
 from gnnrl.evaluation.reusable_subnet import Slot
-from gnnrl.evaluation.rewards import REWARDS, Measured, RewardSettings
+from gnnrl.evaluation.rewards import Measured, RewardSettings
 from gnnrl.graph.cost import Cost, cost
 from gnnrl.pruning.batch_norm import batch_statistics, recalibrate
 from gnnrl.pruning.compensation.gram import GramSolve
 from gnnrl.pruning.matching import NormMoments, match, norm_moments
 from gnnrl.pruning.sparsity import sparsify
 from gnnrl.pruning.surgery import Surgeon
-from gnnrl.registry import named
 from gnnrl.tasks.base import Network, Outputs, Targets, Task
 from gnnrl.tasks.classification import CLASSIFICATION
 
@@ -69,7 +68,7 @@ class OneShot(Evaluator):
             )
         self.surgeon, self.graph, self.labels = surgeon, surgeon.graph, labels
         self.images, self.task = len(images), task
-        self._reward = named(settings.kind, REWARDS, "reward")
+        self._reward = settings.function
         self._given: dict[str, Any] = {
             "recalibration": recalibration, "compensate": compensate, "task": task
         }  # fmt: skip
@@ -172,7 +171,7 @@ class OneShot(Evaluator):
         subnet = self._slot.fill(decided.plan, decided.units)
         if self._compensate is not None:
             self._compensate(subnet, decided.units)
-            sparsify(subnet, self.graph, decided.plan.weight_sparsity)  # zeros may be no more
+            sparsify(subnet, self.graph, decided.plan)  # zeros may be no more
         if self._recalibration is not None:
             recalibrate(subnet, self._recalibration.split(self.settings.batch_size))
         if self._norms:

@@ -70,7 +70,7 @@ class Slot:
         """Return the subnet of a plan, valid until the next call.  keep: its units, where known."""
         if keep is None:
             keep = kept_units(self._surgeon.analysis.graph, plan.kept)
-        if not self._fixed or plan.removed_layers or plan.weight_sparsity:
+        if not self._fixed or not _only_channels(plan):
             return self._prepare(self._surgeon.cut(plan))
         stays = np.append(keep, True)
         index: dict[int, Tensor] = {}  # equal axes share one array
@@ -86,6 +86,10 @@ class Slot:
         for fit in self._fits:
             fit(keep)
         return self._subnet
+
+
+def _only_channels(plan: PruningPlan) -> bool:
+    return not (plan.removed_layers or plan.weight_sparsity or plan.kernels or plan.masks)
 
 
 def _place(subnet: nn.Module, name: str) -> tuple[dict[str, Any], str, Tensor]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Literal
 
 from pydantic import field_validator, model_validator
 
 from gnnrl.evaluation.training_settings import ShortTraining
+from gnnrl.registry import named
 from gnnrl.runtime import has_bfloat16
-from gnnrl.settings import Count, CountOrNone, Settings, name_in
+from gnnrl.settings import Count, CountOrNone, Settings, Share, name_in
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,9 +60,30 @@ def relative_accuracy(measured: Measured) -> float:
 
 
 CONSTRAINED = "n2n_constrained"
-"""The reward that punishes students over the budget."""
+"""The reward that punishes students over the budget, and below the accuracy of `at_least`."""
 
-REWARDS: dict[str, Callable[[Measured], float]] = {
+
+def fewest_flops(measured: Measured, at_least: float) -> float:
+    """1 plus the fraction of flops saved from this accuracy on, else what part of it is reached."""
+    return _smallest(measured.accuracy, at_least, measured.flops_kept)
+
+
+def fewest_parameters(measured: Measured, at_least: float) -> float:
+    """As `fewest_flops`, of the parameters."""
+    return _smallest(measured.accuracy, at_least, measured.parameters_kept)
+
+
+def _smallest(accuracy: float, at_least: float, kept: float) -> float:
+    return 2.0 - kept if accuracy >= at_least else accuracy / at_least
+
+
+SMALLEST: dict[str, Callable[[Measured, float], float]] = {
+    "fewest_flops": fewest_flops,
+    "fewest_parameters": fewest_parameters,
+}
+"""Rewards for the smallest subnet of at least an accuracy: they order plans by that alone."""
+
+REWARDS: dict[str, Callable[..., float]] = {
     "accuracy": lambda m: m.accuracy,
     "loss": lambda m: -m.loss,
     "divergence": lambda m: -m.divergence,
@@ -70,6 +93,7 @@ REWARDS: dict[str, Callable[[Measured], float]] = {
     "n2n": n2n,
     CONSTRAINED: n2n,  # `Students` see to the constraint
     "sagemaker": sagemaker,
+    **SMALLEST,
 }
 """By name, as are functions of the user's own; all higher = better."""
 
@@ -79,6 +103,8 @@ class RewardSettings(Settings):
 
     kind: Annotated[str, name_in("gnnrl.evaluation.rewards:REWARDS")] = "loss"
     """accuracy (or the task's metric); minus loss, divergence, jensen_shannon; n2n ..."""
+    at_least: Share | None = None
+    """Accuracy (or metric) on reward images; fewest_flops and fewest_parameters keep to it."""
     statistics: Literal["matched", "batch", "images", "kept"] = "matched"
     """Of batch norm: matched (to the dense network's), batch, kept; images: of training images."""
     statistics_images: CountOrNone = 0
@@ -102,6 +128,26 @@ class RewardSettings(Settings):
         if precision == "auto":
             return "bfloat16" if has_bfloat16() else "float32"
         return precision
+
+    @property
+    def function(self) -> Callable[[Measured], float]:
+        """What gives the reward."""
+        found = named(self.kind, REWARDS, "reward")
+        return partial(found, at_least=self.at_least) if self.kind in SMALLEST else found
+
+    @model_validator(mode="after")
+    def _an_accuracy_is_given_where_it_counts(self) -> RewardSettings:
+        if self.kind in SMALLEST and self.at_least is None:
+            raise ValueError(
+                f"has the kind {self.kind}, which finds the smallest subnet of at least an "
+                "accuracy: give 'at_least', such as 0.9"
+            )
+        if self.at_least is not None and self.kind not in (*SMALLEST, CONSTRAINED):
+            raise ValueError(
+                f"has at_least {self.at_least:g}, but the kind {self.kind}, which does not keep to "
+                f"it: take it out, or set 'kind' to {', '.join(SMALLEST)} or {CONSTRAINED}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _statistics_can_be_measured(self) -> RewardSettings:

@@ -14,8 +14,11 @@ from typing import Any
 
 from gnnrl.checkpoint import Checkpoint
 from gnnrl.errors import UserError
+from gnnrl.pruning.plan import PruningPlan
 
 STUDENT, REWARD = "student.safetensors", "reward.json"
+STUDENTS = "students"
+"""Folder of the best students in the results of a search."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class StudentStore:
 
     def add(self, digest: str, reward: float, checkpoint: Checkpoint) -> str:
         """Keep a student, if it is one of the best; return the name of its folder."""
-        name = digest[:16]
+        name = folder_of(digest)
         self.folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".new-", dir=self.folder) as made:
             fresh = Path(made) / name
@@ -74,6 +77,29 @@ class StudentStore:
                 yield path.parent.name, float(json.loads(path.read_text()))
             except (FileNotFoundError, ValueError):  # another process is removing it
                 continue
+
+
+def folder_of(digest: str) -> str:
+    """Return the name of the folder of a plan's student."""
+    return digest[:16]
+
+
+def kept_student(results: Path, dense: Checkpoint, plan: PruningPlan) -> Checkpoint:
+    """Return the trained student of a plan from the results of the search that found it.
+
+    Raises `UserError` where it was not kept, and where it is none of the dense network.
+    """
+    path = results / STUDENTS / folder_of(plan.digest) / STUDENT
+    if not path.is_file():
+        raise UserError(
+            f"{path}: the student of this plan was not kept: set search.students.keep to at least "
+            "1 (with search.students) and search again, or set prune.weights to final"
+        )
+    student = Checkpoint.load(path, dense.name)
+    student.refuse_other(dense)
+    if student.plans != (*dense.plans, plan.to_json()):
+        raise UserError(f"{path}: it is the student of another plan: search again")
+    return student
 
 
 def refuse_failure(rows: Sequence[Mapping[str, Any]]) -> None:

@@ -89,6 +89,20 @@ class Budget:
         return " and ".join(f"{value:g} of the {name}" for name, value in self.shares)
 
 
+def share_of(graph: ComputationalGraph | None, resource: str, value: float) -> float:
+    """Return a budget as a fraction of what the graph costs, where it is a number above 1.
+
+    Costs are whole numbers: half of one more is put on, so that rounding takes none away.
+    """
+    if value <= 1:
+        return value
+    if graph is None:
+        return 1.0
+    costs = costs_of(resource, graph)
+    whole = costs.of_lengths(np.array([full_length(axis) for axis in costs.axes]))
+    return min(1.0, (value + 0.5) / float(whole))
+
+
 class Tightest:
     """The cost of the resource whose fraction is met least, a `CostModel`.
 

@@ -5,6 +5,7 @@ What flops and parameters are is defined in `gnnrl.graph.cost_model`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -15,6 +16,8 @@ from gnnrl.errors import UserError
 from gnnrl.graph import cost_model
 from gnnrl.graph.cost_model import AxisCosts, Term
 from gnnrl.graph.graph import ComputationalGraph
+from gnnrl.graph.kernels import shrunk
+from gnnrl.graph.masks import unpacked
 from gnnrl.graph.removal import without
 from gnnrl.graph.unit_mapping import kept_units
 
@@ -33,6 +36,14 @@ class Plan(Protocol):
     @property
     def weight_sparsity(self) -> Mapping[str, float]:
         """For each layer, the fraction of its weights that are set to zero, [0, 1)."""
+
+    @property
+    def kernels(self) -> Mapping[str, int]:
+        """For each convolution whose kernel becomes smaller, its size."""
+
+    @property
+    def masks(self) -> Mapping[str, str]:
+        """For each layer that loses single weights, which it keeps (`gnnrl.graph.masks`)."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +66,18 @@ def cost(
     if plan is None:
         return cost_of_units(graph, np.ones(graph.num_units, dtype=bool))
     if plan.removed_layers:
-        graph, keep = without(graph, plan.removed_layers), None
+        keep = None
+    graph = reduced(graph, plan)
     if keep is None:
         keep = kept_units(graph, plan.kept)
     whole = cost_of_units(graph, keep)
-    removed = _zeros(graph, keep, plan.weight_sparsity)
+    removed = _zeros(graph, keep, plan.weight_sparsity) + _masked(graph, plan.masks)
     return replace(whole, parameters=whole.parameters - removed)
+
+
+def reduced(graph: ComputationalGraph, plan: Plan) -> ComputationalGraph:
+    """Return the graph without the parts that a plan removes, with the kernels that it leaves."""
+    return shrunk(without(graph, plan.removed_layers), plan.kernels)
 
 
 def cost_of_units(graph: ComputationalGraph, keep: np.ndarray) -> Cost:
@@ -78,11 +95,25 @@ def _zeros(graph: ComputationalGraph, keep: np.ndarray, sparsity: Mapping[str, f
     """Weights that a plan sets to zero."""
     total = 0
     for layer, fraction in sparsity.items():
-        if layer not in graph.layers:
-            raise UserError(
-                f"the plan names layer {layer!r}, which this network does not have; it is a plan "
-                "of another network"
-            )
-        weight = graph.parameters[graph.layers[layer].parameters[0]]
+        weight = graph.parameters[weight_of(graph, layer)]
         total += zeros(AxisCosts([Term.of(weight)]).of_units(keep), fraction)
     return total
+
+
+def _masked(graph: ComputationalGraph, masks: Mapping[str, str]) -> int:
+    """Weights that a plan's masks set to zero."""
+    total = 0
+    for layer, text in masks.items():
+        size = math.prod(graph.parameters[weight_of(graph, layer)].shape)
+        total += size - int(unpacked(layer, text, size).sum())
+    return total
+
+
+def weight_of(graph: ComputationalGraph, layer: str) -> str:
+    """Return the name of a layer's weight; `UserError` where the network has no such layer."""
+    if layer not in graph.layers:
+        raise UserError(
+            f"the plan names layer {layer!r}, which this network does not have; it is a plan of "
+            "another network"
+        )
+    return graph.layers[layer].parameters[0]

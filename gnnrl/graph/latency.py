@@ -19,11 +19,10 @@ import numpy as np
 
 from gnnrl.errors import UserError
 from gnnrl.files import atomic_write, read_json
-from gnnrl.graph.cost import Plan
+from gnnrl.graph.cost import Plan, reduced
 from gnnrl.graph.cost_model import Axes, full_length, kept_length, units_before
 from gnnrl.graph.graph import ComputationalGraph, Node
 from gnnrl.graph.operations import operation_of
-from gnnrl.graph.removal import without
 from gnnrl.graph.unit_mapping import kept_units
 from gnnrl.sealed import opened, sealed
 
@@ -154,7 +153,7 @@ def predicted(graph: ComputationalGraph, table: LatencyTable, plan: Plan) -> flo
 
 def by_key(graph: ComputationalGraph, table: LatencyTable, plan: Plan) -> dict[str, float]:
     """Return the milliseconds of a plan's subnet by `keys`, without the overhead."""
-    graph = without(graph, plan.removed_layers)
+    graph = reduced(graph, plan)
     costs, before = LatencyCosts(graph, table), units_before(kept_units(graph, plan.kept))
     lengths = np.array([kept_length(axis, before) for axis in costs.axes])
     found: dict[str, float] = {}

@@ -13,6 +13,7 @@ from torch import nn
 from gnnrl.errors import UserError
 from gnnrl.networks import detectors, mobilenet, resnet, shufflenet, unet, vgg, vit
 from gnnrl.networks.basic_cnn import BasicCNN
+from gnnrl.networks.mlp import Perceptron
 from gnnrl.networks.sagemaker import SageMaker5Block
 from gnnrl.networks.shape import Builder, replace_first_conv
 from gnnrl.registry import call, hint, imported, is_own
@@ -25,6 +26,7 @@ NETWORKS: Mapping[str, Builder] = {
     "basic_cnn_quarter": partial(BasicCNN, scale=1 / 4),
     "basic_cnn_eighth": partial(BasicCNN, scale=1 / 8),
     "sagemaker_5block": SageMaker5Block,
+    "mlp_300_100": Perceptron,
     **resnet.NETWORKS,
     **vgg.NETWORKS,
     **mobilenet.NETWORKS,

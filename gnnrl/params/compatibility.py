@@ -19,8 +19,14 @@ NEED_LABELS = ("snip", "taylor", "grasp")
 def refuse_weights(params: Any) -> None:
     """Raise `ValueError` where weights are asked for that pretraining does not keep."""
     kept = [str(epoch) for epoch in params.pretrain.snapshots]
-    for name in ("search", "prune"):
-        wanted = getattr(getattr(params, name), "weights", "final")
+    students = getattr(params.search, "students", None)
+    if params.search is not None and params.prune.goes_on and not (students and students.keep):
+        raise ValueError(
+            "'prune.weights' is student, but the search keeps no students: give 'search.students', "
+            "with 'keep' at least 1, or set 'prune.weights' to final"
+        )
+    asked = {"search": getattr(params.search, "weights", "final")}
+    for name, wanted in (asked | {"prune": params.prune.dense_weights}).items():
         if wanted not in ("initial", "final", *kept):
             raise ValueError(
                 f"'{name}.weights' is {wanted}, but no snapshot of epoch {wanted} is kept "

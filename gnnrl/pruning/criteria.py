@@ -22,6 +22,8 @@ ROUNDS = 100
 
 ON_WEIGHTS: Mapping[str, tuple[str, int]] = {
     "magnitude": ("gnnrl.pruning.saliency:magnitude", 0),
+    "magnitude_normalised": ("gnnrl.pruning.saliency:magnitude_normalised", 0),
+    "magnitude_local": ("gnnrl.pruning.saliency:magnitude_local", 0),
     "synflow": ("gnnrl.pruning.saliency:synflow", 3 * ROUNDS),
 }
 """Criteria that are ranked over the whole network and need the weights alone, with the forward

@@ -27,23 +27,32 @@ class PruningPlan:
     not named keep all.  removed_layers: layers, blocks or single operations that are replaced by
     the identity (`gnnrl.graph.removal`).
     weight_sparsity: for each layer named, the fraction of single weights set to zero, [0, 1).
+    kernels: for each convolution named, the size of its smaller kernel (`gnnrl.graph.kernels`).
+    masks: for each layer named, which single weights it keeps, all others being set to zero, as
+    text (`gnnrl.graph.masks`).
     Raises `UserError` for indices that are empty, negative, repeated or not ascending.
     """
 
     kept: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     removed_layers: frozenset[str] = frozenset()
     weight_sparsity: Mapping[str, float] = field(default_factory=dict)
+    kernels: Mapping[str, int] = field(default_factory=dict)
+    masks: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         kept = {str(k): _indices(k, v) for k, v in sorted(self.kept.items())}
         sparsity = {str(k): _sparsity(k, v) for k, v in sorted(self.weight_sparsity.items())}
+        kernels = {str(k): _size(k, v) for k, v in sorted(self.kernels.items())}
         removed = frozenset(self.removed_layers)
-        both = removed & (kept.keys() | sparsity.keys())
+        masks = dict(sorted(self.masks.items()))
+        both = removed & (kept.keys() | sparsity.keys() | kernels.keys() | masks.keys())
         if both:
             raise UserError(f"layer {min(both)!r} is removed and kept at once; name it only once")
         object.__setattr__(self, "kept", MappingProxyType(kept))
         object.__setattr__(self, "removed_layers", removed)
         object.__setattr__(self, "weight_sparsity", MappingProxyType(sparsity))
+        object.__setattr__(self, "kernels", MappingProxyType(kernels))
+        object.__setattr__(self, "masks", MappingProxyType(masks))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, in a fixed order."""
@@ -51,18 +60,25 @@ class PruningPlan:
             "kept": {layer: list(filters) for layer, filters in self.kept.items()},
             "removed_layers": sorted(self.removed_layers),
             "weight_sparsity": dict(self.weight_sparsity),
+            **({"kernels": dict(self.kernels)} if self.kernels else {}),
+            **({"masks": dict(self.masks)} if self.masks else {}),
         }
 
     @classmethod
     def from_json(cls, content: Any) -> PruningPlan:
         """From what `to_json` gave; raises `UserError` for anything else."""
-        known = {"kept", "removed_layers", "weight_sparsity"}
+        known = {"kept", "removed_layers", "weight_sparsity", "kernels", "masks"}
         if not isinstance(content, Mapping) or set(content) - known or "kept" not in content:
             raise UserError(f"not a pruning plan: expected an object with {sorted(known)}")
         kept, sparsity = content["kept"], content.get("weight_sparsity", {})
+        kernels, masks = content.get("kernels", {}), content.get("masks", {})
         removed = content.get("removed_layers", [])
-        if not (isinstance(kept, Mapping) and isinstance(sparsity, Mapping)):
-            raise UserError("not a pruning plan: kept and weight_sparsity are objects by layer")
+        if not all(isinstance(each, Mapping) for each in (kept, sparsity, kernels, masks)):
+            raise UserError(
+                "not a pruning plan: kept, weight_sparsity, kernels and masks are objects by layer"
+            )
+        if not all(isinstance(text, str) for text in masks.values()):
+            raise UserError("not a pruning plan: the mask of a layer is a text")
         if not (isinstance(removed, list) and all(isinstance(name, str) for name in removed)):
             raise UserError("not a pruning plan: removed_layers is a list of names")
         for layer, filters in kept.items():
@@ -71,7 +87,7 @@ class PruningPlan:
         for layer, value in sparsity.items():
             if type(value) not in (int, float):
                 raise UserError(f"not a pruning plan: the sparsity of {layer!r} is {value!r}")
-        return cls(kept, frozenset(removed), sparsity)
+        return cls(kept, frozenset(removed), sparsity, kernels, masks)
 
     def save(self, path: str | Path, graph: str = "") -> None:
         """Write the plan as JSON; the same plan gives the same bytes.
@@ -113,7 +129,8 @@ class PruningPlan:
         return hash(self.digest)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return PruningPlan, (dict(self.kept), self.removed_layers, dict(self.weight_sparsity))
+        mappings = dict(self.weight_sparsity), dict(self.kernels), dict(self.masks)
+        return PruningPlan, (dict(self.kept), self.removed_layers, *mappings)
 
     def _text(self) -> str:
         return json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
@@ -134,6 +151,14 @@ def _indices(layer: str, filters: Iterable[int]) -> tuple[int, ...]:
             f"negative, got {list(found[:8])}{'…' if len(found) > 8 else ''}"
         )
     return found
+
+
+def _size(layer: str, value: Any) -> int:
+    if type(value) is not int or value < 1:
+        raise UserError(
+            f"the kernel of layer {layer!r} must have a size of at least 1, got {value!r}"
+        )
+    return value
 
 
 def _sparsity(layer: str, value: Any) -> float:

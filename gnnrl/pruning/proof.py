@@ -10,7 +10,7 @@ graph says, counted while both run.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -23,6 +23,7 @@ from torch.overrides import TorchFunctionMode
 from gnnrl.errors import UserError
 from gnnrl.graph.cost import Cost, cost_of_units
 from gnnrl.graph.extract import Analysis
+from gnnrl.graph.kernels import rings, shrunk
 from gnnrl.graph.rules.flow import Layout
 from gnnrl.graph.unit_mapping import kept_indices
 from gnnrl.tasks.detection import example_targets
@@ -41,16 +42,23 @@ _DROPOUTS = {
 }  # fmt: skip
 
 
-def prove(analysis: Analysis, keep: np.ndarray, subnet: nn.Module, thorough: bool = True) -> None:
+def prove(
+    analysis: Analysis,
+    keep: np.ndarray,
+    subnet: nn.Module,
+    thorough: bool = True,
+    kernels: Mapping[str, int] | None = None,
+) -> None:
     """Compare the subnet of the units with `keep` `[num_units]` true with the masked network.
 
+    kernels: by layer the sizes of kernels that are smaller in the subnet.
     thorough: in both modes, with two batch sizes and two image sizes; else with one batch in
     evaluation mode.  Networks without weights in memory are not compared.  Raises `UserError`
     that names the first part which gives something else.
     """
     if any(t.is_meta for t in (*subnet.parameters(), *subnet.buffers())):
         return
-    pair = _Pair(analysis, keep, subnet)
+    pair = _Pair(analysis, keep, subnet, kernels or {})
     inputs = pair.inputs()
     if not thorough:
         return pair.compare("2 images", inputs(2), training=False)
@@ -62,7 +70,9 @@ def prove(analysis: Analysis, keep: np.ndarray, subnet: nn.Module, thorough: boo
     pair.compare_costs(inputs(1))
 
 
-def masked(analysis: Analysis, keep: np.ndarray) -> nn.Module:
+def masked(
+    analysis: Analysis, keep: np.ndarray, kernels: Mapping[str, int] | None = None
+) -> nn.Module:
     """A copy of the dense network whose parameters are zero where those of a subnet are missing."""
     network = copy.deepcopy(analysis.traced)
     with torch.no_grad():
@@ -71,15 +81,19 @@ def masked(analysis: Analysis, keep: np.ndarray) -> nn.Module:
             for axis, kept in axes:
                 gone = np.setdiff1d(np.arange(value.shape[axis]), kept)
                 value.index_fill_(axis, torch.from_numpy(gone).to(value.device), 0)
+        for name, outside in rings(network, analysis.graph, kernels or {}).items():
+            attribute(network, name).masked_fill_(outside, 0.0)
     return dressed(network)
 
 
 class _Pair:
     """A masked network and a subnet, copies in double precision where they run so."""
 
-    def __init__(self, analysis: Analysis, keep: np.ndarray, subnet: nn.Module) -> None:
-        self.analysis, self.stays = analysis, np.append(keep, True)
-        self.subnet, self.masked = copy.deepcopy(subnet), masked(analysis, keep)
+    def __init__(
+        self, analysis: Analysis, keep: np.ndarray, subnet: nn.Module, kernels: Mapping[str, int]
+    ) -> None:
+        self.analysis, self.stays, self.kernels = analysis, np.append(keep, True), kernels
+        self.subnet, self.masked = copy.deepcopy(subnet), masked(analysis, keep, kernels)
         self.device = next((p.device for p in subnet.parameters()), torch.device("cpu"))
         self.exact = not any(
             operation_name(node) in _ACROSS and not self._kept(node).all()
@@ -142,7 +156,8 @@ class _Pair:
         of detectors run as often as the data have it, and some operations are never counted.
         """
         graph, keep = self.analysis.graph, self.stays[:-1]
-        whole, left = (cost_of_units(graph, k) for k in (np.ones_like(keep), keep))
+        whole = cost_of_units(graph, np.ones_like(keep))
+        left = cost_of_units(shrunk(graph, self.kernels), keep)
         dense, subnet = (self._counted(network, image) for network in (self.masked, self.subnet))
         if dense is None or subnet is None:
             return

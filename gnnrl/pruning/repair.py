@@ -32,9 +32,8 @@ def repaired(
             subnet: nn.Module = compensate(surgeon, plan, chosen, own)
         else:
             subnet = Solved(surgeon, settings.compensation, chosen, own)(plan)
-        if plan.weight_sparsity:
-            left = surgeon.without(plan.removed_layers)
-            sparsify(subnet, left.graph, plan.weight_sparsity)
+        if plan.weight_sparsity or plan.masks:
+            sparsify(subnet, surgeon.reduced(plan).graph, plan)
     else:
         subnet = surgeon.cut(plan)
     if count := settings.recalibration_images:

@@ -78,6 +78,26 @@ def magnitude(network: nn.Module, graph: ComputationalGraph) -> Importance:
     return _mean(graph, lambda node: filters(network, node).abs().mean(1))
 
 
+def magnitude_normalised(network: nn.Module, graph: ComputationalGraph) -> Importance:
+    """Mean absolute weight of a filter over that of its layer, so that layers can be compared."""
+
+    def per_filter(node: Node) -> Tensor:
+        mean = filters(network, node).abs().mean(1)
+        return mean / mean.mean().clamp(min=1e-12)
+
+    return _mean(graph, per_filter)
+
+
+def magnitude_local(network: nn.Module, graph: ComputationalGraph) -> Importance:
+    """Share of the filters of its layer that are smaller: every layer keeps the same fraction."""
+
+    def per_filter(node: Node) -> Tensor:
+        mean = filters(network, node).abs().mean(1)
+        return mean.argsort(stable=True).argsort().double() / len(mean)
+
+    return _mean(graph, per_filter)
+
+
 def magnitude_sign(network: nn.Module, graph: ComputationalGraph, initial: nn.Module) -> Importance:
     """Mean absolute weight, those counted as zero that changed their sign in training.
 

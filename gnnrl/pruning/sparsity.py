@@ -8,18 +8,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gnnrl.graph.cost import zeros
+from gnnrl.graph.cost import weight_of, zeros
 from gnnrl.graph.extract import extract
 from gnnrl.graph.graph import ComputationalGraph
+from gnnrl.graph.masks import unpacked
+from gnnrl.pruning.plan import PruningPlan
 from gnnrl.tracing.fx_utils import attribute
 
 
-def sparsify(network: nn.Module, graph: ComputationalGraph, sparsity: Mapping[str, float]) -> None:
-    """Set the smallest weights of each layer named to zero, in place.
+def sparsify(network: nn.Module, graph: ComputationalGraph, plan: PruningPlan) -> None:
+    """Set the weights to zero that a plan's masks and sparsities ask for, in place.
 
-    sparsity: layer → fraction of its weights, [0, 1); exactly `zeros(...)` of them become zero.
+    Of a layer with a sparsity the smallest, exactly `zeros(...)` of them.  Raises `UserError` where
+    a mask is not one of the layer's weights.
     """
-    for layer, fraction in sparsity.items():
+    for layer, text in plan.masks.items():
+        weight = attribute(network, weight_of(graph, layer))
+        kept = torch.from_numpy(unpacked(layer, text, weight.numel())).to(weight.device)
+        with torch.no_grad():
+            weight.mul_(kept.view(weight.shape))
+    for layer, fraction in plan.weight_sparsity.items():
         weight = attribute(network, graph.layers[layer].parameters[0])
         count = zeros(weight.numel(), fraction)
         smallest = weight.detach().abs().flatten().argsort(stable=True)[:count]
@@ -45,7 +53,8 @@ def zero_masks(
 
     opaque: parts that are protected as the network is read.
     """
-    sparse = {layer for plan in plans for layer in plan.get("weight_sparsity", {})}
+    made = ("weight_sparsity", "masks")
+    sparse = {layer for plan in plans for key in made for layer in plan.get(key, {})}
     if not sparse:
         return {}
     graph = extract(network, torch.zeros(1, *input_shape), opaque)

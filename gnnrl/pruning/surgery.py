@@ -8,7 +8,7 @@ rewritten.  What comes out is an ordinary module with the parameter names of the
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,8 @@ from torch import Tensor, fx, nn
 from gnnrl.errors import UserError
 from gnnrl.graph.extract import Analysis, analyse
 from gnnrl.graph.graph import ComputationalGraph
-from gnnrl.graph.removal import take_out
+from gnnrl.graph.kernels import shrink
+from gnnrl.graph.removal import take_out, without
 from gnnrl.graph.rules.base import tensors_read
 from gnnrl.graph.rules.flow import Layout, is_tensor
 from gnnrl.graph.rules.reshape_commute import fitted
@@ -45,7 +46,7 @@ class Surgeon:
 
     def __init__(self, network: nn.Module, graph: ComputationalGraph) -> None:
         self.network, self.graph, self._proved = network, graph, False
-        self._left: tuple[frozenset[str], Analysis] | None = None
+        self._left: tuple[tuple[frozenset[Any], ...], Analysis] | None = None
         self.analysis: Analysis = _read(network, graph, graph.protected)
         if self.analysis.graph.digest != graph.digest:
             raise UserError(
@@ -59,7 +60,7 @@ class Surgeon:
         It is a `fx.GraphModule`, but of a network whose own code is no graph the network's kind.
         The first one is compared with the masked network, on one batch.
         """
-        analysis = self.without(plan.removed_layers)
+        analysis = self.reduced(plan)
         keep = kept_units(analysis.graph, plan.kept)
         for layer in plan.weight_sparsity.keys() - analysis.graph.layers.keys():
             raise UserError(
@@ -70,35 +71,46 @@ class Surgeon:
         if not self._proved:
             prove(analysis, keep, subnet, thorough=False)
             self._proved = True
-        sparsify(subnet, analysis.graph, plan.weight_sparsity)
+        sparsify(subnet, analysis.graph, plan)
         return subnet
 
     def prove(self, plan: PruningPlan) -> None:
         """Compare the subnet of a plan with the masked network in every way (`proof.prove`)."""
-        analysis = self.without(plan.removed_layers)
+        analysis = self.reduced(plan)
         keep = kept_units(analysis.graph, plan.kept)
         prove(analysis, keep, cut_units(analysis, keep))
+        if plan.kernels:
+            whole = self.without(plan.removed_layers)
+            every = np.ones_like(keep)
+            prove(whole, every, cut_units(analysis, every), kernels=plan.kernels)
 
     def cut_units(self, keep: np.ndarray, explicit: bool = False) -> Any:
         """The subnet of the units with `keep` `[num_units]` true; `explicit` as below."""
         return cut_units(self.analysis, keep, explicit)
 
-    def without(self, removed: Iterable[str]) -> Analysis:
+    def reduced(self, plan: PruningPlan) -> Analysis:
+        """Return the network with all its channels, but only the parts and kernels of a plan."""
+        return self.without(plan.removed_layers, plan.kernels)
+
+    def without(self, removed: Iterable[str], kernels: Mapping[str, int] | None = None) -> Analysis:
         """Return the network from which parts were taken out, traced again.
 
-        The last one is kept: repairing a subnet asks for it several times.
+        kernels: for convolutions whose kernels become smaller, the size.  The last one is kept:
+        repairing a subnet asks for it several times.
         """
-        gone = frozenset(removed)
-        if not gone:
+        gone = frozenset(removed), frozenset((kernels or {}).items())
+        if not any(gone):
             return self.analysis
         if self._left is None or self._left[0] != gone:
-            self._left = gone, self._traced_without(gone)
+            self._left = gone, self._traced_without(gone[0], dict(gone[1]))
         return self._left[1]
 
-    def _traced_without(self, removed: Iterable[str]) -> Analysis:
+    def _traced_without(self, removed: Iterable[str], kernels: Mapping[str, int]) -> Analysis:
         graph = self.analysis.graph
         reduced = copy.deepcopy(self.analysis.traced)
-        take_out(reduced, graph, removed)
+        if removed:
+            take_out(reduced, graph, removed)
+        shrink(reduced, without(graph, removed), kernels)
         network = dressed(reduced)
         names = dict(network.named_modules())
         protected = [name for name in graph.protected if name in names]

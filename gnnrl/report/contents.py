@@ -7,6 +7,7 @@ import math
 import pandas as pd
 
 import gnnrl
+from gnnrl.graph.budget import share_of
 from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.report import speed
@@ -129,7 +130,8 @@ def headline(run: Run) -> str:
 
 def budgets(run: Run) -> list[tuple[str, float, float | None]]:
     """Return each resource, the fraction asked for, and the one reached; None: not known."""
-    asked = {k: v for k, v in run.search.get("budget", {}).items() if v is not None}
+    given = {k: v for k, v in run.search.get("budget", {}).items() if v is not None}
+    asked = {name: share_of(run.graph, name, value) for name, value in given.items()}
     found = []
     for resource, fraction in asked.items():
         reached = run.figures.get(f"{resource}_kept")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gnnrl.tasks.base import spoken
 
@@ -50,6 +50,27 @@ def draw_widths(widths: Sequence[LayerWidth], dpi: int) -> Figure:
     axes.set_ylabel("channels")
     axes.grid(visible=False, axis="x")
     _legend(axes)
+    return figure
+
+
+def draw_matrix(values: Any, names: Sequence[str], chance: float, dpi: int = 110) -> Figure:
+    """Draw how alike plans are, `[P, P]` in [0, 1]; chance: how alike random ones would be."""
+    side = min(14.0, max(4.5, 0.55 * len(names) + 2.0))
+    figure, axes = _figure(side, side, dpi)
+    axes.imshow(values, cmap="Blues", vmin=0.0, vmax=1.0)
+    places = range(len(names))
+    axes.set_xticks(places, names, rotation=90, fontsize=8)
+    axes.set_yticks(places, names, fontsize=8)
+    axes.grid(visible=False)
+    if len(names) <= 16:
+        for row in places:
+            for column in places:
+                value = float(values[row][column])
+                ink = PAPER if value > 0.6 else INK
+                axes.text(
+                    column, row, f"{value:.2f}", ha="center", va="center", fontsize=7, color=ink
+                )
+    axes.set_title(f"kept by both over kept by either; by chance {chance:.2f}", fontsize=9)
     return figure
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gnnrl.graph.cost import reduced
 from gnnrl.graph.cost_model import AxisCosts, flops_of
 from gnnrl.graph.graph import ComputationalGraph, Node
-from gnnrl.graph.removal import without
 from gnnrl.graph.unit_mapping import kept_units
 from gnnrl.pruning.plan import PruningPlan
 
@@ -36,7 +36,7 @@ class LayerCost:
 
 def layer_costs(graph: ComputationalGraph, plan: PruningPlan) -> list[LayerCost]:
     """Return every operation that costs something, in the network's order."""
-    left = without(graph, plan.removed_layers) if plan.removed_layers else graph
+    left = reduced(graph, plan)
     keep = kept_units(left, plan.kept)
     after = {node.name: AxisCosts(flops_of(left, node)).of_units(keep) for node in left.nodes}
     found = []

@@ -23,7 +23,7 @@ from gnnrl.evaluation.distilled import Students
 from gnnrl.evaluation.equivalent import EQUIVALENT
 from gnnrl.evaluation.one_shot import OneShot
 from gnnrl.evaluation.racing import Racing
-from gnnrl.evaluation.rewards import CONSTRAINED
+from gnnrl.evaluation.rewards import CONSTRAINED, SMALLEST
 from gnnrl.evaluation.short_training import Trained
 from gnnrl.evaluation.student_store import StudentStore
 from gnnrl.files import user_path
@@ -35,6 +35,7 @@ from gnnrl.pruning.criteria import SALIENCIES
 from gnnrl.pruning.importance import Importance, importance
 from gnnrl.pruning.saliency import Scored, score
 from gnnrl.pruning.surgery import Surgeon
+from gnnrl.pruning.weight_saliency import score_weights
 from gnnrl.rl.agent import Agent
 from gnnrl.runtime import device, generator, seed_everything
 from gnnrl.scratch import scratch_root
@@ -48,6 +49,7 @@ from gnnrl.search.parallel.ray import ray_workers
 from gnnrl.search.parallel.workers import Shared
 from gnnrl.search.rescoring import Rescoring
 from gnnrl.search.settings import BOTTLENECK, RECONSTRUCTION, SearchSettings, SpaceSettings
+from gnnrl.search.spaces.channels import ChannelSpace
 from gnnrl.search.spaces.filters import filter_choice
 from gnnrl.search.spaces.registry import build_space
 from gnnrl.search.watched import Watched
@@ -215,7 +217,7 @@ def calibrate(settings: SearchSettings, inputs: Inputs) -> Calibrated:
         return Calibrated()
     seed = settings.seed
     images = sample(inputs.train_images, settings.calibration_images, seed, device())
-    gates, budget = None, settings.budget.budget()
+    gates, budget = None, settings.budget.budget(inputs.graph)
     if BOTTLENECK in asked:
         gates = bottleneck(
             inputs.surgeon.analysis,
@@ -233,6 +235,10 @@ def calibrate(settings: SearchSettings, inputs: Inputs) -> Calibrated:
 def scores(settings: SearchSettings, inputs: Inputs, calibrated: Calibrated) -> Scored:
     """Score every channel; return what that cost in addition to the calibration."""
     name, network = settings.importance, inputs.surgeon.network
+    if settings.space == "single_weights":
+        examples = partial(labelled_examples, inputs.train_images, settings.seed, device())
+        given = network, inputs.graph, examples, inputs.initial, inputs.task
+        return score_weights(name, *given)
     if name == RECONSTRUCTION and calibrated.reconstruction is not None:
         return Scored(calibrated.reconstruction.importance)
     if name == BOTTLENECK and calibrated.gates is not None:
@@ -258,7 +264,7 @@ def make_space(
         network=inputs.surgeon.network,
         graph=inputs.graph,
         importance=importance,
-        budget=settings.budget.budget(),
+        budget=settings.budget.budget(inputs.graph),
         table=table,
         min_channels=settings.min_channels,
         min_fraction=settings.min_fraction or 0.0,
@@ -267,6 +273,7 @@ def make_space(
         curves=curves,
         prior=prior,
         project=project,
+        kernels=settings.kernels,
     )
 
 
@@ -291,7 +298,8 @@ def make_evaluator(
     if settings.students is not None:
         return Students(
             inputs.surgeon, train_images, inputs.reward_images, settings.students, reward,
-            budget=settings.budget.budget(), store=inputs.store, seed=seed, task=inputs.task,
+            budget=settings.budget.budget(inputs.graph), store=inputs.store, seed=seed,
+            task=inputs.task,
         )  # fmt: skip
     fresh = None
     if reward.statistics == "images":
@@ -318,7 +326,7 @@ def make_env(
     """
     if settings.space == "filters":  # refused before anything is computed
         least = settings.min_channels, settings.min_fraction or 0.0
-        filter_choice(inputs.graph, None, settings.budget.budget(), *least)
+        filter_choice(inputs.graph, None, settings.budget.budget(inputs.graph), *least)
     calibrated = calibrated or calibrate(settings, inputs)
     scored, found = scores(settings, inputs, calibrated), calibrated.reconstruction
     prior: Mapping[str, float] | str | None = None
@@ -334,6 +342,8 @@ def make_env(
         prior,
         project=settings.reward.kind != CONSTRAINED,
     )
+    if settings.reward.kind in SMALLEST and isinstance(space, ChannelSpace):
+        space = space.within()
     evaluator = make_evaluator(settings, inputs, found) if settings.evaluations else Unevaluated()
     steps, budgets = (settings.max_steps, settings.in_turn), settings.budgets
     env = PruningEnv(space, evaluator, *steps)

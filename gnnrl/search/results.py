@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from gnnrl.evaluation.measured import PRECISIONS
-from gnnrl.evaluation.student_store import StudentStore, refuse_failure
+from gnnrl.evaluation.rewards import RewardSettings
+from gnnrl.evaluation.student_store import STUDENTS, StudentStore, refuse_failure
 from gnnrl.files import write_csv, write_json
 from gnnrl.graph.cost import cost
 from gnnrl.graph.graph import ComputationalGraph
@@ -23,7 +24,7 @@ from gnnrl.search.journal import AGENTS, EVALUATIONS
 from gnnrl.search.loop import SearchResult
 from gnnrl.training.evaluate import spoken
 
-OWN = ("students/*/*.safetensors", f"{AGENTS}/*.pt")
+OWN = (f"{STUDENTS}/*/*.safetensors", f"{AGENTS}/*.pt")
 """Patterns of results that not every search has."""
 
 
@@ -38,8 +39,8 @@ def save(
     graph: ComputationalGraph,
     result: SearchResult,
     spent: float,
-    store: StudentStore | None = None,
-    precision: str = "float32",
+    store: StudentStore | None,
+    reward: RewardSettings,
     metric: str = "accuracy",
     journal: Path | None = None,
     table: LatencyTable | None = None,
@@ -49,7 +50,7 @@ def save(
     Returns the figures.
 
     spent: evaluation equivalents before the search.  store: of the best students, if there is one.
-    precision: in which plans were scored.  metric: name of the task's.  journal: of the search,
+    reward: how plans were scored.  metric: name of the task's.  journal: of the search,
     with the agents that it has kept.  table: by which a budget of latency was counted.
     """
     if result.front is not None:
@@ -61,7 +62,7 @@ def save(
     tables = parts if store is None else [store.table(part) for part in parts]
     write_csv(folder / "evaluations.csv", [_named(row, metric) for t in tables for row in t])
     if store is not None:
-        store.publish(folder / "students")
+        store.publish(folder / STUDENTS)
     write_csv(folder / "history.csv", result.history)
     if result.rescored:
         write_csv(folder / "rescored.csv", result.rescored)
@@ -72,7 +73,9 @@ def save(
     if table is not None:
         dense, left = (predicted(graph, table, plan) for plan in (PruningPlan(), result.plan))
         figures |= {"latency_kept": round(left / dense, 6)}
-    figures |= {"precision_bits": PRECISIONS[precision].itemsize * 8}
+    if (least := reward.at_least) is not None and f"reward_{metric}" in figures:
+        figures |= {"at_least": least, "at_least_met": figures[f"reward_{metric}"] >= least}
+    figures |= {"precision_bits": PRECISIONS[reward.precision].itemsize * 8}
     write_json(folder / "metrics.json", {"search": figures})
     return figures
 
@@ -110,6 +113,8 @@ def told(figures: Mapping[str, Any], metric: str = "accuracy") -> str:
         value = f"{100 * figures[f'reward_{metric}']:.2f} %"
         reached = f"best reward {figures['reward']:.4f}, {spoken(metric)} {value} on the reward "
         reached += "images, "
+    if not figures.get("at_least_met", True):
+        reached += f"no plan reached the {100 * figures['at_least']:g} % asked for, "
     return (
         f"{figures['evaluations']:.4g} evaluations, {reached}"
         f"{figures['flops_kept']:.3f} of the flops"

@@ -24,9 +24,10 @@ from gnnrl.agents.settings import (
 )
 from gnnrl.errors import UserError
 from gnnrl.evaluation.equivalent import EQUIVALENT
-from gnnrl.evaluation.rewards import CONSTRAINED, RewardSettings
+from gnnrl.evaluation.rewards import CONSTRAINED, SMALLEST, RewardSettings
 from gnnrl.evaluation.training_settings import StudentSettings
-from gnnrl.graph.budget import Budget
+from gnnrl.graph.budget import Budget, share_of
+from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.pruning.criteria import CRITERIA, FROM_INITIAL, SALIENCIES, BottleneckSettings
 from gnnrl.registry import is_own
 from gnnrl.rl.settings import GnnSettings
@@ -41,6 +42,7 @@ from gnnrl.settings import (
     Seed,
     Settings,
     Share,
+    ShareOrCount,
     Switch,
     Weights,
     name_in,
@@ -74,21 +76,25 @@ RECONSTRUCTION, BOTTLENECK = "reconstruction", "bottleneck"
 IMPORTANCES = (*CRITERIA, *SALIENCIES, RECONSTRUCTION, BOTTLENECK)
 """Names of importances."""
 
+SUBSETS = {"filters": "filters", "single_weights": "weights"}
+"""Spaces of ours that keep a number of something, and of what."""
+
 COSTED = ("channels", "channels_and_weights", "joint", "weights")
 """Spaces of ours that meet a budget of cost and no other."""
 
 
 class BudgetSettings(Settings):
-    """Fractions of the dense network's cost that the subnet may have; all given ones are met."""
+    """Fractions of the dense network's cost that the subnet may have, or numbers above 1 of what is
+    counted; all given ones are met."""
 
-    flops: Share | None = None
-    """Multiply-accumulates."""
-    parameters: Share | None = None
-    """Weights and biases."""
+    flops: ShareOrCount | None = None
+    """Multiply-accumulates: a fraction, or their number."""
+    parameters: ShareOrCount | None = None
+    """Weights and biases: a fraction, or their number."""
     latency: Share | None = None
     """Measured milliseconds; needs search.latency_table."""
     sparsity: BelowOne | None = None
-    """Instead, the fraction of filters that is removed (space filters)."""
+    """Instead, the fraction of filters, or single weights, that is removed."""
 
     @model_validator(mode="after")
     def _given(self) -> BudgetSettings:
@@ -98,9 +104,13 @@ class BudgetSettings(Settings):
             raise ValueError(str(error)) from None
         return self
 
-    def budget(self) -> Budget:
-        """Return it as spaces and evaluators take it."""
-        return Budget(**dict(self))
+    def budget(self, graph: ComputationalGraph | None = None) -> Budget:
+        """Return it as spaces and evaluators take it, in fractions of what the graph costs.
+
+        Without a graph numbers count as the whole, to see which budgets are given.
+        """
+        given = {name: value for name, value in self if value is not None}
+        return Budget(**{name: share_of(graph, name, value) for name, value in given.items()})
 
 
 class CalibrationSettings(Settings):
@@ -144,7 +154,8 @@ class SpaceSettings(Settings):
     """What is decided, and within which budget."""
 
     space: Annotated[str, name_in("gnnrl.search.spaces.registry:SPACES")] = "channels"
-    """channels, joint (and layers), layers, weights, channels_and_weights, filters."""
+    """channels, joint (and layers), layers, weights, channels_and_weights, filters,
+    single_weights."""
     budget: BudgetSettings = BudgetSettings(flops=0.5)
     """Fraction of the dense network's cost."""
     budgets: tuple[Share, ...] = ()
@@ -163,6 +174,8 @@ class SpaceSettings(Settings):
     """Widths are rounded to multiples of it; null: of the latency table's, else 1."""
     min_fraction: Probability | None = None
     """Of its filters, that every layer keeps (space filters)."""
+    kernels: Switch = False
+    """Whether kernels may become smaller, too (space layers)."""
     encoder: Annotated[str, name_in("gnnrl.rl.settings:ENCODERS")] = "multi_stage"
     """Of ppo, ddpg, reinforce and a3c: plain, multi_stage, encoder_decoder."""
 
@@ -243,9 +256,9 @@ class SearchSettings(SpaceSettings, CalibrationSettings):
     @model_validator(mode="after")
     def _agent_and_budget_suit_the_space(self) -> SearchSettings:
         space, agent, sparsity = self.space, self.agent, self.budget.sparsity
-        if space == "filters" and sparsity is None:
+        if space in SUBSETS and sparsity is None:
             raise ValueError(
-                "has the space filters, which keeps a number of filters: set "
+                f"has the space {space}, which keeps a number of {SUBSETS[space]}: set "
                 "'search.budget.sparsity', and the other budgets to null"
             )
         if space in COSTED and sparsity is not None:
@@ -259,22 +272,36 @@ class SearchSettings(SpaceSettings, CalibrationSettings):
                 f"has a budget of {self.budget.budget()}, which only the space channels meets, for "
                 "one budget and without the prior bottleneck: set all but one of them to null"
             )
-        if space == "filters" and not is_own(agent) and agent not in SUBSET:
+        if self.reward.kind in SMALLEST and (
+            space not in ("channels", "layers") or self.budgets or self.in_turn
+        ):
+            if not is_own(space):
+                raise ValueError(
+                    f"has the reward {self.reward.kind}, for which plans need not use up the "
+                    "budget: set 'search.space' to channels or layers, 'search.budgets' to [] and "
+                    "'search.in_turn' to false"
+                )
+        if space in SUBSETS and not is_own(agent) and agent not in SUBSET:
             raise ValueError(
-                f"has the agent {agent}, which cannot choose a number of filters: for the space "
-                f"filters take one of {', '.join(SUBSET)}"
+                f"has the agent {agent}, which cannot choose a number of {SUBSETS[space]}: for the "
+                f"space {space} take one of {', '.join(SUBSET)}"
             )
         if space in (*COSTED, "layers") and agent == "ranking":
             raise ValueError(
                 f"has the agent {agent}, which ranks filters, but the space {space}: set "
                 "'search.space' to filters"
             )
-        if space == "filters" and (self.max_steps > 1 or self.prior != "none"):
+        if space in SUBSETS and (self.max_steps > 1 or self.prior != "none"):
             raise ValueError(
-                "has the space filters, which is decided in one go and from nothing: set "
+                f"has the space {space}, which is decided in one go and from nothing: set "
                 "'search.max_steps' to 1 and 'search.prior' to none"
             )
-        if self.in_turn and (space in ("filters", "layers") or self.max_steps > 1):
+        if self.kernels and space != "layers" and not is_own(space):
+            raise ValueError(
+                f"has kernels, whose sizes the space layers decides, but the space {space}: set "
+                "'search.kernels' to false, or 'search.space' to layers"
+            )
+        if self.in_turn and (space in (*SUBSETS, "layers") or self.max_steps > 1):
             raise ValueError(
                 "has in_turn, which takes one decision per step, each a number: set "
                 "'search.max_steps' to 1 and 'search.space' to channels, joint, weights or "
@@ -326,7 +353,7 @@ class SearchSettings(SpaceSettings, CalibrationSettings):
     @property
     def agent_section(self) -> str:
         """The key that the agent's settings stand under."""
-        return "own" if is_own(self.agent) else section_of(self.agent, self.space == "filters")
+        return "own" if is_own(self.agent) else section_of(self.agent, self.space in SUBSETS)
 
     def agent_settings(self) -> dict[str, Any]:
         """Return the settings of the chosen agent, complete."""

@@ -17,10 +17,10 @@ from gnnrl.evaluation.base import Evaluation
 from gnnrl.evaluation.budget_penalty import PUNISHED, Constraint
 from gnnrl.evaluation.distilled import Students
 from gnnrl.evaluation.rewards import Measured, RewardSettings, n2n, sagemaker
-from gnnrl.evaluation.student_store import StudentStore, refuse_failure
+from gnnrl.evaluation.student_store import StudentStore, folder_of, kept_student, refuse_failure
 from gnnrl.evaluation.training_settings import StudentSettings
 from gnnrl.graph.budget import Budget
-from gnnrl.graph.cost import cost
+from gnnrl.graph.cost import Cost, cost
 from gnnrl.graph.extract import extract
 from gnnrl.networks.build import build_network
 from gnnrl.pruning.plan import PruningPlan
@@ -148,6 +148,32 @@ def test_a_student_over_the_budget_is_punished_more_and_more(network):
     assert eased == sorted(eased, reverse=True)
     assert eased[1] == pytest.approx((2 / 3) ** 4 * (1 + free) - 1)
     assert eased[3] == eased[4] == PUNISHED
+
+
+def test_a_student_below_the_accuracy_asked_for_is_punished_more_and_more():
+    dense = Cost(100, 100)
+    asked = Constraint(Budget(parameters=0.8), dense, 10, 0.9, at_least=0.85)
+    assert asked.broken(Cost(50, 81), 0.9) == "over budget"
+    assert asked.broken(Cost(50, 50), 0.84) == "below the accuracy"
+    assert asked.broken(Cost(50, 50), 0.85) == ""
+    found = Evaluation(PUNISHED, 0.84, 50, 50, "below the accuracy")
+    assert asked.relaxed(found, 0) == pytest.approx(0.75 * 0.84 / 0.9)
+    assert asked.relaxed(found, 10) == PUNISHED
+
+
+def test_only_the_student_of_the_plan_goes_on(network, tmp_path):
+    dense = Checkpoint.of(network, NAME, 10, SHAPE)
+    evaluate = students(network, store=StudentStore(tmp_path / "students", keep=1, dense=dense))
+    evaluate([PLAN])
+    student = kept_student(tmp_path, dense, PLAN)
+    assert student.plans == (PLAN.to_json(),)
+    with pytest.raises(UserError, match=r"was not kept: set search.students.keep to at least"):
+        kept_student(tmp_path, dense, OTHER)
+    (tmp_path / "students" / folder_of(PLAN.digest)).rename(
+        tmp_path / "students" / folder_of(OTHER.digest)
+    )
+    with pytest.raises(UserError, match="it is the student of another plan"):
+        kept_student(tmp_path, dense, OTHER)
 
 
 def test_a_constraint_needs_something_that_can_be_counted():

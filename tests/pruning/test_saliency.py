@@ -9,11 +9,14 @@ import torch
 from torch.nn import functional as F
 
 from gnnrl.errors import UserError
+from gnnrl.graph.budget import Budget
 from gnnrl.graph.extract import extract
 from gnnrl.networks.build import build_network
 from gnnrl.pruning import saliency
 from gnnrl.pruning.batch_norm import batch_statistics
 from gnnrl.pruning.criteria import SALIENCIES
+from gnnrl.rl.subsets import as_mask, best
+from gnnrl.search.spaces.filters import FilterSpace
 from tests.dense import dense
 
 SHAPE = (1, 20, 20)
@@ -152,3 +155,20 @@ def test_layers_that_are_coupled_are_scored_together():
     ]
     assert len(parts) > 2
     assert float(scored[group.name][0]) == pytest.approx(float(torch.stack(parts).mean()), rel=1e-5)
+
+
+def test_raw_magnitude_empties_layers_and_its_local_and_normalised_forms_do_not():
+    torch.manual_seed(0)
+    network = build_network("basic_cnn_quarter", 10, (1, 20, 20)).eval()
+    graph = extract(network, torch.zeros(1, 1, 20, 20))
+
+    def left(criterion: str) -> list[float]:
+        scored = saliency.score(criterion, network, graph, list).importance
+        space = FilterSpace(graph, scored, Budget(sparsity=0.8))
+        chosen = best(torch.cat([scored[group.name] for group in graph.groups]), space.choice)
+        plan = space.plan(as_mask(chosen, space.size))
+        return [len(plan.kept[g.layers[0]]) / g.size for g in graph.groups]
+
+    assert left("magnitude")[-1] == pytest.approx(1 / 128)  # one filter, since none is refused
+    assert min(left("magnitude_normalised")) > 0.1
+    assert left("magnitude_local") == pytest.approx([0.2] * 4, abs=0.06)

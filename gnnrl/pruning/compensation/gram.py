@@ -136,10 +136,11 @@ class Solved:
         self.first, self.each = self._calibration.forward_images, 0
 
     def __call__(self, plan: PruningPlan) -> fx.GraphModule:
-        """Return the subnet of a plan; the norm of a layer may have been taken out with it."""
-        analysis, subnet = self._surgeon.without(plan.removed_layers), self._surgeon.cut(plan)
-        norms = {r.layer: r.norm for r in self._calibration.readers}
-        left = [r for r in readers(analysis) if norms.get(r.layer) == r.norm]
+        """Return the subnet of a plan; layers that lost their norm, or a part of their kernel, stay
+        as they are."""
+        analysis, subnet = self._surgeon.reduced(plan), self._surgeon.cut(plan)
+        known = {r.layer: (r.norm, r.kernel) for r in self._calibration.readers}
+        left = [r for r in readers(analysis) if known.get(r.layer) == (r.norm, r.kernel)]
         solve = SOLVES[self._how](analysis.graph, self._calibration, left)
         solve(subnet, kept_units(analysis.graph, plan.kept))
         return subnet

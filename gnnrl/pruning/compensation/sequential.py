@@ -106,7 +106,7 @@ def compensate(
     part are refitted too.
     targets: by layer, where the dense network's values are known already.
     """
-    analysis = surgeon.without(plan.removed_layers)
+    analysis = surgeon.reduced(plan)
     graph, whole = analysis.graph, {r.layer: r for r in readers(surgeon.analysis)}
     found = [r for r in readers(analysis) if _same_end(r, whole.get(r.layer))]
     after_removal = _after(surgeon.analysis.graph, plan)
@@ -122,7 +122,8 @@ def compensate(
         cut.run_before(reader.node)
         x = cut.value(_source(running, reader))
         width = x.shape[-1 if reader.linear else 1]
-        changed = changed or width < len(reader.units) or reader.layer in after_removal
+        other = width < len(reader.units) or reader.layer in plan.kernels
+        changed = changed or other or reader.layer in after_removal
         if changed:
             target = known[reader.layer] if drawn is None else drawn.of(dense)
             filters = np.flatnonzero(stays[graph.layers[reader.layer].filter_units])

@@ -5,7 +5,7 @@ to its operations and to the parts inside it.  Every node has the eight features
 example of N2N, scaled to about [-1, 1]: a part has those of all its operations together.
 """
 
-# N: nodes (operations, then parts)   O: operations   P: parts   E: edges   F: features
+# N: nodes (operations, then parts and sizes)   O: operations   P: parts   E: edges   F: features
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from torch_geometric.data import Data
 from gnnrl.graph import cost_model
 from gnnrl.graph.cost_model import elements
 from gnnrl.graph.graph import ComputationalGraph, Node
+from gnnrl.graph.kernels import shrunk
 from gnnrl.graph.operations import OPERATIONS, operation_of
 from gnnrl.search.observations.common import Columns, number, one_hot, two_way
 
@@ -48,14 +49,27 @@ EDGES = ("reads", "read by", "in", "holds", "inside", "around", "before", "after
 
 
 class LayerView:
-    """Observations of one network whose `parts` can be removed."""
+    """Observations of one network whose `parts` can be removed.
 
-    def __init__(self, graph: ComputationalGraph, parts: Mapping[str, Sequence[Node]]) -> None:
+    sizes: layers and the smaller size that their kernel may have.  Each is one more node, with the
+    features that the layer would have.
+    """
+
+    def __init__(
+        self,
+        graph: ComputationalGraph,
+        parts: Mapping[str, Sequence[Node]],
+        sizes: Sequence[tuple[str, int]] = (),
+    ) -> None:
         nodes, place = graph.nodes, graph.places
         self._names = [{node.name} for node in nodes]
         self._names += [{node.name for node in part} for part in parts.values()]
         own = _operations(graph)
         joined = [_part(own[[place[node.name] for node in part]]) for part in parts.values()]
+        for small in sizes:
+            layer = graph.layers[small[0]]
+            joined.append(_operations(shrunk(graph, dict([small])))[place[layer.name]])
+            parts = {**parts, f"{small}": [layer]}
         kinds = [n.operation for n in nodes] + [_kind(part) for part in parts.values()]
         hot = one_hot(kinds, KINDS)
         hot[len(nodes) :, KINDS.index("part")] = 1.0
@@ -64,9 +78,10 @@ class LayerView:
         self._edges = _edges(graph, list(parts.values()))
         self._decisions = torch.arange(len(nodes), len(nodes) + len(parts))
 
-    def data(self, removed: Collection[str]) -> Data:
-        """The graph when these operations are removed."""
+    def data(self, removed: Collection[str], small: Sequence[bool] = ()) -> Data:
+        """The graph when these operations are removed; small: which kernels have which size."""
         out = [float(bool(names) and names <= set(removed)) for names in self._names]
+        out += [float(chosen) for chosen in small]
         edge_index, edge_attr = self._edges
         return Data(
             x=torch.cat([self._static, torch.tensor(out)[:, None]], dim=1),

@@ -90,6 +90,7 @@ class ChannelSpace(PlanSpace):
         self.costs = GroupCosts(graph, self.order, self.budget.costs(graph, table))
         self.dense = cost(graph)
         self.curves, self._asked, self.table = curves or {}, prior, table
+        self._use_up = True
         self.importance, self._hierarchical = importance, view == "hierarchical"
         self._aim()
 
@@ -109,9 +110,18 @@ class ChannelSpace(PlanSpace):
         twin._aim()
         return twin
 
+    def within(self) -> ChannelSpace:
+        """Return the same space, but an action that is within the budget is left as it is.
+
+        For a reward of small plans: the budget is an upper limit only.
+        """
+        twin = copy.copy(self)
+        twin._use_up = False
+        return twin
+
     def refuse_unreachable(self) -> None:
         """Raise `UserError` where the budget cannot be met."""
-        least = self.costs.cost(self.floor) / self.costs.cost(self._sizes)
+        least = self._least()
         if least > self.budget.fraction:
             raise UserError(
                 f"a budget of {self.budget} cannot be met: with "
@@ -154,6 +164,8 @@ class ChannelSpace(PlanSpace):
     def counts(self, action: np.ndarray) -> np.ndarray:
         """Return the channels to keep of each group `[G]`: the action scaled onto the budget."""
         ratios = self.wanted(self.numbers(action, "keep ratios"))
+        if not self._use_up and self.met(np.minimum(ratios, 1.0)):
+            return self._bounded(ratios * self._sizes)
         if self.costs.cost(self._sizes) <= self.limit:
             return self._sizes.copy()
         wanted = ratios * self._sizes
@@ -212,7 +224,17 @@ class ChannelSpace(PlanSpace):
         return twin.uniform()
 
     def controls(self) -> dict[str, PruningPlan]:
-        """Return uniform in blocks, and the allocation where a calibration pass was made."""
+        """Return uniform in blocks, and the allocation where a calibration pass was made.
+
+        Where plans need not use up the budget, both of every twentieth of the resource within it.
+        """
+        if not self._use_up:
+            shares = [n / 20 for n in range(1, 21) if self._least() < n / 20 < self.budget.fraction]
+            twins = {f" {share:g}": self.at(share) for share in [*shares, self.budget.fraction]}
+            for twin in twins.values():
+                twin._use_up = True
+            each = {end: twin.controls() for end, twin in twins.items()}
+            return {f"{name}{end}": p for end, c in each.items() for name, p in c.items()}
         found = {"uniform": self.uniform_in_blocks()}
         if self.curves:
             found["allocation"] = self.plan(self.action_of(self.allocation(self.curves)))
@@ -326,6 +348,10 @@ class ChannelSpace(PlanSpace):
                 if self.costs.cost(tried) > most:
                     best, most = tried, self.costs.cost(tried)
         return best
+
+    def _least(self) -> float:
+        """The fraction of the dense cost that remains of the fewest channels."""
+        return self.costs.cost(self.floor) / self.costs.cost(self._sizes)
 
 
 class Widths(ChannelSpace):

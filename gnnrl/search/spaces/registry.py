@@ -17,6 +17,7 @@ SPACES: Mapping[str, str] = {
     "filters": "gnnrl.search.spaces.filters:FilterSpace",
     "joint": "gnnrl.search.spaces.joint:JointSpace",
     "layers": "gnnrl.search.spaces.layers:LayerSpace",
+    "single_weights": "gnnrl.search.spaces.single_weights:SingleWeightSpace",
     "weights": "gnnrl.search.spaces.weights:WeightSpace",
 }
 """Where they are, by name."""
@@ -28,8 +29,8 @@ def build_space(name: str, **offered: Any) -> Space:
     name: a key of SPACES, or `package.module:name` of your own: a function or class that is given
     those of the arguments offered that it names.
     offered: graph, importance, budget, network, table, curves, prior, min_channels, min_fraction,
-    multiple, project, view; and, made of these, widths: the space of channels, whose budget may be
-    out of reach.
+    multiple, project, view, kernels; and, made of these, widths: the space of channels, whose
+    budget may be out of reach.
     """
     from gnnrl.search.spaces.channels import Widths
 

@@ -79,7 +79,7 @@ def test_the_subnet_computes_what_the_network_without_these_modules_computes(nam
     modules = dict(network.named_modules())
     action &= np.array([part in modules for part in space.names])
     subnet = prune(network, graph, space.plan(action)).eval()
-    for part in space.removed(action):
+    for part in space.plan(action).removed_layers:
         parent, _, last = part.rpartition(".")
         setattr(network.get_submodule(parent), last, nn.Identity())
     images = torch.randn(2, 3, SIDE, SIDE)
@@ -195,3 +195,58 @@ def test_agents_learn_which_layers_can_go(agent):
     found = search(env, chosen, evaluations=160, batch=8, seed=0)
     rewards = [row["reward"] for row in found.evaluations]
     assert np.mean(rewards[-16:]) > np.mean(rewards[:16]) + 0.15
+
+
+def two_kernels() -> ComputationalGraph:
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 5, padding=2), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10),
+    )  # fmt: skip
+    return extract(network.eval(), torch.zeros(1, 3, 8, 8))
+
+
+def test_an_encoder_with_a_decoder_learns_which_layers_go_and_which_kernels_shrink():
+    space = LayerSpace(two_kernels(), kernels=True)
+
+    def evaluate(plans):
+        return [
+            Evaluation(float(plan.kernels.get("0") == 3) - len(plan.removed_layers))
+            for plan in plans
+        ]
+
+    env = PruningEnv(space, evaluate)
+    agent = build_agent("ppo", env, seed=0, encoder="encoder_decoder", hidden=16, layers=1)
+    found = search(env, agent, evaluations=64, batch=8, seed=0)
+    rewards = [row["reward"] for row in found.evaluations]
+    assert found.plan.kernels["0"] == 3 and not found.plan.removed_layers
+    assert np.mean(rewards[-8:]) > np.mean(rewards[1:9]) + 0.3
+
+
+def test_a_budget_shrinks_kernels_where_no_part_is_left():
+    graph = two_kernels()
+    least = LayerSpace(graph, kernels=True)
+    smallest = least.used(least.plan(np.ones(least.size, dtype=bool)))
+    space = LayerSpace(graph, Budget(parameters=smallest), kernels=True)
+    plan = space.plan(np.zeros(space.size, dtype=bool))
+    assert plan.kernels["0"] == 1 and space.used(plan) <= smallest
+    with pytest.raises(UserError, match="cannot be met: without all"):
+        LayerSpace(graph, Budget(parameters=0.99 * smallest), kernels=True)
+    with pytest.raises(UserError, match=r"search.kernels makes kernels smaller, whose latency"):
+        LayerSpace(graph, Budget(latency=0.5), kernels=True, table=object())
+
+
+def test_kernels_are_decided_beside_layers_and_the_smallest_size_counts():
+    graph = two_kernels()
+    space = LayerSpace(graph, kernels=True)
+    plain = LayerSpace(graph)
+    assert space.names == [*plain.names, "0 3x", "0 1x", "2 1x"]
+    chosen = {"0 3x", "0 1x"}
+    plan = space.plan(np.array([name in chosen for name in space.names]))
+    assert plan.kernels == {"0": 1} and not plan.removed_layers
+    assert space.used(plan) == pytest.approx(space.cost(plan).parameters / space.dense.parameters)
+    seen = space.observation(np.array([name in chosen for name in space.names]))
+    assert seen.x[seen.decision_index, -1].tolist() == [n in chosen for n in space.names]
+    assert space.controls()["small kernels"].kernels == {"0": 1, "2": 1}
+    without = space.plan(np.array([name in ("2", "2 1x") for name in space.names]))
+    assert without == plain.plan(np.array([name == "2" for name in plain.names]))
+    assert plain.observation().x.equal(space.observation().x[: len(plain.observation().x)])

@@ -12,6 +12,7 @@ from gnnrl.graph.cost import cost
 from gnnrl.graph.extract import extract
 from gnnrl.networks.build import build_network
 from gnnrl.pruning.importance import l1
+from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.sparsity import sparsify
 from gnnrl.search.spaces.weights import WeightSpace
 
@@ -37,7 +38,7 @@ def test_plans_use_up_the_budget_and_never_exceed_it(space):
 def test_the_sparsified_network_has_as_many_zeros_as_the_cost_says(space):
     network = build_network("basic_cnn").eval()
     plan = space.sample(torch.Generator().manual_seed(1))
-    sparsify(network, space.graph, plan.weight_sparsity)
+    sparsify(network, space.graph, plan)
     nonzero = sum(int((p != 0).sum()) for n, p in network.named_parameters())
     unset = sum(int((p == 0).sum()) for n, p in network.named_parameters() if p.ndim == 1)
     assert nonzero + unset == cost(space.graph, plan).parameters
@@ -47,7 +48,7 @@ def test_the_largest_weights_stay(space, network):
     twin = build_network("basic_cnn")
     twin.load_state_dict(network.state_dict())
     layer = space.names[1]
-    sparsify(twin, space.graph, {layer: 0.9})
+    sparsify(twin, space.graph, PruningPlan(weight_sparsity={layer: 0.9}))
     weight, before = (n.get_submodule(layer).weight.detach() for n in (twin, network))
     assert before[weight != 0].abs().min() >= before[weight == 0].abs().max()
 
