@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from gnnrl.report.sweep import markdown
+from gnnrl.report.sweep import markdown, spread
 
 CLEAR = 2.0  # standard errors
 THESIS = {
@@ -80,12 +80,10 @@ def table(rows: pd.DataFrame, thesis: bool) -> str:
 def _cell(part: pd.DataFrame, sparsity: float, thesis: bool) -> str:
     if not len(part):
         return ""
-    scores = 100 * part["accuracy"]
-    spread = f" ± {scores.std():.2f}" if len(scores) > 1 else ""
     key = part["method"].iloc[0], part["when"].iloc[0]
     known = THESIS.get(key, ())
     theirs = known[SPARSITIES.index(sparsity)] if known and sparsity in SPARSITIES else None
-    return f"{scores.mean():.2f}{spread}" + (f" [{theirs}]" if thesis and theirs else "")
+    return spread(100 * part["accuracy"], 2) + (f" [{theirs}]" if thesis and theirs else "")
 
 
 def shuffles(rows: pd.DataFrame) -> str:

@@ -31,7 +31,7 @@ from gnnrl.evaluation.equivalent import EQUIVALENT
 from gnnrl.graph.extract import extract
 from gnnrl.pruning.matching import recalibrate_matched
 from gnnrl.pruning.surgery import Surgeon
-from gnnrl.report.sweep import markdown
+from gnnrl.report.sweep import markdown, spread
 from gnnrl.runtime import seed_everything
 from gnnrl.search import build
 from gnnrl.search.loop import search
@@ -128,12 +128,11 @@ def table(rows: pd.DataFrame) -> str:
     """Return the rows as a table: mean and standard deviation over seeds."""
     lines: list[dict[str, str]] = []
     for name, part in rows.groupby("method", sort=False):
-        accuracy = 100 * part["accuracy"]
         lines.append(
             {"method": name, "seeds": str(len(part)),
              "reward, best": f"{part['reward'].mean():.3f}",
              "reward, last greedy": f"{part['last_reward'].mean():.3f}",
-             "accuracy, %": f"{accuracy.mean():.1f} ± {accuracy.std():.1f}",
+             "accuracy, %": spread(100 * part["accuracy"], 1),
              "CPU seconds": f"{part['search_cpu_seconds'].mean():.0f}"}
         )  # fmt: skip
     return markdown(list(lines[0]), [list(line.values()) for line in lines])

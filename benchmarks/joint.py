@@ -38,7 +38,7 @@ from gnnrl.runtime import seed_everything
 from gnnrl.search import build
 from gnnrl.search.loop import search
 from gnnrl.search.settings import SearchSettings
-from gnnrl.search.spaces.channels import ChannelSpace
+from gnnrl.search.spaces.channels import Widths
 from gnnrl.training.distillation import Distillation
 from gnnrl.training.loop import train
 from gnnrl.training.recipe import TrainingRecipe
@@ -75,9 +75,9 @@ def flops_of(setting: Setting, table: LatencyTable, budget: float, seed: int) ->
     whole = predicted(graph, table, PruningPlan())
 
     def fits(share: float) -> bool:
-        space = ChannelSpace(
+        space = Widths(
             graph, found.importance, share, curves=found.curves, prior="reconstruction",
-            multiple=table.multiple, check=False,
+            multiple=table.multiple,
         )  # fmt: skip
         return predicted(graph, table, space.uniform()) <= budget * whole
 

@@ -17,20 +17,16 @@ from collections.abc import Iterator
 import torch
 
 from benchmarks.harness import append, done, options
-from benchmarks.latency_prediction import NETWORKS, surgeon_of
+from benchmarks.latency_prediction import NETWORKS, SpaceOfWidths, space_of, surgeon_of
 from gnnrl.errors import UserError
-from gnnrl.graph.budget import Budget
 from gnnrl.graph.latency import LatencyTable
 from gnnrl.measurement.latency import time_networks
 from gnnrl.measurement.latency_table import table_of
 from gnnrl.measurement.runtimes import RUNTIMES
-from gnnrl.pruning.importance import l1
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.surgery import Surgeon
-from gnnrl.search.spaces.channels import ChannelSpace
-from gnnrl.search.spaces.joint import JointSpace
 
-SPACES = {"channels": ChannelSpace, "joint": JointSpace}
+SPACES = ("channels", "joint")
 FIGURES = ("predicted", "measured", "spread", "flops_kept", "dense_milliseconds")
 OUT_OF_REACH = "out of reach"
 """In place of plans, where a space has none within the budget."""
@@ -38,7 +34,7 @@ OUT_OF_REACH = "out of reach"
 KEYS = ("network", "runtime", "batch_size", "threads", "space", "asked")
 
 
-def plans(space: ChannelSpace | JointSpace, number: int) -> dict[str, PruningPlan]:
+def plans(space: SpaceOfWidths, number: int) -> dict[str, PruningPlan]:
     """Return the controls and random plans of a space, all within its budget."""
     generator = torch.Generator().manual_seed(0)
     found = {f"random {i}": space.sample(generator) for i in range(number)}
@@ -56,11 +52,8 @@ def measured(
 ) -> Iterator[dict]:
     """Yield a row for each plan of one network, space and budget."""
     name, runtime, size, threads, kind, asked = key
-    scores, graph = l1(surgeon.network, surgeon.graph), surgeon.graph
     try:
-        space = SPACES[kind](
-            graph, scores, Budget(latency=asked), table=table, multiple=table.multiple
-        )  # fmt: skip
+        space = space_of(kind, surgeon, table, asked)
     except UserError as error:
         print(f"{name} {kind}: {error}")
         yield {**dict(zip(KEYS, key, strict=True)), "plan": OUT_OF_REACH,

@@ -14,21 +14,27 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from pathlib import Path
 
 import pandas as pd
 import torch
 
 from benchmarks.harness import append, done, options
+from gnnrl.graph.budget import Budget
 from gnnrl.graph.extract import extract
-from gnnrl.graph.latency import predicted
+from gnnrl.graph.latency import LatencyTable, predicted
 from gnnrl.measurement.latency import time_networks
 from gnnrl.measurement.latency_table import RATIOS, plans_of, table_of
 from gnnrl.measurement.runtimes import RUNTIMES
 from gnnrl.networks.build import build_network
+from gnnrl.pruning.importance import l1
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.surgery import Surgeon
 from gnnrl.runtime import device
+from gnnrl.search.spaces.channels import ChannelSpace
+from gnnrl.search.spaces.joint import JointSpace
+from gnnrl.search.spaces.registry import build_space
+
+SpaceOfWidths = ChannelSpace | JointSpace
 
 NETWORKS = {
     "resnet20": (3, 32, 32),
@@ -43,6 +49,19 @@ def surgeon_of(name: str) -> Surgeon:
     """Return a network with fresh weights: they do not change how long it takes."""
     network = build_network(name, 10, NETWORKS[name]).eval().to(device())
     return Surgeon(network, extract(network, torch.zeros(1, *NETWORKS[name], device=device())))
+
+
+def space_of(kind: str, surgeon: Surgeon, table: LatencyTable, asked: float) -> SpaceOfWidths:
+    """Return a space of a network's plans that take at most a fraction of its latency.
+
+    kind: `channels` or `joint`.  Raises `UserError` where none does.
+    """
+    space = build_space(
+        kind, graph=surgeon.graph, importance=l1(surgeon.network, surgeon.graph),
+        budget=Budget(latency=asked), table=table, multiple=table.multiple,
+    )  # fmt: skip
+    assert isinstance(space, SpaceOfWidths)
+    return space
 
 
 def measured(surgeon: Surgeon, key: tuple, given: argparse.Namespace) -> Iterator[dict]:
@@ -70,10 +89,10 @@ def measured(surgeon: Surgeon, key: tuple, given: argparse.Namespace) -> Iterato
         }
 
 
-def summary(path: Path) -> pd.DataFrame:
+def summary(every: pd.DataFrame) -> pd.DataFrame:
     """Return errors, their 90th percentile, and the rank correlation of every combination."""
     lines = []
-    for key, rows in pd.read_csv(path).groupby(list(KEYS)):
+    for key, rows in every.groupby(list(KEYS), observed=True):
         line = dict(zip(KEYS, key, strict=True)) | {"plans": len(rows)}
         for what, suffix in (("ratio", "_ratio"), ("absolute", "")):
             told, taken = rows[f"predicted{suffix}"], rows[f"measured{suffix}"]
@@ -102,7 +121,7 @@ def main() -> None:
                 if not done(given.out, dict(zip(KEYS, key, strict=True))):
                     append(given.out, *measured(surgeon, key, given))
     with pd.option_context("display.width", 200, "display.max_columns", 20):
-        print(summary(given.out).round(3).to_string(index=False))
+        print(summary(pd.read_csv(given.out)).round(3).to_string(index=False))
 
 
 if __name__ == "__main__":

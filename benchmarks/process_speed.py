@@ -7,7 +7,8 @@ For each network a latency table of ONNX Runtime is measured (one image, one thr
 of uniform width within the budget is cut.  `promised`: the ratio that `evaluate` measures, subnet
 over dense network, median of rounds in turns.  `process`: the same ratio of whole processes, which
 start Python, load the file that `evaluate` ships and classify so many images one by one; dense and
-subnet take turns.  Each network is one row.
+subnet take turns.  `images_alone`: the same ratio without the start, which processes that classify
+one image take.  Each network is one row.
 """
 
 from __future__ import annotations
@@ -22,13 +23,10 @@ from pathlib import Path
 import torch
 
 from benchmarks.harness import append, done, options
-from benchmarks.latency_prediction import NETWORKS, surgeon_of
-from gnnrl.graph.budget import Budget
+from benchmarks.latency_prediction import NETWORKS, space_of, surgeon_of
 from gnnrl.measurement.export import onnx_bytes
 from gnnrl.measurement.latency import Timing, time_networks
 from gnnrl.measurement.latency_table import table_of
-from gnnrl.pruning.importance import l1
-from gnnrl.search.spaces.joint import JointSpace
 
 KEYS = ("network", "asked", "images")
 SCRIPT = """
@@ -56,22 +54,23 @@ def row(name: str, asked: float, given: argparse.Namespace) -> dict:
     """Return what a network's subnet promises, and what its processes take."""
     surgeon, shape = surgeon_of(name), NETWORKS[name]
     table = table_of(surgeon, 1, 15, "onnxruntime", 1)
-    scores = l1(surgeon.network, surgeon.graph)
-    space = JointSpace(
-        surgeon.graph, scores, Budget(latency=asked), table=table, multiple=table.multiple
-    )
-    networks = {"dense": surgeon.network, "subnet": surgeon.cut(space.uniform())}
+    plan = space_of("joint", surgeon, table, asked).uniform()
+    networks = {"dense": surgeon.network, "subnet": surgeon.cut(plan)}
     timed = time_networks(networks, shape, 1, 60, "onnxruntime", 1)
     promised = timed["subnet"].over(timed["dense"])
     taken: dict[str, list[float]] = {key: [] for key in networks}
+    starts: dict[str, list[float]] = {key: [] for key in networks}
     with tempfile.TemporaryDirectory() as folder:
         files = {key: Path(folder) / f"{key}.onnx" for key in networks}
         for key, network in networks.items():
             files[key].write_bytes(onnx_bytes(network, shape))
         for _ in range(given.rounds):
             for key, file in files.items():
+                starts[key].append(seconds(file, 1, shape))
                 taken[key].append(seconds(file, given.number, shape))
     whole = {key: Timing(tuple(values)) for key, values in taken.items()}
+    start = {key: Timing(tuple(values)) for key, values in starts.items()}
+    alone = {key: whole[key].milliseconds - start[key].milliseconds for key in networks}
     process = whole["subnet"].over(whole["dense"])
     return {
         **dict(zip(KEYS, (name, asked, given.number), strict=True)),
@@ -79,6 +78,8 @@ def row(name: str, asked: float, given: argparse.Namespace) -> dict:
         "promised_spread": round(promised.spread, 4),
         "process": round(process.milliseconds, 4),
         "process_spread": round(process.spread, 4),
+        "images_alone": round(alone["subnet"] / alone["dense"], 4),
+        "start_seconds": round(start["dense"].milliseconds, 3),
         "dense_seconds": round(whole["dense"].milliseconds, 3),
         "subnet_seconds": round(whole["subnet"].milliseconds, 3),
         "machine": f"{table.device} {table.machine}",

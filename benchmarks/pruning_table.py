@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from gnnrl.report.sweep import markdown
+from gnnrl.report.sweep import markdown, spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -77,11 +77,9 @@ def table(rows: pd.DataFrame, our: str = "ppo") -> str:
     for key, part in rows.groupby(KEYS, sort=False):
         ours = part[part["method"] == our]
         for method, own in part.groupby("method", sort=False):
-            scores = 100 * own["accuracy"]
-            spread = f" ± {scores.std():.2f}" if len(own) > 1 else ""
             spent = f"{own['spent'].mean():.0f}" if own["spent"].notna().all() else ""
             line = [*map(str, key), str(method), spent, str(len(own))]
-            line += [f"{scores.mean():.2f}{spread}"]
+            line += [spread(100 * own["accuracy"], 2)]
             if method != our and len(ours):
                 difference, seeds, both, pairs = gain(ours, own)
                 line += [f"{difference:+.2f} ({pairs} pairs)", f"{seeds:.4f}", f"{both:.4f}"]

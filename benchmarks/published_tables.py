@@ -17,10 +17,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks import early_compression_table, layer_removal, network_tables
+from benchmarks import (
+    early_compression_table,
+    latency_tables,
+    layer_removal,
+    network_tables,
+    repair_tables,
+)
 from benchmarks.harness import KEYS
 from benchmarks.pruning_table import gain, rows_of
-from gnnrl.report.sweep import markdown
+from gnnrl.report.sweep import markdown, spread
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -54,8 +60,7 @@ def pruning(stage: str) -> pd.DataFrame:
 
 def mean(rows: pd.DataFrame) -> str:
     """Return mean ± standard deviation of the accuracy, in %."""
-    scores = 100 * rows["accuracy"]
-    return f"{scores.mean():.1f}" + (f" ± {scores.std():.1f}" if len(scores) > 1 else "")
+    return spread(100 * rows["accuracy"], 1)
 
 
 def chance(p: float) -> str:
@@ -159,7 +164,7 @@ def layers() -> str:
     for method, found in layer_removal.table(path).items():
         own = rewards.get_group(method)
         cells = [f"`{method}`" if method in layer_removal.AGENTS else method]
-        cells.append(f"{own.mean():.3f} ± {own.std(ddof=0):.3f}")
+        cells.append(spread(own, 3, ddof=0))
         for size in sizes:
             runs = found[size]
             average, deviation = layer_removal.spread(runs)
@@ -181,6 +186,9 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "early_digits": lambda: early("early_compression.csv"),
     "early_cifar10": lambda: early("early_compression_cifar10.csv", thesis=True),
     "layers": layers,
+    "after_repair": repair_tables.after_repair,
+    "prediction": latency_tables.prediction,
+    "half": latency_tables.half,
 }
 
 

@@ -78,6 +78,14 @@ def call(function: Callable[..., Any], name: str, **offered: Any) -> Any:
     return function(**offered)
 
 
+def takes(function: Callable[..., Any], argument: str) -> bool:
+    """Whether a function or class names this argument."""
+    try:
+        return argument in inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return False
+
+
 def own_files(values: Any) -> list[Path]:
     """Return the files of the user's own code that parameters name: results depend on them."""
     return sorted({file for path in _own_names(values) for file in _file(path)})

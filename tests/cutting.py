@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import fx, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from gnnrl.graph.cost import cost
 from gnnrl.graph.extract import extract
@@ -18,6 +17,7 @@ from gnnrl.graph.unit_mapping import kept_filters
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.surgery import Surgeon
 from gnnrl.tracing.check import tensors
+from gnnrl.tracing.flop_counter import FlopCounter
 from gnnrl.tracing.trace import named_inputs
 from tests.masking import Oracle, left_whole
 
@@ -75,7 +75,7 @@ def random_plan(graph: ComputationalGraph, keep_ratio: float, seed: int) -> Prun
 def flops_counted(network: nn.Module, image: Any) -> int:
     """Multiply-accumulates of one image, counted by PyTorch while it runs."""
     one = fx.node.map_aggregate(tuple(named_inputs(network, image).values()), lambda v: v[:1])
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    with FlopCounter() as counter, torch.no_grad():
         network(*one)
     return counter.get_total_flops() // 2
 

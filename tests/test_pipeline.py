@@ -6,6 +6,7 @@ import ast
 import importlib
 import inspect
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -52,12 +53,20 @@ def imports(path: Path, seen: set[Path]) -> set[Path]:
     if path in seen:
         return seen
     seen.add(path)
-    text = (ROOT / path).read_text(encoding="utf-8")
+    modules, templates = named_in(path)
+    seen |= templates
+    for file in modules:
+        imports(file, seen)
+    return seen
+
+
+@cache
+def named_in(path: Path) -> tuple[set[Path], set[Path]]:
+    """Return the modules that a file imports, and the templates that it names."""
+    text, modules = (ROOT / path).read_text(encoding="utf-8"), set[Path]()
     templates = (ROOT / path).parent.glob("*.j2")
-    seen |= {file.relative_to(ROOT) for file in templates if file.name in text}
     for name in in_tables(ROOT / path):
-        for file in module_files(name):
-            imports(file, seen)
+        modules.update(module_files(name))
     for node in ast.walk(ast.parse(text)):
         names: list[str] = []
         if isinstance(node, ast.Import):
@@ -66,9 +75,8 @@ def imports(path: Path, seen: set[Path]) -> set[Path]:
             names = [f"{node.module}.{alias.name}" for alias in node.names]
         for name in names:
             if name.split(".")[0] in ("gnnrl", "stages"):
-                for file in module_files(name):
-                    imports(file, seen)
-    return seen
+                modules.update(module_files(name))
+    return modules, {file.relative_to(ROOT) for file in templates if file.name in text}
 
 
 def defaults(name: str) -> dict[str, Path]:

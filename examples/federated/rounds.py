@@ -20,7 +20,7 @@ import pandas as pd
 from examples.federated.client import Client, Clients, FederatedSettings, accuracy, visit
 from examples.federated.server import Sent, State, averaged, mean_of_clients
 from gnnrl.files import read_yaml
-from gnnrl.report.sweep import markdown
+from gnnrl.report.sweep import markdown, spread
 from gnnrl.search.parallel.ray import ray_workers
 from gnnrl.search.parallel.settings import RaySettings
 from gnnrl.search.parallel.workers import Lost, Workers
@@ -101,7 +101,7 @@ def table(rows: pd.DataFrame) -> str:
         worst = 100 * part.groupby(["seed", "client"])["accuracy"].mean().groupby("seed").min()
         lines.append(
             {"method": name, "seeds": str(len(seeds)),
-             "accuracy, %": f"{seeds.mean():.1f} ± {seeds.std():.1f}",
+             "accuracy, %": spread(seeds, 1),
              "worst client, %": f"{worst.mean():.1f}",
              "sent per client and round": f"{every['sent'].mean():,.0f}",
              "received": f"{every['received'].mean():,.0f}"}

@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from gnnrl.checkpoint import Checkpoint
 from gnnrl.data.images import Labelled, batch_count
 from gnnrl.errors import UserError
 from gnnrl.evaluation.base import Decided, Evaluation, Evaluator, Plan
@@ -44,7 +43,7 @@ class Students(Evaluator):
 
     reward.kind: A and A_teacher are measured on the reward images.  For `n2n_constrained` a student
     over the `budget` gets PUNISHED, eased in over `settings.ease_in` updates of the agent.
-    dense: the network as a checkpoint, so that the best students can be kept in `store`.
+    store: where the best students are kept.
     """
 
     def __init__(
@@ -56,12 +55,11 @@ class Students(Evaluator):
         reward: RewardSettings,
         *,
         budget: Budget | None = None,
-        dense: Checkpoint | None = None,
         store: StudentStore | None = None,
         seed: int = 0,
         task: Task = CLASSIFICATION,
     ) -> None:
-        self.network, self.graph, self.checkpoint = surgeon.network.eval(), surgeon.graph, dense
+        self.network, self.graph = surgeon.network.eval(), surgeon.graph
         self.settings, self.reward = settings, reward
         self.budget, self.store = budget or Budget(parameters=1.0), store
         self._train_images, self._reward_images, self._seed = train_images, reward_images, seed
@@ -150,8 +148,8 @@ class Students(Evaluator):
         if teacher.constraint is not None and teacher.constraint.broken(size):
             reward, status = PUNISHED, OVER
         kept = ""
-        if self.store is not None and self.checkpoint is not None and status == "ok":
-            checkpoint = self.checkpoint.following(student, plan)
+        if self.store is not None and status == "ok":
+            checkpoint = self.store.dense.following(student, plan)
             kept = self.store.add(plan.digest, reward, checkpoint)
         details = {"x_factor": 1.0 / found.parameters_kept, "dir": kept}
         return Evaluation(

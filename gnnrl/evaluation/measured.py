@@ -21,13 +21,19 @@ def measured(
     cost: Cost,
     whole: Cost,
     task: Task = CLASSIFICATION,
+    dense_metric: float | None = None,
 ) -> Measured:
-    """Compare a subnet's outputs and cost with targets and with the dense network's."""
+    """Compare a subnet's outputs and cost with targets and with the dense network's.
+
+    dense_metric: the metric of `dense`, if it is known.
+    """
+    if dense_metric is None:
+        dense_metric = metric(dense, targets, dense, task)
     found = {"divergence": math.nan, "jensen_shannon": math.nan, **task.divergences(outputs, dense)}
     return Measured(
         accuracy=metric(outputs, targets, dense, task),
         loss=task.loss(outputs, targets),
-        dense_accuracy=metric(dense, targets, dense, task),
+        dense_accuracy=dense_metric,
         flops_kept=cost.flops / whole.flops,
         parameters_kept=cost.parameters / whole.parameters,
         **found,

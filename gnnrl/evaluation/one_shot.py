@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from gnnrl.errors import UserError
 from gnnrl.evaluation.base import FAILED, Decided, Evaluation, Evaluator, Plan
 from gnnrl.evaluation.equivalent import EQUIVALENT
 from gnnrl.evaluation.fused_batch_norm import FoldedSubnet
-from gnnrl.evaluation.measured import PRECISIONS, measured
+from gnnrl.evaluation.measured import PRECISIONS, measured, metric
 from gnnrl.evaluation.reusable_subnet import Slot
 from gnnrl.evaluation.rewards import REWARDS, Measured, RewardSettings
 from gnnrl.graph.cost import Cost, cost
@@ -180,7 +181,12 @@ class OneShot(Evaluator):
 
     def measure(self, outputs: Outputs, subnet: Cost) -> Measured:
         """Compare outputs with labels, and all of it with the dense network."""
-        return measured(outputs, self._dense, self.labels, subnet, self._dense_cost, self.task)
+        dense, whole, known = self._dense, self._dense_cost, self._dense_metric
+        return measured(outputs, dense, self.labels, subnet, whole, self.task, known)
+
+    @cached_property
+    def _dense_metric(self) -> float:
+        return metric(self._dense, self.labels, self._dense, self.task)
 
     def _decided(self, plan: Plan) -> Decided:
         """Return the plan with its units."""

@@ -23,10 +23,12 @@ class StudentStore:
     """A folder with a folder for each of the best students; several processes may add to it.
 
     Which ones are kept depends on their rewards only, not on the order in which they come.
+    dense: the network that they are subnets of.
     """
 
     folder: Path
     keep: int
+    dense: Checkpoint
 
     def add(self, digest: str, reward: float, checkpoint: Checkpoint) -> str:
         """Keep a student, if it is one of the best; return the name of its folder."""

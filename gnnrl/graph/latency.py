@@ -149,17 +149,17 @@ class LatencyCosts:
 
 def predicted(graph: ComputationalGraph, table: LatencyTable, plan: Plan) -> float:
     """Return the milliseconds of the subnet that a plan leaves."""
-    return table.overhead + sum(by_kind(graph, table, plan).values())
+    return table.overhead + sum(by_key(graph, table, plan).values())
 
 
-def by_kind(graph: ComputationalGraph, table: LatencyTable, plan: Plan) -> dict[str, float]:
-    """Return the milliseconds of a plan's subnet by kind of operation, without the overhead."""
+def by_key(graph: ComputationalGraph, table: LatencyTable, plan: Plan) -> dict[str, float]:
+    """Return the milliseconds of a plan's subnet by `keys`, without the overhead."""
     graph = without(graph, plan.removed_layers)
     costs, before = LatencyCosts(graph, table), units_before(kept_units(graph, plan.kept))
     lengths = np.array([kept_length(axis, before) for axis in costs.axes])
     found: dict[str, float] = {}
-    for node, time in zip(graph.nodes, costs.by_operation(lengths).tolist(), strict=True):
-        found[node.operation] = found.get(node.operation, 0.0) + time
+    for key, time in zip(keys(graph), costs.by_operation(lengths).tolist(), strict=True):
+        found[key] = found.get(key, 0.0) + time
     return found
 
 

@@ -1,12 +1,12 @@
 """A latency table of a network: single operations, then whole subnets that correct their sum.
 
 An operation that runs alone is not as fast as within a network: calls, copies and caches differ.
-So subnets of several widths and depths are timed in the same runtime, and five numbers are fitted
+So subnets of several widths and depths are timed in the same runtime, and seven numbers are fitted
 to them: an overhead; what a call takes, and a factor for what an operation takes beyond the
-shortest call, both for operations with weights and for all others.
+shortest call, both for each kind of operation.
 """
 
-# S: subnets   K: kinds of operations: with weights, all others
+# S: subnets   K: kinds of operations
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from gnnrl.graph.graph import ComputationalGraph
-from gnnrl.graph.latency import LatencyTable, by_kind
+from gnnrl.graph.latency import LatencyTable, by_key
 from gnnrl.graph.removal import removable_units, without
 from gnnrl.graph.unit_mapping import kept_filters
 from gnnrl.measurement.latency import time_networks
@@ -37,8 +37,9 @@ RATIOS = (1.0, 0.75, 0.5, 0.25)
 LEAST = 0.02
 """Smallest factor of a call, and of what an operation takes beyond it."""
 
-HEAVY = ("conv", "linear")
-"""Operations whose times are corrected together; all others are, too."""
+KINDS = ("dense", "grouped", "other")
+"""Operations whose times are corrected together: convolutions and linear layers; convolutions of
+several groups, which move much and compute little; all others."""
 
 
 def table_of(
@@ -124,11 +125,13 @@ def corrected(
     columns = np.concatenate([np.ones((len(plans), 1)), sums], axis=1)
     weights, _ = nnls(columns / taken[:, None], np.ones(len(plans)))
     weights[1:] = np.maximum(weights[1:], LEAST)
-    overhead, prices, factors = weights[0], weights[1:3], weights[3:]
+    overhead = weights[0]
+    prices = dict(zip(KINDS, weights[1 : 1 + len(KINDS)], strict=True))
+    factors = dict(zip(KINDS, weights[1 + len(KINDS) :], strict=True))
     error = np.median(np.abs(columns @ weights / taken - 1.0))
 
     def within(key: str, time: float) -> float:
-        kind = 0 if json.loads(key)[0] in HEAVY else 1
+        kind = kind_of(key)
         return round(float(prices[kind] * call + factors[kind] * (time - call)), 6)
 
     return replace(
@@ -147,6 +150,16 @@ def _times(table: LatencyTable, time_of: Callable[[str, float], float]) -> Laten
 
 def _sums(graph: ComputationalGraph, table: LatencyTable, plan: PruningPlan) -> list[float]:
     """The milliseconds `[K]` of a plan's subnet."""
-    times = by_kind(graph, table, plan)
-    heavy = sum(times.get(kind, 0.0) for kind in HEAVY)
-    return [heavy, sum(times.values()) - heavy]
+    sums = dict.fromkeys(KINDS, 0.0)
+    for key, time in by_key(graph, table, plan).items():
+        if key:
+            sums[kind_of(key)] += time
+    return list(sums.values())
+
+
+def kind_of(key: str) -> str:
+    """Return the kind of an operation by its key in a table."""
+    operation, *_, attributes = json.loads(key)
+    if operation == "conv" and int(attributes.get("groups", 1)) > 1:
+        return "grouped"
+    return "dense" if operation in ("conv", "linear") else "other"

@@ -19,7 +19,6 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
-from torch.utils.flop_counter import FlopCounterMode
 
 from gnnrl.errors import UserError
 from gnnrl.graph.cost import Cost, cost_of_units
@@ -30,6 +29,7 @@ from gnnrl.tasks.detection import example_targets
 from gnnrl.tasks.nested import tensors
 from gnnrl.tracing.check import BATCHES, differs, larger, random_inputs
 from gnnrl.tracing.dress import dressed
+from gnnrl.tracing.flop_counter import FlopCounter
 from gnnrl.tracing.fx_utils import attribute, operation_name, scope_of
 
 EXACT, ROUNDED = 1e-6, 1e-3
@@ -157,7 +157,7 @@ class _Pair:
             )
 
     def _counted(self, network: nn.Module, image: tuple[Any, ...]) -> Cost | None:
-        with FlopCounterMode(display=False) as counter:
+        with FlopCounter() as counter:
             if self._run(network, image, training=False) is None:
                 return None
         parameters = sum(p.numel() for p in network.parameters())

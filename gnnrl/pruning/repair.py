@@ -32,7 +32,9 @@ def repaired(
             subnet: nn.Module = compensate(surgeon, plan, chosen, own)
         else:
             subnet = Solved(surgeon, settings.compensation, chosen, own)(plan)
-        sparsify(subnet, surgeon.without(plan.removed_layers).graph, plan.weight_sparsity)
+        if plan.weight_sparsity:
+            left = surgeon.without(plan.removed_layers)
+            sparsify(subnet, left.graph, plan.weight_sparsity)
     else:
         subnet = surgeon.cut(plan)
     if count := settings.recalibration_images:

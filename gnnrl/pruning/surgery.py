@@ -45,6 +45,7 @@ class Surgeon:
 
     def __init__(self, network: nn.Module, graph: ComputationalGraph) -> None:
         self.network, self.graph, self._proved = network, graph, False
+        self._left: tuple[frozenset[str], Analysis] | None = None
         self.analysis: Analysis = _read(network, graph, graph.protected)
         if self.analysis.graph.digest != graph.digest:
             raise UserError(
@@ -83,9 +84,18 @@ class Surgeon:
         return cut_units(self.analysis, keep, explicit)
 
     def without(self, removed: Iterable[str]) -> Analysis:
-        """Return the network from which parts were taken out, traced again."""
-        if not removed:
+        """Return the network from which parts were taken out, traced again.
+
+        The last one is kept: repairing a subnet asks for it several times.
+        """
+        gone = frozenset(removed)
+        if not gone:
             return self.analysis
+        if self._left is None or self._left[0] != gone:
+            self._left = gone, self._traced_without(gone)
+        return self._left[1]
+
+    def _traced_without(self, removed: Iterable[str]) -> Analysis:
         graph = self.analysis.graph
         reduced = copy.deepcopy(self.analysis.traced)
         take_out(reduced, graph, removed)

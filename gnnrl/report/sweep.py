@@ -81,7 +81,7 @@ def comparison(rows: pd.DataFrame, lines: Sequence[str], figures: Sequence[str] 
     groups = {key if isinstance(key, tuple) else (key,): part for key, part in rows.groupby(keys)}
     order = sorted(groups, key=lambda line: [_order(key) for key in line])
     cells = [
-        [*line, *(_spread(groups[line][key]) for key in shown), str(len(groups[line]))]
+        [*line, *(_known_spread(groups[line][key]) for key in shown), str(len(groups[line]))]
         for line in order
     ]
     named = [_short(key, [*lines, *shown]) for key in (*(lines or ["name"]), *shown)]
@@ -139,13 +139,10 @@ def points(
     return found
 
 
-def _spread(numbers: pd.Series) -> str:
+def _known_spread(numbers: pd.Series) -> str:
     """Return mean ± standard deviation, with the number of values where some are missing."""
     there = pd.to_numeric(numbers, errors="coerce").dropna()
-    if not len(there):
-        return ""
-    spread = f" ± {there.std():.4f}" if len(there) > 1 else ""
-    return f"{there.mean():.4f}{spread}{f' ({len(there)})' if len(there) < len(numbers) else ''}"
+    return spread(there) + (f" ({len(there)})" if 0 < len(there) < len(numbers) else "")
 
 
 def _short(key: str, keys: Sequence[str]) -> str:
@@ -182,9 +179,16 @@ def _refuse_unknown(rows: pd.DataFrame, keys: Iterable[str]) -> None:
 
 
 def _cell(numbers: pd.Series, percent: bool) -> str:
-    scaled, digits = (100 * numbers, 2) if percent else (numbers, 4)
-    spread = f" ± {scaled.std():.{digits}f}" if len(numbers) > 1 else ""
-    return f"{scaled.mean():.{digits}f}{spread} ({len(numbers)})"
+    said = spread(100 * numbers, 2) if percent else spread(numbers)
+    return f"{said} ({len(numbers)})"
+
+
+def spread(numbers: pd.Series, digits: int = 4, ddof: int = 1) -> str:
+    """Return mean ± standard deviation, the latter where there are several numbers."""
+    if not len(numbers):
+        return ""
+    deviation = f" ± {numbers.std(ddof=ddof):.{digits}f}" if len(numbers) > 1 else ""
+    return f"{numbers.mean():.{digits}f}{deviation}"
 
 
 def markdown(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:

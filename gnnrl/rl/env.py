@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import gymnasium
@@ -51,6 +53,7 @@ class GraphEnv(gymnasium.Env[Data, Any]):
     after it was handed out.
 
     spent: evaluation equivalents that making the environment took; a search is charged for them.
+    controls: plans by name that a search evaluates first, to compare with.
     starts: how many different tasks there are to start with; `seed % starts` says which, and a
     search takes them in turn.
     name: names the environment in messages.  constraint: one sentence for people on what every
@@ -63,6 +66,7 @@ class GraphEnv(gymnasium.Env[Data, Any]):
     constraint: str = ""
     max_episode_steps: int = 1000
     spent: float = 0.0
+    controls: Mapping[str, Any] = MappingProxyType({})
     reward_threshold: float | None = None
     starts: int = 1
     observation_space = GraphSpace()
@@ -71,6 +75,10 @@ class GraphEnv(gymnasium.Env[Data, Any]):
     def clone(self) -> GraphEnv:
         """Return an independent copy; share in it what is large and never changes."""
         return copy.deepcopy(self)
+
+    def front(self, plans: Sequence[Any]) -> Any:
+        """Return what the best plans of all starts make together; None: nothing."""
+        return None
 
     def player(self) -> GraphEnv:
         """Return a copy that plays episodes of a search; it may leave the last reward pending."""

@@ -79,7 +79,7 @@ class SearchTask:
         students = self.settings.students
         if self.folder is None or students is None or not students.keep:
             return None
-        return StudentStore(self.folder, students.keep)
+        return StudentStore(self.folder, students.keep, self.checkpoint)
 
     def env(self) -> PruningEnv:
         """Return the environment, on the device that this process has."""
@@ -124,14 +124,13 @@ class SearchTask:
 @dataclass(frozen=True, eq=False)
 class Inputs:
     """What a search is made from: the dense network, traced once, its images, and for some the
-    network before training, the dense checkpoint, a place for students and a folder in which
-    calibrations are kept.  task: what the outputs mean."""
+    network before training, a place for students and a folder in which calibrations are kept.
+    task: what the outputs mean."""
 
     surgeon: Surgeon
     reward_images: Labelled
     train_images: Labelled
     initial: nn.Module | None = None
-    dense: Checkpoint | None = None
     store: StudentStore | None = None
     cache: Path | None = None
     task: Task = CLASSIFICATION
@@ -204,7 +203,7 @@ def read(task: SearchTask) -> Inputs:
     initial = None if task.initial is None else task.initial.restore()
     surgeon, images = Surgeon(network, task.graph), (task.reward_images, task.train_images)
     cache = None if task.folder is None else scratch_root() / "calibration"
-    return Inputs(surgeon, *images, initial, task.checkpoint, task.store, cache, task.meaning)
+    return Inputs(surgeon, *images, initial, task.store, cache, task.meaning)
 
 
 def calibrate(settings: SearchSettings, inputs: Inputs) -> Calibrated:
@@ -292,8 +291,7 @@ def make_evaluator(
     if settings.students is not None:
         return Students(
             inputs.surgeon, train_images, inputs.reward_images, settings.students, reward,
-            budget=settings.budget.budget(), dense=inputs.dense, store=inputs.store, seed=seed,
-            task=inputs.task,
+            budget=settings.budget.budget(), store=inputs.store, seed=seed, task=inputs.task,
         )  # fmt: skip
     fresh = None
     if reward.statistics == "images":

@@ -7,33 +7,24 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-import torch
 from torch_geometric.data import Data
 
 from gnnrl.errors import UserError
 from gnnrl.evaluation.base import Decided, Evaluation, Evaluator, as_evaluator
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.rl.env import GraphEnv, Step, action_space
+from gnnrl.search.steps import DecidedInTurn, Further, InTurn, PrunesFurther, Steps
 
 __all__ = ["GraphEnv", "PruningEnv", "Space"]
 
 
-class Space(Protocol):
+class Space(PrunesFurther, Protocol):
     """What `PruningEnv` asks of a search space."""
 
     size: int
 
     def plan(self, action: np.ndarray) -> Any:
         """Turn an action into a valid plan within the budget."""
-
-    def step(self, keep: np.ndarray | None, action: np.ndarray) -> np.ndarray:
-        """Prune further: the accumulated action after one more."""
-
-    def met(self, keep: np.ndarray) -> bool:
-        """Whether the accumulated action meets the budget."""
-
-    def observation(self, keep: np.ndarray | None = None) -> Data:
-        """Return the graph of the network pruned so far."""
 
 
 @runtime_checkable
@@ -52,14 +43,6 @@ class HasControls(Protocol):
         """Return plans within the budget by name, such as `uniform`."""
 
 
-@runtime_checkable
-class DecidedInTurn(Protocol):
-    """A space whose decisions can be made one after the other."""
-
-    def partly(self, entries: np.ndarray) -> Data:
-        """Return the graph when these first entries of an action are decided, the rest whole."""
-
-
 Evaluate = Evaluator | Callable[[Sequence[Any]], Sequence[Evaluation]]
 
 
@@ -72,8 +55,6 @@ class PruningEnv(GraphEnv):
 
     in_turn: as in AMC (He et al. 2018) and AGMC (Yu et al. 2021) every step makes one decision, in
     the order of the network; the graph then shows it, with the actions taken so far (`decided`).
-
-    controls: plans by name that a search evaluates first, to compare with; none at first.
 
     At the end of an episode `info["plan"]` is the plan and `info["decided"]` the plan with its
     units. The copies that a search plays with (`player`) leave the evaluation to it: the reward is
@@ -103,14 +84,11 @@ class PruningEnv(GraphEnv):
         self.evaluate = evaluate
         self.max_steps, self.in_turn = max_steps, in_turn
         self.max_episode_steps = space.size if in_turn else max_steps
-        self.controls: Mapping[str, PruningPlan] = {}
         self.action_kind = getattr(space, "action_kind", "continuous")
         self.action_space = action_space(self.action_kind, 1 if in_turn else space.size)
         self._first = space.observation()
         self._leaves_pending = False
-        self._keep: np.ndarray | None = None
-        self._steps = 0
-        self._taken: list[float] = []
+        self._steps = self._begun()
 
     @property
     def evaluate(self) -> Evaluator:
@@ -128,7 +106,7 @@ class PruningEnv(GraphEnv):
     def clone(self) -> PruningEnv:
         """Return an environment on the same space and evaluation."""
         twin = copy.copy(self)
-        twin._keep, twin._steps, twin._taken = None, 0, []
+        twin._steps = twin._begun()
         return twin
 
     def player(self) -> PruningEnv:
@@ -142,25 +120,15 @@ class PruningEnv(GraphEnv):
     ) -> tuple[Data, dict[str, Any]]:
         """Start from the whole network."""
         super().reset(seed=seed)
-        self._keep, self._steps, self._taken = None, 0, []
-        return self._shown(self._first), {}
+        self._steps = self._begun()
+        return self._steps.observation(), {}
 
     def step(self, action: Any) -> Step:
         """Prune; the last step decides the plan, whose evaluation is the reward unless pending."""
-        action = np.asarray(action)
-        self._steps += 1
-        if self.in_turn:
-            self._taken.append(float(action[0]))
-            entries = np.array(self._taken, dtype=np.float32)
-            if len(entries) < self.space.size:
-                assert isinstance(self.space, DecidedInTurn)
-                return self._shown(self.space.partly(entries)), 0.0, False, False, {}
-            action = entries
-        if self.max_steps > 1:
-            action = self._keep = self.space.step(self._keep, action)
-            if self._steps < self.max_steps and not self.space.met(action):
-                return self.space.observation(action), 0.0, False, False, {}
-        decided = self._decide(action)
+        whole = self._steps.take(np.asarray(action))
+        if whole is None:
+            return self._steps.observation(), 0.0, False, False, {}
+        decided = self._decide(whole)
         info: dict[str, Any] = {"plan": decided.plan, "decided": decided}
         if self._leaves_pending:
             return copy.copy(self._first), 0.0, True, False, {**info, "pending": True}
@@ -168,15 +136,12 @@ class PruningEnv(GraphEnv):
         info["evaluation"] = evaluation
         return copy.copy(self._first), evaluation.reward, True, False, info
 
-    def _shown(self, seen: Data) -> Data:
-        """Return an observation of all decisions with the next one alone, if they come in turn."""
-        seen = copy.copy(seen)
+    def _begun(self) -> Steps:
+        """The steps of a new episode."""
         if self.in_turn:
-            every, place = seen.decision_index, len(self._taken)
-            seen.decision_index = every[place : place + 1]
-            seen.decided_index = every[:place]
-            seen.decided = torch.tensor(self._taken, dtype=torch.float32)
-        return seen
+            assert isinstance(self.space, DecidedInTurn)
+            return InTurn(self.space, self._first)
+        return Further(self.space, self._first, self.max_steps)
 
     def _decide(self, action: np.ndarray) -> Decided:
         if isinstance(self.space, DecidesUnits):

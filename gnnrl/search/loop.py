@@ -28,7 +28,6 @@ from gnnrl.rl.agent import Agent
 from gnnrl.rl.env import GraphEnv
 from gnnrl.rl.episodes import in_turn, roll_out
 from gnnrl.rl.rollout import Episode, Rollout
-from gnnrl.search.budgets import BudgetsEnv
 from gnnrl.search.env import PruningEnv
 from gnnrl.search.front import Front
 from gnnrl.search.journal import Journal
@@ -89,7 +88,7 @@ def search(
     the environment has no plans they take its steps. How many there are changes nothing but the
     time, unless the agent is asynchronous: then each of them acts and learns at its own pace.
     progress: show a bar; `Watched` also writes figures down and keeps agents.
-    `env.controls`, of pruning, are evaluated first and charged for, to compare with; the agent does
+    `env.controls` are evaluated first and charged for, to compare with; the agent does
     not learn from them, and a plan of its own that equals one of them costs nothing.
     Where the environment has several `starts`, such as budgets, episodes take them in turn and the
     greedy decisions are made for all of them; plan, reward and leaders are those of the first.
@@ -99,7 +98,7 @@ def search(
             raise UserError(f"{name} {value}: a search needs at least 1")
     settings = {"env": env.name, "agent": type(agent).__name__, "seed": seed, "batch": batch,
                 "repeats": repeats, "evaluations": evaluations}  # fmt: skip
-    controls = env.controls if isinstance(env, PruningEnv) else {}
+    controls = env.controls
     settings |= {"controls": list(controls)} if controls else {}
     threshold = env.reward_threshold
     settings |= {} if threshold is None else {"reward_threshold": threshold}
@@ -135,7 +134,7 @@ def search(
     if state.watched is not None:
         state.watched.close()
     best = [state.leading(start) for start in range(env.starts)]
-    front = env.front([plans[0][0] for plans in best]) if isinstance(env, BudgetsEnv) else None
+    front = env.front([plans[0][0] for plans in best]) if all(best) else None
     return SearchResult(
         state.best_plan(), state.best_reward, state.rows, agent, state.history, best[0],
         controls=state.controls, front=front,
@@ -147,8 +146,7 @@ def decided(env: GraphEnv, agent: Agent, seed: int) -> SearchResult:
     generator = torch.Generator().manual_seed(seed)
     episodes = roll_out(env, agent, range(env.starts), generator, greedy=True)
     plans = [episode.info["plan"] for episode in episodes]
-    front = env.front(plans) if isinstance(env, BudgetsEnv) else None
-    return SearchResult(plans[0], math.nan, [], agent, [], front=front)
+    return SearchResult(plans[0], math.nan, [], agent, [], front=env.front(plans))
 
 
 def compare(state: SearchState, controls: Mapping[str, Plan], workers: Workers | None) -> None:

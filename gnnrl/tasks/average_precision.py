@@ -13,6 +13,9 @@ from torch import Tensor
 from gnnrl.data.targets import Boxes
 from gnnrl.tasks.base import Meter
 
+MOST = 100
+"""Boxes of an image that count."""
+
 
 class AveragePrecision(Meter):
     """Mean over classes, and over overlaps of 0.5, 0.55 … 0.95, of the average precision.
@@ -80,9 +83,12 @@ class AveragePrecision(Meter):
         }
         wanted.createIndex()
         measured = COCOeval(wanted, wanted.loadRes(found), "bbox")
+        # boxes of all sizes, and no other figures that COCO knows
+        measured.params.areaRng, measured.params.areaRngLbl = [[0, 1e10]], ["all"]
+        measured.params.maxDets = [MOST]
         measured.evaluate()
         measured.accumulate()
-        precision = measured.eval["precision"][:, :, :, 0, -1]  # of boxes of all sizes
+        precision = measured.eval["precision"]
         return float(precision[precision > -1].mean())
 
 

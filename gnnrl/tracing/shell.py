@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
-from torch.utils.flop_counter import FlopCounterMode
 
 from gnnrl.errors import UserError
 from gnnrl.tasks.nested import tensors
+from gnnrl.tracing.flop_counter import FlopCounter
 from gnnrl.tracing.fx_utils import attribute
 from gnnrl.tracing.joined import Part, Shell, finished, given, handed, pooled, taken
 from gnnrl.tracing.meta import copy_of, evaluating, skeleton_of, without_data
@@ -86,7 +86,7 @@ class _Recording:
         self.whole: dict[str, str] = {}
         self.shells: set[str] = set()
         self.generator = torch.Generator().manual_seed(0)
-        self.counter = FlopCounterMode(display=False)
+        self.counter = FlopCounter()
         self.paused, self.watching = False, True
         self.flops_of_parts, self.counted, self.calls = 0, 0, 0
         # tensors that are known by their operation; held, so that no other takes their identity

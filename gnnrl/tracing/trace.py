@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import fx, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
-from torch.utils.flop_counter import FlopCounterMode
 
 from gnnrl.errors import UserError
+from gnnrl.tracing.flop_counter import FlopCounter
 from gnnrl.tracing.forms import rewrite, sizes_one_by_one, weights_as_parameters
 from gnnrl.tracing.fx_utils import attribute, followed, scope_of, thawed
 from gnnrl.tracing.meta import (
@@ -241,7 +241,7 @@ class _Counting(_Examples):
         self.flops = dict.fromkeys(nodes, 0)
 
     def run_node(self, n: fx.Node) -> Any:
-        with FlopCounterMode(display=False) as counter:
+        with FlopCounter() as counter:
             value = without_data(fx.Interpreter.run_node(self, n))
         if n in self.flops:
             self.flops[n] = counter.get_total_flops() // 2

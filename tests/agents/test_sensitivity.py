@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
 from gnnrl.agents.registry import build_agent
 from gnnrl.errors import UserError
 from gnnrl.evaluation.base import Decided, Evaluation, Evaluator
-from gnnrl.graph.extract import extract
 from gnnrl.graph.unit_mapping import kept_units
-from gnnrl.networks.build import build_network
 from gnnrl.pruning.importance import l1
 from gnnrl.search.env import PruningEnv
 from gnnrl.search.loop import search
 from gnnrl.search.spaces.channels import ChannelSpace
+from tests.dense import dense
 from tests.rl.toys import Target
 
 
@@ -41,8 +39,7 @@ class Priced(Evaluator):
 
 @pytest.fixture(scope="module")
 def space() -> ChannelSpace:
-    network = build_network("resnet20").eval()
-    graph = extract(network, torch.zeros(1, 3, 32, 32))
+    network, graph = dense("resnet20")
     return ChannelSpace(graph, l1(network, graph), 0.5)
 
 

@@ -12,13 +12,12 @@ from gnnrl.agents.registry import build_agent
 from gnnrl.agents.solver import knapsack
 from gnnrl.errors import UserError
 from gnnrl.evaluation.base import Evaluation
-from gnnrl.graph.extract import extract
 from gnnrl.graph.unit_mapping import kept_units
-from gnnrl.networks.build import build_network
 from gnnrl.pruning.importance import l1
 from gnnrl.search.env import PruningEnv
 from gnnrl.search.loop import search
 from gnnrl.search.spaces.channels import ChannelSpace
+from tests.dense import dense
 from tests.rl.toys import Target
 
 
@@ -41,8 +40,7 @@ class Curves:
 
 @pytest.fixture(scope="module")
 def measured():
-    network = build_network("resnet20").eval()
-    graph = extract(network, torch.zeros(1, 3, 32, 32))
+    network, graph = dense("resnet20")
     draw = torch.Generator().manual_seed(0)
     curves = {
         g.name: torch.cat([torch.zeros(1), torch.rand(g.size, generator=draw).sort().values])

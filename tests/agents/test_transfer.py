@@ -12,19 +12,17 @@ from gnnrl.agents.registry import build_agent
 from gnnrl.agents.transfer import adopt, save_encoder
 from gnnrl.errors import UserError
 from gnnrl.evaluation.base import Evaluation
-from gnnrl.graph.extract import extract
-from gnnrl.networks.build import build_network
 from gnnrl.pruning.importance import l1
 from gnnrl.rl.policy import embeddings
 from gnnrl.search.env import PruningEnv
 from gnnrl.search.loop import search
 from gnnrl.search.spaces.channels import ChannelSpace
+from tests.dense import dense
 
 
 @cache
 def env_of(name: str) -> PruningEnv:
-    network = build_network(name).eval()
-    graph = extract(network, torch.zeros(1, 3, 32, 32))
+    network, graph = dense(name)
     space = ChannelSpace(graph, l1(network, graph), 0.5)
     return PruningEnv(space, lambda plans: [Evaluation(0.0) for _ in plans])
 

@@ -160,7 +160,7 @@ def test_the_best_students_are_kept_whatever_the_order(network, tmp_path):
     dense = Checkpoint.of(network, NAME, 10, SHAPE)
     rewards = {"a" * 64: 0.1, "b" * 64: 0.5, "c" * 64: 0.3, "d" * 64: 0.5}
     for order in (list(rewards), list(rewards)[::-1]):
-        store = StudentStore(tmp_path / order[0][0], 2)
+        store = StudentStore(tmp_path / order[0][0], 2, dense)
         for digest in order:
             store.add(digest, rewards[digest], dense)
         assert store.names() == ["b" * 16, "d" * 16]
@@ -169,8 +169,8 @@ def test_the_best_students_are_kept_whatever_the_order(network, tmp_path):
 
 def test_a_kept_student_is_what_was_scored(network, tmp_path):
     dense = Checkpoint.of(network, NAME, 10, SHAPE)
-    store = StudentStore(tmp_path / "students", keep=5)
-    evaluate = students(network, dense=dense, store=store)
+    store = StudentStore(tmp_path / "students", keep=5, dense=dense)
+    evaluate = students(network, store=store)
     found = evaluate([PLAN])[0]
     folder = tmp_path / "students" / found.details["dir"]
     kept = Checkpoint.load(folder / "student.safetensors").restore()

@@ -197,6 +197,16 @@ CASES: Mapping[str, Callable[[], dict[str, Any]]] = {
         layers, "ppo", budget={"parameters": 0.6}, reward="n2n_constrained", students=STUDENTS
     ),
     "layers-reinforce": partial(layers, "reinforce"),
+    "joint-ppo": partial(
+        found,
+        "joint",
+        "ppo",
+        budget=HALF,
+        importance="reconstruction",
+        prior="reconstruction",
+        compensation="gram",
+    ),
+    "joint-random": partial(found, "joint", "random", budget={"parameters": 0.5}),
     "weights-ppo": partial(found, "weights", "ppo", budget={"parameters": 0.5}),
     "prune-sequential": partial(subnet, "sequential", 0),
     "prune-sequential-recalibrated": partial(subnet, "sequential", 40),

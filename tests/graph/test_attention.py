@@ -87,6 +87,16 @@ def test_costs_of_attention_are_those_that_pytorch_counts() -> None:
     assert cost(graph).flops == flops_counted(network, image)
 
 
+def test_heads_of_width_one_cost_products_by_einsum_as_well() -> None:
+    network, image = randomise(Transformer("einsum")), torch.randn(1, 3, 8, 8)
+    graph = extract(network, image, attention="width")
+    first_of_each = tuple(range(0, WIDTH, WIDTH // HEADS))
+    plan = PruningPlan({f"attention.{name}": first_of_each for name in "qkv"})
+    subnet = prune(network, graph, plan)
+    assert subnet.attention.q.out_features == subnet.attention.v.out_features == HEADS
+    assert_costs_are_counted(graph, plan, subnet, image)
+
+
 def test_dropout_of_attention_acts_in_training_only() -> None:
     network, image = randomise(Transformer("module")), torch.randn(4, 3, 8, 8)
     network.attention.inner.dropout = 0.5

@@ -13,6 +13,7 @@ from gnnrl.graph.removal import removable, without
 from gnnrl.networks.build import build_network
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.surgery import prune
+from tests.dense import dense
 
 
 def _graph_without(name: str, removed: list[str]):
@@ -25,7 +26,7 @@ def _graph_without(name: str, removed: list[str]):
 
 
 def _graph(name: str):
-    return extract(build_network(name).eval(), torch.zeros(1, 3, 32, 32))
+    return dense(name)[1]
 
 
 @pytest.mark.parametrize(

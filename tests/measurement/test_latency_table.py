@@ -12,16 +12,17 @@ import torch
 from gnnrl.errors import UserError
 from gnnrl.graph.budget import Budget
 from gnnrl.graph.extract import extract
-from gnnrl.graph.latency import POINTS, LatencyCosts, LatencyTable, by_kind, keys, knots, predicted
+from gnnrl.graph.latency import POINTS, LatencyCosts, LatencyTable, by_key, keys, knots, predicted
 from gnnrl.graph.removal import without
 from gnnrl.measurement import latency, running, runtimes
 from gnnrl.measurement.latency import Timing, time_in_turns
-from gnnrl.measurement.latency_table import HEAVY, about, corrected, plans_of
+from gnnrl.measurement.latency_table import about, corrected, kind_of, plans_of
 from gnnrl.networks.build import build_network
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.search.build import latency_table
 from gnnrl.search.settings import SpaceSettings
 from gnnrl.search.spaces.layers import LayerSpace
+from tests.dense import dense
 from tests.golden.world import world
 
 CPU = torch.device("cpu")
@@ -74,14 +75,34 @@ def test_whole_subnets_correct_the_sum_of_the_operations():
     table = made_up(graph)
     plans = plans_of(graph, 10, 1)
     assert plans[0].removed_layers == frozenset() and len(set(plans)) == len(plans)
-    parts = [by_kind(graph, table, plan) for plan in plans]
-    heavy = np.array([sum(part.get(kind, 0.0) for kind in HEAVY) for part in parts])
-    light = np.array([sum(part.values()) for part in parts]) - heavy
+    parts = [by_key(graph, table, plan) for plan in plans]
+    whole = np.array([sum(part.values()) for part in parts])
+    light = np.array([sum(t for k, t in p.items() if k and kind_of(k) == "other") for p in parts])
+    heavy = whole - light
     found = corrected(table, graph, plans, 7.0 + 0.5 * heavy + 0.25 * light)
     assert found.overhead == pytest.approx(7.0, rel=1e-3) and found.error < 1e-3
     for plan, much, less in zip(plans, heavy, light, strict=True):
         expected = 7.0 + 0.5 * much + 0.25 * less
         assert predicted(graph, found, plan) == pytest.approx(expected, rel=1e-3)
+
+
+def test_convolutions_of_several_groups_are_corrected_apart():
+    network = build_network("mobilenet_v1", 4, (3, 16, 16)).eval()
+    graph = extract(network, torch.zeros(1, 3, 16, 16))
+    table = made_up(graph)
+    plans = plans_of(graph, 16, 1)
+    depthwise = np.array(
+        [
+            sum(t for k, t in by_key(graph, table, p).items() if k and kind_of(k) == "grouped")
+            for p in plans
+        ]
+    )
+    assert (depthwise > 0).all()
+    whole = np.array([predicted(graph, table, plan) for plan in plans])
+    found = corrected(table, graph, plans, whole - 0.8 * depthwise)
+    assert found.error < 1e-3
+    for plan, all_, part in zip(plans, whole, depthwise, strict=True):
+        assert predicted(graph, found, plan) == pytest.approx(all_ - 0.8 * part, rel=1e-3)
 
 
 def test_a_call_that_is_cheaper_within_a_network_is_counted_apart():
@@ -109,7 +130,7 @@ def test_the_overhead_stays_when_layers_are_removed():
 
 
 def test_layers_are_removed_within_a_budget_of_latency():
-    graph = extract(build_network("resnet20").eval(), torch.zeros(1, 3, 32, 32))
+    _, graph = dense("resnet20")
     table = made_up(graph)
     space = LayerSpace(graph, Budget(latency=0.6), table=table)
     plan = space.plan(np.zeros(space.size, dtype=bool))
@@ -171,7 +192,7 @@ def test_a_table_of_something_else_is_refused(wanted, message, tmp_path):
 
 
 def test_a_table_of_another_network_is_refused():
-    graph = extract(build_network("basic_cnn").eval(), torch.zeros(1, 3, 32, 32))
+    _, graph = dense("basic_cnn")
     with pytest.raises(UserError, match="measure a table of this network"):
         LatencyCosts(graph, made_up(world().graph))
 

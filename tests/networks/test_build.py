@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from torch import nn
@@ -44,8 +46,19 @@ SIDES = {"swin_patch2": 32}
 """Of a small grey image, where the network does not take 28 pixels."""
 
 
-@pytest.mark.parametrize("shape", [(3, 32, 32), (1, 28, 28)])
-@pytest.mark.parametrize("name", sorted(NETWORKS.keys() - detectors.NETWORKS.keys()))
+ALL = sorted(NETWORKS.keys() - detectors.NETWORKS.keys())
+DEEP = [name for name in ALL if re.fullmatch(r"resnet\d{2,3}b?", name) and name[:8] != "resnet20"]
+"""What differs from ResNet-20 in its depth alone; of these, grey images are slow."""
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        *((name, (3, 32, 32)) for name in ALL),
+        *((name, (1, 28, 28)) for name in ALL if name not in DEEP),
+        *(pytest.param(name, (1, 28, 28), marks=pytest.mark.slow) for name in DEEP),
+    ],
+)
 def test_every_network_traces_and_takes_any_batch(name, shape):
     if shape[0] == 1 and name in SIDES:
         shape = (1, SIDES[name], SIDES[name])

@@ -15,6 +15,7 @@ from gnnrl.pruning.bottleneck import bottleneck, gated_network
 from gnnrl.pruning.criteria import BottleneckSettings
 from gnnrl.pruning.expected_cost import ExpectedCost
 from gnnrl.pruning.surgery import Surgeon
+from tests.dense import dense
 
 IMAGES = torch.randn(96, 3, 12, 12, generator=torch.Generator().manual_seed(0))
 SHORT = BottleneckSettings(batches=40, batch_size=32, learning_rate=0.3)
@@ -108,8 +109,7 @@ def test_closed_gates_are_the_network_without_these_channels(name):
 @pytest.mark.parametrize("resource", ["flops", "parameters"])
 @pytest.mark.parametrize("name", ["resnet20", "shufflenet_v2"])
 def test_the_expected_cost_of_certain_channels_is_the_cost(name, resource):
-    network = build_network(name).eval()
-    graph = extract(network, torch.zeros(1, 3, 32, 32))
+    _, graph = dense(name)
     keep = np.random.default_rng(1).random(graph.num_units) < 0.5
     exact = getattr(cost_of_units(graph, keep), resource)
     expected = ExpectedCost(graph, resource)(torch.from_numpy(keep).float())

@@ -8,11 +8,11 @@ from torch import nn
 
 from gnnrl.errors import UserError
 from gnnrl.graph.extract import extract
-from gnnrl.networks.build import build_network
 from gnnrl.pruning.criteria import CRITERIA
 from gnnrl.pruning.importance import batch_norm, fpgm, importance, l1, orthogonality
 from gnnrl.pruning.orthogonality import orthogonality_score
 from gnnrl.pruning.saliency import taylor
+from tests.dense import dense
 
 IMAGE = torch.zeros(1, 3, 32, 32)
 
@@ -27,8 +27,7 @@ def small() -> nn.Module:
 @pytest.mark.parametrize("name", CRITERIA)
 @pytest.mark.parametrize("network", ["resnet20", "shufflenet_v2", "mobilenet_v1"])
 def test_every_group_gets_one_finite_score_per_channel(name, network):
-    network = build_network(network).eval()
-    graph = extract(network, IMAGE)
+    network, graph = dense(network)
     scores = importance(name, network, graph)
     assert {g.name: len(scores[g.name]) for g in graph.groups} == {
         g.name: g.size for g in graph.groups
@@ -42,8 +41,7 @@ def test_l1_is_the_sum_of_absolute_weights():
 
 
 def test_l1_is_summed_over_the_layers_that_a_channel_ties_together():
-    network = build_network("resnet20").eval()
-    graph = extract(network, IMAGE)
+    network, graph = dense("resnet20")
     group = graph.groups[0]
     assert len(group.layers) > 1
     units = torch.from_numpy(graph.layers[group.layers[-1]].filters.units)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -49,6 +50,12 @@ RIGHT = {
 @pytest.mark.parametrize("name", RIGHT)
 def test_right_subnets_are_accepted(name):
     prove(*cut(randomise(RIGHT[name]())))
+
+
+def test_the_saving_of_heads_of_width_one_is_proved_by_einsum_as_well():
+    analysis, keep, _ = cut(randomise(Transformer("einsum")), attention="width")
+    keep = np.isin(np.arange(len(keep)), [0, 6, *range(12, 36)])
+    prove(analysis, keep, cut_units(analysis, keep))
 
 
 def test_where_a_layer_norm_sees_what_is_removed_shapes_are_compared():

@@ -14,6 +14,7 @@ from gnnrl.networks.build import build_network
 from gnnrl.pruning import saliency
 from gnnrl.pruning.batch_norm import batch_statistics
 from gnnrl.pruning.criteria import SALIENCIES
+from tests.dense import dense
 
 SHAPE = (1, 20, 20)
 LAYERS = ("conv1", "conv2", "conv3", "conv4")
@@ -140,8 +141,7 @@ def test_magnitude_sign_without_the_initial_network_is_refused(setting):
 
 
 def test_layers_that_are_coupled_are_scored_together():
-    network = build_network("resnet20").eval()
-    graph = extract(network, torch.zeros(1, 3, 32, 32))
+    network, graph = dense("resnet20")
     scored = saliency.magnitude(network, graph)
     group = graph.groups[0]
     parts = [

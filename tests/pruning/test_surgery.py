@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import io
 
 import numpy as np
@@ -11,9 +12,11 @@ import pytest
 import torch
 from torch import nn
 from torchvision import models
+from torchvision.models.efficientnet import EfficientNet, MBConvConfig
 
 from gnnrl.graph.cost import cost
 from gnnrl.graph.extract import extract
+from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.graph.removal import removable
 from gnnrl.networks import detectors
 from gnnrl.networks.build import NETWORKS, build_network
@@ -61,6 +64,12 @@ def _network(name: str) -> tuple[nn.Module, torch.Tensor]:
     return conditioned(randomise(network), image), image
 
 
+@functools.cache
+def _read(name: str) -> tuple[nn.Module, torch.Tensor, ComputationalGraph]:
+    network, image = _network(name)
+    return network, image, extract(network, image)
+
+
 def _hold(name: str, keep_ratio: float, seed: int) -> None:
     network, image = _network(name)
     huge = sum(p.numel() for p in network.parameters()) > HUGE
@@ -97,8 +106,7 @@ def test_cut_equals_masked_at_every_level(name: str, keep_ratio: float) -> None:
 
 @pytest.mark.parametrize("name", ["resnet20", "mobilenet_v1"])
 def test_keeping_everything_changes_nothing(name: str) -> None:
-    network, image = _network(name)
-    graph = extract(network, image)
+    network, image, graph = _read(name)
     subnet = prune(network, graph, PruningPlan({}))
     with torch.no_grad():
         torch.testing.assert_close(subnet(image), network(image), rtol=0.0, atol=0.0)
@@ -107,16 +115,16 @@ def test_keeping_everything_changes_nothing(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["resnet20", "shufflenet_v1"])
 def test_parameter_names_are_those_of_the_network(name: str) -> None:
-    network, image = _network(name)
-    subnet = prune(network, extract(network, image), plan_of(network, image, 0.5, 0))
+    network, _, graph = _read(name)
+    subnet = prune(network, graph, random_plan(graph, 0.5, 0))
     assert list(subnet.state_dict()) == list(network.state_dict())
 
 
 @pytest.mark.parametrize("name", ["resnet20", "mobilenet_v1"])
 def test_a_subnet_takes_other_batches_and_larger_images(name: str) -> None:
-    network, image = _network(name)
-    plan = plan_of(network, image, 0.5, 0)
-    subnet = prune(network, extract(network, image), plan)
+    network, _, graph = _read(name)
+    plan = random_plan(graph, 0.5, 0)
+    subnet = prune(network, graph, plan)
     for shape in ((1, 3, 32, 32), (5, 3, 40, 48)):
         assert_equals_masked(network, subnet, plan, torch.randn(shape), 1e-4)
 
@@ -128,8 +136,7 @@ def test_a_cut_network_can_be_cut_again() -> None:
 
 
 def test_a_surgeon_cuts_the_same_network_for_many_plans() -> None:
-    network, image = _network("shufflenet_v1")
-    graph = extract(network, image)
+    network, image, graph = _read("shufflenet_v1")
     surgeon = Surgeon(network, graph)
     for seed in range(3):
         plan = random_plan(graph, 0.5, seed)
@@ -137,7 +144,13 @@ def test_a_surgeon_cuts_the_same_network_for_many_plans() -> None:
 
 
 def test_dropout_and_stochastic_depth_act_in_training_only() -> None:
-    network, image = _network("torchvision/efficientnet_b0")
+    blocks = [
+        MBConvConfig(1, 3, 1, 32, 16, 1, 1.0, 1.0),
+        MBConvConfig(6, 3, 2, 16, 24, 2, 1.0, 1.0),
+    ]
+    network = EfficientNet(blocks, 0.2, stochastic_depth_prob=0.8, num_classes=10, last_channel=64)
+    image = torch.randn(2, 3, 32, 32)
+    randomise(network)
     subnet = prune(network, extract(network, image), plan_of(network, image, 0.5, 0))
     with torch.no_grad():
         assert torch.equal(subnet(image), subnet(image))
@@ -198,8 +211,8 @@ def test_a_part_that_acts_in_training_only_goes_on_acting() -> None:
 
 
 def test_subnets_can_be_copied_and_exported() -> None:
-    network, image = _network("resnet20")
-    subnet = prune(network, extract(network, image), plan_of(network, image, 0.5, 0))
+    network, image, graph = _read("resnet20")
+    subnet = prune(network, graph, random_plan(graph, 0.5, 0))
     with torch.no_grad():
         expected = subnet(image)
         assert torch.equal(copy.deepcopy(subnet)(image), expected)
@@ -224,8 +237,7 @@ def test_onnx_says_what_the_subnet_says(name: str) -> None:
 
 
 def test_removed_layers_pass_on_what_they_read() -> None:
-    network, image = _network("resnet20")
-    graph = extract(network, image)
+    network, image, graph = _read("resnet20")
     part = next(name for name in removable(graph) if name.startswith("stages") or "." in name)
     plan = PruningPlan(removed_layers=frozenset({part}))
     subnet = prune(network, graph, plan)

@@ -5,18 +5,16 @@ from __future__ import annotations
 import io
 
 import pytest
-import torch
 
-from gnnrl.graph.extract import extract
-from gnnrl.networks.build import build_network
 from gnnrl.report.graph_picture import draw
+from tests.dense import dense
 
 
 @pytest.mark.parametrize("name", ["resnet20", "basic_cnn"])
 def test_the_picture_is_a_png_and_the_same_for_the_same_graph(name):
     from PIL import Image
 
-    graph = extract(build_network(name).eval(), torch.zeros(1, 3, 32, 32))
+    _, graph = dense(name)
     picture = draw(graph, dpi=40)
     image = Image.open(io.BytesIO(picture))
     assert image.format == "PNG"

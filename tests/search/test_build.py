@@ -13,13 +13,12 @@ from gnnrl.data.transform import Transform
 from gnnrl.errors import UserError
 from gnnrl.evaluation.equivalent import EQUIVALENT
 from gnnrl.evaluation.one_shot import OneShot
-from gnnrl.graph.extract import extract
-from gnnrl.networks.build import build_network
 from gnnrl.pruning import surgery
 from gnnrl.pruning.surgery import Surgeon
 from gnnrl.search.build import Inputs, make_env, mixed
 from gnnrl.search.settings import SearchSettings
 from gnnrl.search.spaces.channels import ChannelSpace
+from tests.dense import dense
 
 GENERATOR = torch.Generator().manual_seed(0)
 IMAGES = Images(
@@ -31,9 +30,7 @@ GATES = {"batches": 2, "batch_size": 8}
 
 
 def task_of(resource="flops", race=0, **options):
-    torch.manual_seed(0)
-    network = build_network("resnet20").eval()
-    graph = extract(network, torch.zeros(1, 3, 32, 32))
+    network, graph = dense("resnet20")
     settings = SearchSettings(
         budget={resource: 0.5},
         calibration_images=16,

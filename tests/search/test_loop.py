@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -170,13 +171,18 @@ class Killed(Exception):
     """Stands for a kill between two evaluations."""
 
 
+@cache
+def uninterrupted(name):
+    return run(name)
+
+
 @pytest.mark.parametrize(
     "name, after",
     # uniform evaluates one plan only
     [(n, k) for n in AGENTS for k in (0, 3, 9, 28) if k == 0 or n != "uniform"],
 )
 def test_a_search_cut_short_anywhere_goes_on_as_if_it_had_not_been(name, after, tmp_path):
-    whole = run(name)
+    whole = uninterrupted(name)
     env = Pruning()
     rate = env.rate
 
@@ -247,6 +253,7 @@ def test_half_a_line_in_the_journal_is_dropped(tmp_path):
 
 SCRIPT = """
 import sys, time
+from functools import cache
 from pathlib import Path
 import tests.search.test_loop as t
 env = t.Pruning()

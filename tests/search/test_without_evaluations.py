@@ -5,16 +5,14 @@ from __future__ import annotations
 import math
 
 import pytest
-import torch
 
 from gnnrl.checkpoint import Checkpoint
 from gnnrl.errors import UserError
 from gnnrl.graph.cost import cost
-from gnnrl.graph.extract import extract
-from gnnrl.networks.build import build_network
 from gnnrl.search.build import SearchTask, run
 from gnnrl.search.results import summary
 from gnnrl.search.settings import SearchSettings
+from tests.dense import dense
 
 
 class Untouched:
@@ -25,9 +23,7 @@ class Untouched:
 
 
 def task_of(**settings):
-    torch.manual_seed(0)
-    network = build_network("resnet20").eval()
-    graph = extract(network, torch.zeros(1, 3, 32, 32))
+    network, graph = dense("resnet20")
     checkpoint = Checkpoint.of(network, "resnet20", 10, (3, 32, 32))
     chosen = SearchSettings(evaluations=0, **settings)
     return SearchTask(chosen, checkpoint, graph, Untouched(), Untouched())

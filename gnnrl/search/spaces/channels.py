@@ -7,7 +7,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from torch import Tensor
@@ -54,11 +54,12 @@ class ChannelSpace(PlanSpace):
     observation.  prior: the keep ratios of the action 0.5; an action then scales them, by at most
     `REACH` up or down: an array `[G]`, a number for each group by name, or "reconstruction": the
     allocation by `curves`.
-    check: whether a budget that cannot be met is refused.
     Raises `UserError` where no channel can be pruned or the budget cannot be met.
     """
 
     action_kind = "continuous"
+    refuses: ClassVar[bool] = True
+    """Whether a budget that cannot be met is refused."""
 
     def __init__(
         self,
@@ -72,7 +73,6 @@ class ChannelSpace(PlanSpace):
         curves: Mapping[str, Tensor] | None = None,
         prior: np.ndarray | Mapping[str, float] | str | None = None,
         view: str = "hierarchical",
-        check: bool = True,
     ) -> None:
         if not graph.groups:
             raise UserError(
@@ -89,15 +89,15 @@ class ChannelSpace(PlanSpace):
         self.floor = self._grid(np.clip(max(1, min_channels), core, self._sizes), up=True)
         self.costs = GroupCosts(graph, self.order, self.budget.costs(graph, table))
         self.dense = cost(graph)
-        self.curves, self._asked, self._check = curves or {}, prior, check
-        self._importance, self._hierarchical = importance, view == "hierarchical"
+        self.curves, self._asked, self.table = curves or {}, prior, table
+        self.importance, self._hierarchical = importance, view == "hierarchical"
         self._aim()
 
     def _aim(self) -> None:
         """Compute what depends on the budget."""
         self.limit = self.costs.cost(self._sizes) * self.budget.fraction
-        if self._check:
-            self._check_reachable()
+        if self.refuses:
+            self.refuse_unreachable()
         self._ratios = self._given(self._asked)
         self._prior = None if self._ratios is None else np.clip(self._ratios, SMALLEST_RATIO, 1.0)
 
@@ -108,6 +108,16 @@ class ChannelSpace(PlanSpace):
         twin.budget = Budget.of(fraction, self.budget.resource)
         twin._aim()
         return twin
+
+    def refuse_unreachable(self) -> None:
+        """Raise `UserError` where the budget cannot be met."""
+        least = self.costs.cost(self.floor) / self.costs.cost(self._sizes)
+        if least > self.budget.fraction:
+            raise UserError(
+                f"a budget of {self.budget} cannot be met: with "
+                f"{int(self.floor.min())} channel(s) left in every group {least:.4f} of the dense "
+                "network remains; raise the budget, or lower min_channels or multiple"
+            )
 
     def plan(self, action: np.ndarray) -> PruningPlan:
         """Return the plan of keep ratios `[G]`, on budget."""
@@ -261,7 +271,7 @@ class ChannelSpace(PlanSpace):
     def view(self) -> View:
         """The observations of the network."""
         return View(
-            self.graph, self._importance, self._hierarchical, curves=self.curves, prior=self._ratios
+            self.graph, self.importance, self._hierarchical, curves=self.curves, prior=self._ratios
         )
 
     def _given(self, prior: np.ndarray | Mapping[str, float] | str | None) -> np.ndarray | None:
@@ -317,14 +327,11 @@ class ChannelSpace(PlanSpace):
                     best, most = tried, self.costs.cost(tried)
         return best
 
-    def _check_reachable(self) -> None:
-        least = self.costs.cost(self.floor) / self.costs.cost(self._sizes)
-        if least > self.budget.fraction:
-            raise UserError(
-                f"a budget of {self.budget} cannot be met: with "
-                f"{int(self.floor.min())} channel(s) left in every group {least:.4f} of the dense "
-                "network remains; raise the budget, or lower min_channels or multiple"
-            )
+
+class Widths(ChannelSpace):
+    """What other spaces prune channels with: its budget may be out of reach of channels alone."""
+
+    refuses = False
 
 
 def joined(graph: ComputationalGraph) -> np.ndarray:

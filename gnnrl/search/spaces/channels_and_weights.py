@@ -4,20 +4,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from gnnrl.errors import UserError
 from gnnrl.evaluation.base import Decided
-from gnnrl.graph.budget import Budget
 from gnnrl.graph.cost_model import AxisCosts, Term
-from gnnrl.graph.graph import ComputationalGraph
-from gnnrl.graph.latency import LatencyTable
-from gnnrl.pruning.importance import Importance
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.search.observations.channels import DYNAMIC
 from gnnrl.search.spaces.base import PlanSpace
@@ -36,26 +30,15 @@ class ChannelWeightSpace(PlanSpace):
     costs as many flops as another one, so the budget holds twice: channels are scaled onto it, as
     in `ChannelSpace`, and dense layers keep this fraction of the weights that are left to them.
 
-    The arguments are those of `ChannelSpace`.  Raises `UserError` where there is no dense layer or
-    no other group, for a budget of parameters, and where the budget cannot be met.
+    widths: of all groups, with the budget.  Raises `UserError` where there is no dense layer or no
+    other group, for a budget of parameters, and where the budget cannot be met.
     """
 
     action_kind = "continuous"
 
-    def __init__(
-        self,
-        graph: ComputationalGraph,
-        importance: Importance,
-        budget: Budget | float = 0.5,
-        *,
-        min_channels: int = 1,
-        multiple: int = 1,
-        table: LatencyTable | None = None,
-        curves: Mapping[str, Tensor] | None = None,
-        prior: np.ndarray | Mapping[str, float] | str | None = None,
-        view: str = "hierarchical",
-    ) -> None:
-        self.graph, self.budget = graph, Budget.of(budget)
+    def __init__(self, widths: ChannelSpace) -> None:
+        self.graph, self.budget = widths.graph, widths.budget
+        graph = self.graph
         if self.budget.resource == "parameters":
             raise UserError(
                 "space channels_and_weights holds its budget for channels and for weights: give "
@@ -70,11 +53,8 @@ class ChannelWeightSpace(PlanSpace):
                 f"has {(~made).sum()} groups of channels and {len(self.layers)} dense layers that "
                 "can be pruned: take the space channels or weights"
             )
-        widths = ChannelSpace(
-            graph, importance, self.budget, table=table, curves=curves, prior=prior, view=view,
-            min_channels=min_channels, multiple=multiple,
-        )  # fmt: skip
         self.widths, self._free = widths.holding(made), ~made
+        self.widths.refuse_unreachable()
         self.names = [*np.array(widths.names)[~made].tolist(), *self.layers]
         self.size, self.dense = len(self.names), widths.dense
         weights = [graph.parameters[graph.layers[name].parameters[0]] for name in self.layers]

@@ -5,21 +5,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from gnnrl.agents.menu import Menu
 from gnnrl.errors import UserError
 from gnnrl.evaluation.base import Decided
-from gnnrl.graph.budget import Budget
-from gnnrl.graph.graph import ComputationalGraph
-from gnnrl.graph.latency import LatencyTable
 from gnnrl.graph.removal import members, removable_units
-from gnnrl.pruning.importance import Importance
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.search.observations.joint import JointView
 from gnnrl.search.spaces.base import PlanSpace
@@ -46,43 +41,25 @@ class JointSpace(PlanSpace):
     widths alone cannot meet it, the parts of the lowest entries are removed, too; where all
     channels would fit, those of the highest entries come back.
 
-    The arguments are those of `ChannelSpace`.  Raises `UserError` where no channel can be pruned,
-    no part can be removed or the budget cannot be met.
+    widths: of all groups, with the budget, which may be out of reach of channels alone.
+    Raises `UserError` where no part can be removed or the budget cannot be met.
     """
 
     action_kind = "continuous"
 
-    def __init__(
-        self,
-        graph: ComputationalGraph,
-        importance: Importance,
-        budget: Budget | float = 0.5,
-        *,
-        min_channels: int = 1,
-        multiple: int = 1,
-        table: LatencyTable | None = None,
-        curves: Mapping[str, Tensor] | None = None,
-        prior: np.ndarray | Mapping[str, float] | str | None = None,
-        view: str = "hierarchical",
-    ) -> None:
-        self.graph, self.budget, self.parts = graph, Budget.of(budget), removable_units(graph)
+    def __init__(self, widths: ChannelSpace) -> None:
+        self.widths, self.graph, self.budget = widths, widths.graph, widths.budget
+        self.parts = removable_units(self.graph)
         if not self.parts:
             raise UserError(
                 "the network has no block and no layer that can be removed: take the space channels"
             )
-        self._importance, self._table = importance, table
-        self._grid = {"min_channels": min_channels, "multiple": multiple}
-        self.widths = ChannelSpace(
-            graph, importance, self.budget, table=table, curves=curves, prior=prior, view=view,
-            check=False, min_channels=min_channels, multiple=multiple,
-        )  # fmt: skip
-        self.limit, self.dense = self.widths.limit, self.widths.dense
-        self.names = [*self.widths.names, *self.parts]
+        self.dense, self.names = widths.dense, [*widths.names, *self.parts]
         self.size = len(self.names)
-        self._whole = self.widths.costs.cost(self.widths.counts_of_all())
+        self._whole = widths.costs.cost(widths.counts_of_all())
         self._left: dict[frozenset[str], Reduced] = {}
-        inside = members(graph)
-        self._view = JointView(self.widths.view, [inside[name] for name in self.parts])
+        inside = members(self.graph)
+        self._view = JointView(widths.view, [inside[name] for name in self.parts])
         self._check_reachable()
 
     def plan(self, action: np.ndarray) -> PruningPlan:
@@ -115,9 +92,7 @@ class JointSpace(PlanSpace):
         if gone not in self._left:
             if len(self._left) >= REMEMBERED:
                 self._left.clear()
-            self._left[gone] = Reduced(
-                self.widths, self._importance, gone, self.limit, self._table, self._grid
-            )
+            self._left[gone] = Reduced(self.widths, gone)
         return self._left[gone]
 
     def step(self, keep: np.ndarray | None, action: np.ndarray) -> np.ndarray:

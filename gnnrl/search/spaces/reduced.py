@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cached_property
 
 import numpy as np
@@ -13,12 +12,11 @@ import torch
 from gnnrl.evaluation.base import Decided
 from gnnrl.graph.budget import Budget
 from gnnrl.graph.graph import ComputationalGraph
-from gnnrl.graph.latency import LatencyTable
 from gnnrl.graph.removal import absent_layers, without
 from gnnrl.graph.unit_mapping import kept_units
 from gnnrl.pruning.importance import Importance
 from gnnrl.pruning.plan import PruningPlan
-from gnnrl.search.spaces.channels import ChannelSpace
+from gnnrl.search.spaces.channels import ChannelSpace, Widths
 
 
 class Reduced:
@@ -28,33 +26,25 @@ class Reduced:
     after a removed layer are the same): it takes the mean of their ratios and scores.
     """
 
-    def __init__(
-        self,
-        widths: ChannelSpace,
-        importance: Importance,
-        removed: frozenset[str],
-        limit: float,
-        table: LatencyTable | None,
-        grid: Mapping[str, int],
-    ) -> None:
-        """limit: of the cost, in the unit of the budget's resource."""
+    def __init__(self, widths: ChannelSpace, removed: frozenset[str]) -> None:
         self.widths, self.removed_layers = widths, removed
         self.graph = without(widths.graph, removed)
         pairs = _pairs(widths.graph, self.graph)
-        scores = np.concatenate([importance[g.name].double().numpy() for g in widths.graph.groups])
+        groups = widths.graph.groups
+        scores = np.concatenate([widths.importance[g.name].double().numpy() for g in groups])
         self._mean = _means(owners(self.graph)[pairs[:, 0]], owners(widths.graph)[pairs[:, 1]],
-                            len(self.graph.groups), len(widths.graph.groups))  # fmt: skip
+                            len(self.graph.groups), len(groups))  # fmt: skip
         count = np.bincount(pairs[:, 0], minlength=self.graph.num_units)
         total = np.bincount(pairs[:, 0], scores[pairs[:, 1]], minlength=self.graph.num_units)
         mine = torch.from_numpy(total / np.maximum(count, 1))
         own = Importance({g.name: mine[g.start : g.start + g.size] for g in self.graph.groups})
         prior = widths.prior
-        self.space = ChannelSpace(
-            self.graph, own, Budget(**{widths.budget.resource: 1.0}), table=table, check=False,
+        self.space = Widths(
+            self.graph, own, Budget(**{widths.budget.resource: 1.0}), table=widths.table,
             prior=None if prior is None else self._mean @ prior,
-            min_channels=grid["min_channels"], multiple=grid["multiple"],
+            min_channels=widths.min_channels, multiple=widths.multiple,
         )  # fmt: skip
-        self.space.limit = limit
+        self.space.limit = widths.limit
 
     @cached_property
     def whole(self) -> float:

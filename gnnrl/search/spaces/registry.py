@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from gnnrl.errors import UserError
-from gnnrl.registry import call, named
+from gnnrl.registry import call, named, takes
 
 if TYPE_CHECKING:
     from gnnrl.search.env import Space
@@ -28,9 +28,15 @@ def build_space(name: str, **offered: Any) -> Space:
     name: a key of SPACES, or `package.module:name` of your own: a function or class that is given
     those of the arguments offered that it names.
     offered: graph, importance, budget, network, table, curves, prior, min_channels, min_fraction,
-    multiple, project, view.
+    multiple, project, view; and, made of these, widths: the space of channels, whose budget may be
+    out of reach.
     """
-    space = call(named(name, SPACES, "space"), name, **offered)
+    from gnnrl.search.spaces.channels import Widths
+
+    kind = named(name, SPACES, "space")
+    if takes(kind, "widths"):
+        offered["widths"] = call(Widths, "channels", **offered)
+    space = call(kind, name, **offered)
     missing = [part for part in ("size", "plan", "observation") if not hasattr(space, part)]
     if missing:
         raise UserError(

@@ -6,18 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from gnnrl.graph.extract import extract
-from gnnrl.networks.build import build_network
 from gnnrl.pruning.importance import l1
 from gnnrl.rl.observation import fault
 from gnnrl.search.observations.channels import DYNAMIC, EDGES, KINDS, STATIC
 from gnnrl.search.spaces.channels import ChannelSpace
+from tests.dense import dense
 
 
 def space_of(name: str, view: str = "hierarchical") -> ChannelSpace:
-    torch.manual_seed(0)
-    network = build_network(name).eval()
-    graph = extract(network, torch.zeros(1, 3, 32, 32))
+    network, graph = dense(name)
     return ChannelSpace(graph, l1(network, graph), 0.5, view=view)
 
 

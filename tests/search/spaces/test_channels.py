@@ -9,23 +9,20 @@ import torch
 from gnnrl.errors import UserError
 from gnnrl.graph.budget import Budget
 from gnnrl.graph.cost import cost
-from gnnrl.graph.extract import extract
 from gnnrl.graph.group_costs import GroupCosts
 from gnnrl.graph.latency import POINTS, LatencyTable
 from gnnrl.graph.resources import costs_of
 from gnnrl.measurement.operation_latency import measure
-from gnnrl.networks.build import build_network
 from gnnrl.pruning.importance import l1
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.search.spaces.channels import ChannelSpace
+from tests.dense import dense
 
 NAMES = ["resnet20", "basic_cnn", "mobilenet_v2"]
 
 
 def space_of(name: str, budget: Budget | float = 0.5, **options: object) -> ChannelSpace:
-    torch.manual_seed(0)
-    network = build_network(name).eval()
-    graph = extract(network, torch.zeros(1, 3, 32, 32))
+    network, graph = dense(name)
     return ChannelSpace(graph, l1(network, graph), budget, **options)
 
 
@@ -89,9 +86,7 @@ def test_only_the_proportions_of_an_action_matter(resnet20):
 
 
 def test_the_most_important_channels_stay():
-    torch.manual_seed(0)
-    network = build_network("basic_cnn").eval()
-    graph = extract(network, torch.zeros(1, 3, 32, 32))
+    network, graph = dense("basic_cnn")
     scores = l1(network, graph)
     plan = ChannelSpace(graph, scores, 0.5).uniform()
     for group in graph.groups:
@@ -126,8 +121,7 @@ def test_steps_cut_further_until_the_budget_is_met(resnet20):
 
 
 def test_a_latency_budget_is_met_by_the_table():
-    network = build_network("basic_cnn").eval()
-    graph = extract(network, torch.zeros(1, 3, 32, 32))
+    network, graph = dense("basic_cnn")
     table = measure(graph, batch_size=2, rounds=1, machine="test")
     space = ChannelSpace(graph, l1(network, graph), Budget(latency=0.6), table=table)
     assert 0.9 * 0.6 <= space.used(space.uniform()) <= 0.6
@@ -183,8 +177,7 @@ def test_no_operation_is_left_without_a_channel_where_a_split_reads_part_of_a_gr
 
 
 def test_uniform_in_blocks_leaves_what_additions_join_whole():
-    network = build_network("resnet20").eval()
-    graph = extract(network, torch.zeros(1, 3, 32, 32))
+    network, graph = dense("resnet20")
     space = ChannelSpace(graph, l1(network, graph), 0.33)
     kept = space.uniform_in_blocks().kept
     shares = {n: len(k) / graph.parameters[f"{n}.weight"].shape[0] for n, k in kept.items()}
@@ -195,8 +188,7 @@ def test_uniform_in_blocks_leaves_what_additions_join_whole():
 
 
 def test_uniform_is_the_same_everywhere_where_blocks_alone_cannot_meet_the_budget():
-    network = build_network("resnet20").eval()
-    graph = extract(network, torch.zeros(1, 3, 32, 32))
+    network, graph = dense("resnet20")
     space = ChannelSpace(graph, l1(network, graph), 0.02)
     assert space.uniform_in_blocks() == space.uniform() == space.controls()["uniform"]
     assert space.used(space.uniform()) <= 0.02

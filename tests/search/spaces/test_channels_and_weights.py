@@ -13,13 +13,13 @@ from gnnrl.evaluation.base import Decided, Evaluation
 from gnnrl.graph.budget import Budget
 from gnnrl.graph.cost import cost
 from gnnrl.graph.extract import extract
-from gnnrl.networks.build import build_network
 from gnnrl.pruning.importance import l1
 from gnnrl.pruning.surgery import prune
 from gnnrl.search.env import PruningEnv
 from gnnrl.search.loop import search
-from gnnrl.search.spaces.channels import ChannelSpace
+from gnnrl.search.spaces.channels import ChannelSpace, Widths
 from gnnrl.search.spaces.channels_and_weights import ChannelWeightSpace
+from tests.dense import dense
 
 
 def vgg() -> nn.Sequential:
@@ -40,7 +40,7 @@ def given():
 
 def space_of(given, budget=0.4, **settings) -> ChannelWeightSpace:
     network, graph = given
-    return ChannelWeightSpace(graph, l1(network, graph), budget, **settings)
+    return ChannelWeightSpace(Widths(graph, l1(network, graph), budget, **settings))
 
 
 def test_any_action_meets_the_budget_of_channels_and_of_weights(given):
@@ -105,15 +105,11 @@ def test_what_cannot_be_pruned_like_this_is_refused(given):
         space_of(given, Budget(parameters=0.5))
     with pytest.raises(UserError, match="cannot be met"):
         space_of(given, 0.001)
-    network = build_network("resnet20").eval()
-    graph = extract(
-        network,
-        torch.zeros(1, 3, 32, 32),
-    )
-    dense = [name for name, node in graph.layers.items() if node.operation == "linear"]
-    graph = extract(network, torch.zeros(1, 3, 32, 32), protect=dense)
+    network, graph = dense("resnet20")
+    linear = [name for name, node in graph.layers.items() if node.operation == "linear"]
+    graph = extract(network, torch.zeros(1, 3, 32, 32), protect=linear)
     with pytest.raises(UserError, match="0 dense layers that can be pruned"):
-        ChannelWeightSpace(graph, l1(network, graph), 0.5)
+        space_of((network, graph))
 
 
 @pytest.mark.parametrize("name, in_turn", [("ppo", True), ("ddpg", True), ("evolution", False)])

@@ -20,6 +20,7 @@ from gnnrl.rl.observation import fault
 from gnnrl.search.env import PruningEnv
 from gnnrl.search.spaces.filters import FilterSpace
 from gnnrl.search.spaces.registry import build_space
+from tests.dense import dense
 
 SHAPE = (1, 20, 20)
 
@@ -41,8 +42,7 @@ def rng(seed=0):
 
 
 def test_the_basic_cnn_has_960_filters_to_decide():
-    network = build_network("basic_cnn").eval()
-    graph = extract(network, torch.zeros(1, 3, 32, 32))
+    network, graph = dense("basic_cnn")
     full = FilterSpace(graph, l1(network, graph), Budget(sparsity=0.8))
     assert (full.size, full.keep) == (960, 192)
 
@@ -79,8 +79,7 @@ def test_layers_keep_the_fraction_that_is_asked_for(cnn):
     "name", ["resnet20", pytest.param("shufflenet_v2", marks=pytest.mark.slow)]
 )
 def test_on_networks_whose_layers_are_coupled_the_subnet_runs(name):
-    network = build_network(name).eval()
-    graph = extract(network, torch.zeros(1, 3, 32, 32))
+    network, graph = dense(name)
     found = FilterSpace(graph, l1(network, graph), Budget(sparsity=0.6))
     plan = found.sample(rng())
     assert int(found.kept(plan).sum()) == round(0.4 * graph.num_units)

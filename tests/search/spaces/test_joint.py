@@ -14,14 +14,15 @@ from gnnrl.graph.budget import Budget
 from gnnrl.graph.cost import cost
 from gnnrl.graph.extract import extract
 from gnnrl.graph.latency import predicted
-from gnnrl.networks.build import build_network
 from gnnrl.pruning.importance import l1
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.surgery import prune
 from gnnrl.search.env import PruningEnv
 from gnnrl.search.loop import search
-from gnnrl.search.spaces.channels import ChannelSpace
+from gnnrl.search.spaces.channels import ChannelSpace, Widths
 from gnnrl.search.spaces.joint import REMOVED_BELOW, JointSpace
+from gnnrl.search.spaces.registry import build_space
+from tests.dense import dense
 from tests.measurement.test_latency_table import made_up
 
 
@@ -34,7 +35,9 @@ def plain() -> nn.Sequential:
 
 
 def graph_of(name: str):
-    network = plain().eval() if name == "plain" else build_network(name).eval()
+    if name != "plain":
+        return dense(name)
+    network = plain().eval()
     return network, extract(network, torch.zeros(1, 3, 32, 32))
 
 
@@ -45,7 +48,7 @@ def resnet20():
 
 def space_of(given, budget=0.5, **settings) -> JointSpace:
     network, graph = given
-    return JointSpace(graph, l1(network, graph), budget, **settings)
+    return JointSpace(Widths(graph, l1(network, graph), budget, **settings))
 
 
 @pytest.mark.parametrize("name", ["resnet20", "plain"])
@@ -60,6 +63,22 @@ def test_any_action_is_a_plan_within_the_budget_that_the_surgery_can_cut(name, b
         kept = getattr(cost(subnet), resource) / getattr(space.dense, resource)
         assert kept == pytest.approx(space.used(plan)) and kept <= budget[resource]
         assert kept > 0.9 * budget[resource]
+
+
+class Own(JointSpace):
+    """A user's."""
+
+
+def test_a_space_of_ones_own_is_given_the_space_of_channels_whose_budget_may_be_out_of_reach(
+    resnet20,
+):
+    network, graph = resnet20
+    offered = {"graph": graph, "importance": l1(network, graph), "min_channels": 8}
+    space = build_space(f"{__name__}:Own", budget=Budget(flops=0.1), project=True, **offered)
+    assert isinstance(space, Own) and space.widths.min_channels == 8
+    assert not space.left(()).reachable
+    with pytest.raises(UserError, match="cannot be met"):
+        build_space("channels", budget=Budget(flops=0.1), **offered)
 
 
 def test_a_part_is_removed_where_its_entry_is_low(resnet20):
@@ -156,12 +175,12 @@ def test_steps_remove_parts_for_good(resnet20):
 
 
 def test_the_menu_of_a_solver_has_a_level_for_removal_and_its_costs_are_those_of_plans(resnet20):
-    network, graph = resnet20
+    _, graph = resnet20
     curves = {
         group.name: torch.linspace(0, 1, group.size + 1, dtype=torch.float64) ** 2
         for group in graph.groups
     }
-    space = JointSpace(graph, l1(network, graph), 0.4, curves=curves, prior="reconstruction")
+    space = space_of(resnet20, 0.4, curves=curves, prior="reconstruction")
     menu = space.menu()
     assert menu is not None and menu.actions.shape[0] == space.size
     removed = np.zeros(space.size)
@@ -175,12 +194,12 @@ def test_the_menu_of_a_solver_has_a_level_for_removal_and_its_costs_are_those_of
 
 @pytest.mark.parametrize("name", ["ppo", "evolution", "annealing", "solver", "evopress", "random"])
 def test_agents_search_it(name, resnet20):
-    network, graph = resnet20
+    _, graph = resnet20
     curves = {
         group.name: torch.linspace(0, 1, group.size + 1, dtype=torch.float64) ** 2
         for group in graph.groups
     }
-    space = JointSpace(graph, l1(network, graph), 0.4, curves=curves, prior="reconstruction")
+    space = space_of(resnet20, 0.4, curves=curves, prior="reconstruction")
 
     def evaluate(plans):
         costs = [cost(graph, plan) for plan in plans]
@@ -194,3 +213,27 @@ def test_agents_search_it(name, resnet20):
     found = search(env, build_agent(name, env, seed=0), evaluations=6, batch=3, seed=0)
     assert {row["status"] for row in found.evaluations} == {"ok"}
     assert space.used(found.plan) <= 0.4
+
+
+def test_ppo_learns_to_take_layers_rather_than_channels():
+    parts = [nn.Conv2d(3, 8, 3, padding=1), nn.ReLU()]
+    for _ in range(8):
+        parts += [nn.Conv2d(8, 8, 3, padding=1), nn.ReLU()]
+    network = nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)).eval()
+    given = network, extract(network, torch.zeros(1, 3, 8, 8))
+    space = space_of(given, 0.15)  # the widths alone can meet it
+
+    def evaluate(plans):
+        removed = [len(plan.removed_layers) / len(space.parts) for plan in plans]
+        first = [len(plan.kept.get("0", range(8))) / 8 for plan in plans]
+        return [Evaluation(a - 0.5 * abs(b - 0.5)) for a, b in zip(removed, first, strict=True)]
+
+    small = {"hidden": 16, "layers": 1, "learning_rate": 0.02}
+    rewards = {}
+    for name, settings in (("ppo", small), ("random", {})):
+        env = PruningEnv(space, evaluate)
+        found = search(env, build_agent(name, env, seed=0, **settings), evaluations=100, seed=0)
+        rewards[name] = [row["reward"] for row in found.evaluations]
+    start, learned = rewards["ppo"][0], rewards["ppo"][-1]  # both are greedy
+    assert learned > start + 0.5
+    assert learned > max(rewards["random"])

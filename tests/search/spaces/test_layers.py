@@ -15,7 +15,6 @@ from gnnrl.graph.budget import Budget
 from gnnrl.graph.cost import cost
 from gnnrl.graph.extract import extract
 from gnnrl.graph.graph import ComputationalGraph
-from gnnrl.networks.build import build_network
 from gnnrl.pruning.importance import l1
 from gnnrl.pruning.surgery import prune
 from gnnrl.rl.observation import fault
@@ -24,14 +23,14 @@ from gnnrl.search.loop import search
 from gnnrl.search.observations.layers import eight_features
 from gnnrl.search.spaces.channels import ChannelSpace
 from gnnrl.search.spaces.layers import LayerSpace
+from tests.dense import dense
 
 NETWORKS = ("sagemaker_5block", "resnet18_cifar", "resnet34_cifar", "vgg16_bn")
 SIDE = 16
 
 
 def read(name: str, side: int = SIDE) -> tuple[nn.Module, ComputationalGraph]:
-    network = build_network(name, 10, (3, side, side)).eval()
-    return network, extract(network, torch.zeros(1, 3, side, side))
+    return dense(name, (3, side, side))
 
 
 def check_subset(network: nn.Module, graph: ComputationalGraph, action: np.ndarray) -> None:

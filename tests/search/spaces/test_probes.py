@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
-from gnnrl.graph.extract import extract
-from gnnrl.networks.build import build_network
 from gnnrl.pruning.allocation import sensitivity_curves
 from gnnrl.pruning.importance import l1
 from gnnrl.search.spaces.channels import ChannelSpace
+from tests.dense import dense
 
 PRIOR = np.linspace(0.3, 0.8, 12)
 
@@ -18,8 +16,7 @@ PRIOR = np.linspace(0.3, 0.8, 12)
 @pytest.fixture(scope="module")
 def spaces() -> dict[bool, ChannelSpace]:
     """Without and with a prior."""
-    network = build_network("resnet20").eval()
-    graph = extract(network, torch.zeros(1, 3, 32, 32))
+    network, graph = dense("resnet20")
     scores = l1(network, graph)
     prior = {False: None, True: np.resize(PRIOR, len(graph.groups))}
     return {known: ChannelSpace(graph, scores, 0.5, prior=prior[known]) for known in prior}
