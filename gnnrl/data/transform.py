@@ -36,8 +36,9 @@ class Transform:
             return self
         if 1 not in (channels, len(self.mean)):
             raise UserError(
-                f"normalisation is for {len(self.mean)} channels, the network takes {channels}: "
-                "give one mean and std per channel"
+                f"mean and std are of {len(self.mean)} channels, the network takes {channels}, the "
+                "first number of network.input_shape [channels, height, width]: correct it, or "
+                "give one mean and one std for each channel"
             )
         mean, std = (sum(v) / len(v) for v in (self.mean, self.std))
         return Transform((mean,) * channels, (std,) * channels, self.augmentation)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,12 +19,13 @@ if TYPE_CHECKING:
 class Resource:
     """How the costs of a graph are computed.
 
-    model: `package.module:name` of what takes a graph and gives an `AxisCosts`; with `needs_table`
-    it is given a latency table, too, and may give any `CostModel`.  None: the resource counts
-    filters, so that its budget, with `is_removed`, is the fraction of them that is removed.
+    model: takes a graph and gives an `AxisCosts`, or `package.module:name` of it; with
+    `needs_table` it is given a latency table, too, and may give any `CostModel`.  None: the
+    resource counts filters, so that its budget, with `is_removed`, is the fraction of them that is
+    removed.
     """
 
-    model: str | None
+    model: Callable[..., CostModel] | str | None
     needs_table: bool = False
     is_removed: bool = False
 
@@ -59,7 +61,9 @@ def costs_of(
             f"budget.{resource} counts filters, which only the space filters does: take it, or "
             f"give {' or '.join(f'budget.{name}' for name in counted())}"
         )
-    model = imported(found.model, "resource")
+    model = found.model
+    if isinstance(model, str):
+        model = imported(model, "resource")
     if not found.needs_table:
         return model(graph)
     if table is None:

@@ -76,7 +76,7 @@ def pictures(run: Run, dpi: int) -> list[Picture]:
         Picture(
             "training",
             "Training",
-            f"{_said(run)} on the reward images after each epoch, before and after the prune.",
+            f"{_said(run)} on the reward images after each epoch, before and after pruning.",
             draw_training(reached, dpi, spoken(run.metric)),
             on_page=bool(reached),
         ),
