@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -21,7 +22,8 @@ def similarity(
 ) -> None:
     """Compare what plans keep: in how far seeds, criteria or agents choose the same channels.
 
-    A plan is named by its folder where all files have the same name, else by its file.
+    A plan is named by its folder, as far as folders differ, where files have the same name; else by
+    its file.
     """
     with _cli.refusals("similarity"):
         from gnnrl.errors import UserError
@@ -36,7 +38,9 @@ def similarity(
         read = ComputationalGraph.load(graph)
         loaded = [PruningPlan.load(plan, read.digest) for plan in plans]
         by_file = len({plan.stem for plan in plans}) == len(plans)
-        names = [plan.stem if by_file else plan.parent.as_posix() for plan in plans]
+        common = Path(os.path.commonpath([plan.parent.resolve() for plan in plans]))
+        folders = [plan.parent.resolve().relative_to(common).as_posix() for plan in plans]
+        names = [plan.stem for plan in plans] if by_file else folders
         found, chance = similarities(read, loaded), by_chance(read, loaded)
         write_csv(out, rows(names, found))
         if picture is not None:

@@ -23,15 +23,18 @@ Run = Callable[[], object]
 
 
 def eager(network: nn.Module, images: Tensor, threads: int) -> Run:
+    """Return a run of a network as it is."""
     return partial(network, images)
 
 
 def channels_last(network: nn.Module, images: Tensor, threads: int) -> Run:
+    """Return a run of a network whose weights and images are channels-last."""
     changed, images = _in_channels_last(network, images)
     return partial(changed, images)
 
 
 def compiled(network: nn.Module, images: Tensor, threads: int) -> Run:
+    """Return a run of a network compiled for these widths, channels-last."""
     if images.device.type == "cpu" and not any(map(which, ("c++", "g++", "clang++"))):
         raise UserError(
             "the runtime torch_compile needs a C++ compiler, and none is in the PATH: install g++, "
@@ -52,6 +55,7 @@ def _in_channels_last(network: nn.Module, images: Tensor) -> tuple[nn.Module, Te
 
 
 def onnx(network: nn.Module, images: Tensor, threads: int) -> Run:
+    """Return a run of a network in ONNX Runtime."""
     session = session_of(graph_of(network, images), threads)
     name, pixels = session.get_inputs()[0].name, images.numpy()
     return lambda: session.run(None, {name: pixels})
