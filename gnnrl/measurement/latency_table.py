@@ -117,8 +117,9 @@ def corrected(
 ) -> LatencyTable:
     """Return the table fitted to the milliseconds `[S]` of whole subnets, relative errors counted.
 
-    plans: the first one keeps everything.  Non-negative least squares.  The shortest time of the table stands for a call: it is counted
-    apart, because calls cost less within a network than alone.
+    plans: the first one keeps everything.  Non-negative least squares.  The shortest time of the
+    table stands for a call: it is counted apart, because calls cost less within a network than
+    alone.
     """
     from scipy.optimize import nnls
 

@@ -182,7 +182,14 @@ OLD = ("milliseconds", "batch_size", "machine")
 
 @pytest.mark.parametrize(
     "spoiled",
-    [{"threads": 0}, {"multiple": 2.5}, {"ragged": 0.5}, {"overhead": -1}, {"runtime": 3}],
+    [
+        {"threads": 0},
+        {"multiple": 2.5},
+        {"ragged": 0.5},
+        {"overhead": -1},
+        {"runtime": 3},
+        {"exponent": 0},
+    ],
 )
 def test_a_table_with_senseless_conditions_is_refused(spoiled, tmp_path):
     path = tmp_path / "table.json"
