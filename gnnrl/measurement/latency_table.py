@@ -142,9 +142,13 @@ def corrected(
         kind = kind_of(key)
         return round(float(prices[kind] * call + factors[kind] * (time - call)), 6)
 
-    fitted = {"overhead": overhead, "scale": scale, "exponent": exponent}
-    rounded = {name: round(float(value), 6) for name, value in fitted.items()}
-    return replace(_times(table, within), **rounded, error=round(float(error), 4))
+    return replace(
+        _times(table, within),
+        overhead=round(float(overhead), 6),
+        scale=round(float(scale), 6),
+        exponent=round(exponent, 6),
+        error=round(float(error), 4),
+    )
 
 
 def _exponent(told: np.ndarray, taken: np.ndarray) -> float:
