@@ -2,7 +2,7 @@
 
 The table is measured once for a device, runtime, batch size and number of threads, and kept as a
 file; given the table, latency is a number like flops, and a budget of latency is deterministic.
-Latency = `scale` x (what every run takes (`overhead`) + the sum over operations) ** `exponent`.
+Latency = what every run takes (`overhead`) + the sum over operations.
 """
 
 # n: operations   P: widths measured on each side of an operation   A: different axes
@@ -41,9 +41,8 @@ class LatencyTable:
 
     multiple: kernels compute whole blocks of so many channels; other widths take the time of the
     next multiple, times `ragged`.  fused: operations that take no time behind others.  overhead:
-    milliseconds of a run besides its operations.  exponent: above 1 where a large network is slower
-    than its operations alone say, as caches hold less of it.  error: median relative error of the
-    predicted latency of whole subnets that were measured; None: none were.
+    milliseconds of a run besides its operations.  error: median relative error of the predicted
+    latency of whole subnets that were measured; None: none were.
     """
 
     milliseconds: Mapping[str, tuple[tuple[float, ...], ...]]
@@ -55,8 +54,6 @@ class LatencyTable:
     multiple: int = 1
     ragged: float = 1.0
     overhead: float = 0.0
-    scale: float = 1.0
-    exponent: float = 1.0
     fused: tuple[str, ...] = ()
     error: float | None = None
 
@@ -84,10 +81,6 @@ class LatencyTable:
                 f"{path}: not a latency table ({error}); measure it again with "
                 "`python -m stages.latency`"
             ) from None
-
-    def total(self, operations: float) -> float:
-        """Return the milliseconds of a network whose operations take so many together."""
-        return float(self.scale * (self.overhead + operations) ** self.exponent)
 
     def grids(self, graph: ComputationalGraph) -> np.ndarray:
         """What each operation of a graph takes `[n, P, P]`, zeros where it takes nothing."""
@@ -130,8 +123,8 @@ class LatencyCosts:
         self._knots = np.array([knots(whole, table.multiple) for whole in self._whole.tolist()])
 
     def of_lengths(self, lengths: np.ndarray) -> float:
-        """Milliseconds of the network when the axes have these lengths `[A]`."""
-        return self.table.total(self.by_operation(lengths).sum())
+        """The overhead and the sum over operations when the axes have these lengths `[A]`."""
+        return self.table.overhead + float(self.by_operation(lengths).sum())
 
     def by_operation(self, lengths: np.ndarray) -> np.ndarray:
         """Milliseconds `[n]`, interpolated bilinearly, when the axes have these lengths `[A]`."""
@@ -150,16 +143,16 @@ class LatencyCosts:
         """Milliseconds of the whole network when these operations are taken out."""
         gone = set(operations)
         stays = np.array([name not in gone for name in self._names])
-        return self.table.total(self._grids[stays, -1, -1].sum())
+        return self.table.overhead + float(self._grids[stays, -1, -1].sum())
 
 
 def predicted(graph: ComputationalGraph, table: LatencyTable, plan: Plan) -> float:
     """Return the milliseconds of the subnet that a plan leaves."""
-    return table.total(sum(by_key(graph, table, plan).values()))
+    return table.overhead + sum(by_key(graph, table, plan).values())
 
 
 def by_key(graph: ComputationalGraph, table: LatencyTable, plan: Plan) -> dict[str, float]:
-    """Return the milliseconds of the operations of a plan's subnet by `keys`."""
+    """Return the milliseconds of a plan's subnet by `keys`, without the overhead."""
     graph = reduced(graph, plan)
     costs, before = LatencyCosts(graph, table), units_before(kept_units(graph, plan.kept))
     lengths = np.array([kept_length(axis, before) for axis in costs.axes])
@@ -193,9 +186,7 @@ def _rest(content: Mapping[str, Any]) -> dict[str, Any]:
         fits = isinstance(value, kind) and not isinstance(value, bool)
         if not fits and not (name == "error" and value is None):
             raise UserError(f"{name} is {value!r}")
-        least = {"threads": 1, "multiple": 1, "ragged": 1.0, "scale": 1e-9, "exponent": 0.1}.get(
-            name, 0
-        )
+        least = {"threads": 1, "multiple": 1, "ragged": 1.0}.get(name, 0)
         if isinstance(value, int | float) and not least <= value < np.inf:
             raise UserError(f"{name} is {value}, expected at least {least}")
     return {**found, "fused": tuple(map(str, found.get("fused", ())))}

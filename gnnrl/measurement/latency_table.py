@@ -3,8 +3,7 @@
 An operation that runs alone is not as fast as within a network: calls, copies and caches differ.
 So subnets of several widths and depths are timed in the same runtime, and seven numbers are fitted
 to them: an overhead; what a call takes, and a factor for what an operation takes beyond the
-shortest call, both for each kind of operation.  At last a power of the sum is fitted, which is
-exact for the whole network: budgets are shares of its latency.
+shortest call, both for each kind of operation.
 """
 
 # S: subnets   K: kinds of operations
@@ -34,9 +33,6 @@ from gnnrl.shapes import as_shape
 
 RATIOS = (1.0, 0.75, 0.5, 0.25)
 """Of the channels of every group, in the first subnets; the others are random."""
-
-EXPONENTS = (0.5, 2.0)
-"""Least and largest power of the sum."""
 
 LEAST = 0.02
 """Smallest factor of a call, and of what an operation takes beyond it."""
@@ -117,9 +113,8 @@ def corrected(
 ) -> LatencyTable:
     """Return the table fitted to the milliseconds `[S]` of whole subnets, relative errors counted.
 
-    plans: the first one keeps everything.  Non-negative least squares.  The shortest time of the
-    table stands for a call: it is counted apart, because calls cost less within a network than
-    alone.
+    Non-negative least squares.  The shortest time of the table stands for a call: it is counted
+    apart, because calls cost less within a network than alone.
     """
     from scipy.optimize import nnls
 
@@ -133,28 +128,15 @@ def corrected(
     overhead = weights[0]
     prices = dict(zip(KINDS, weights[1 : 1 + len(KINDS)], strict=True))
     factors = dict(zip(KINDS, weights[1 + len(KINDS) :], strict=True))
-    told = columns @ weights
-    exponent = _exponent(told / told[0], taken / taken[0])
-    scale = taken[0] / told[0] ** exponent
-    error = np.median(np.abs(scale * told**exponent / taken - 1.0))
+    error = np.median(np.abs(columns @ weights / taken - 1.0))
 
     def within(key: str, time: float) -> float:
         kind = kind_of(key)
         return round(float(prices[kind] * call + factors[kind] * (time - call)), 6)
 
     return replace(
-        _times(table, within),
-        overhead=round(float(overhead), 6),
-        scale=round(float(scale), 6),
-        exponent=round(exponent, 6),
-        error=round(float(error), 4),
+        _times(table, within), overhead=round(float(overhead), 6), error=round(float(error), 4)
     )
-
-
-def _exponent(told: np.ndarray, taken: np.ndarray) -> float:
-    """The power of the told shares of the whole network `[S]` that suits the taken ones best."""
-    x, y = np.log(told), np.log(taken)
-    return float(np.clip(x @ y / (x @ x), *EXPONENTS)) if x @ x > 0 else 1.0
 
 
 def _times(table: LatencyTable, time_of: Callable[[str, float], float]) -> LatencyTable:

@@ -121,28 +121,6 @@ def test_a_call_that_is_cheaper_within_a_network_is_counted_apart():
         assert predicted(graph, found, plan) == pytest.approx(truth(plan), rel=1e-3)
 
 
-def test_a_power_corrects_large_networks_that_are_slower_than_their_operations():
-    graph = world().graph
-    table = made_up(graph)
-    plans = plans_of(graph, 16, 1)
-
-    def truth(plan: PruningPlan) -> float:
-        return 0.5 * predicted(graph, table, plan) ** 1.2
-
-    found = corrected(table, graph, plans, np.array([truth(plan) for plan in plans]))
-    linear = replace(found, scale=1.0, exponent=1.0)
-    whole, told = truth(PruningPlan()), predicted(graph, found, PruningPlan())
-    assert told == pytest.approx(whole, rel=1e-4)  # budgets are shares of the whole
-    others = [plan for plan in plans_of(graph, 20, 1, seed=1) if plan != PruningPlan()]
-
-    def error(given: LatencyTable) -> float:
-        base = predicted(graph, given, PruningPlan())
-        shares = [predicted(graph, given, p) / base / (truth(p) / whole) for p in others]
-        return float(np.median(np.abs(np.array(shares) - 1)))
-
-    assert error(found) < 0.5 * error(linear) and error(found) < 0.03
-
-
 def test_the_overhead_stays_when_layers_are_removed():
     graph = world().graph
     table = made_up(graph, overhead=1000.0)
@@ -188,7 +166,6 @@ OLD = ("milliseconds", "batch_size", "machine")
         {"ragged": 0.5},
         {"overhead": -1},
         {"runtime": 3},
-        {"exponent": 0},
     ],
 )
 def test_a_table_with_senseless_conditions_is_refused(spoiled, tmp_path):
