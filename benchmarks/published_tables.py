@@ -187,8 +187,10 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "early_cifar10": lambda: early("early_compression_cifar10.csv", thesis=True),
     "layers": layers,
     "after_repair": repair_tables.after_repair,
+    "front": repair_tables.front,
     "prediction": latency_tables.prediction,
     "half": latency_tables.half,
+    "processes": latency_tables.processes,
 }
 
 
