@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-import pandas as pd
-
 import gnnrl
 from gnnrl.graph.budget import share_of
 from gnnrl.graph.graph import ComputationalGraph
@@ -44,7 +42,7 @@ def _removed(layer: str, plan: PruningPlan) -> bool:
 def pictures(run: Run, dpi: int) -> list[Picture]:
     """Draw the widths, the search and the training."""
     front = run.metrics.get("search", {}).get("front", {})
-    rewards = _rewards(run.evaluations)
+    rewards = rewards_in_turn(run)
     reached = {
         name: history[f"reward_{run.metric}"].tolist()
         for name, history in run.histories.items()
@@ -65,6 +63,7 @@ def pictures(run: Run, dpi: int) -> list[Picture]:
             "Each dot is a plan within the budget, scored on the reward images; higher is better. "
             "The worst tenth may lie below the picture.",
             draw_search(rewards, dpi, kind),
+            on_page=bool(rewards),
         ),
         Picture(
             "front",
@@ -84,15 +83,18 @@ def pictures(run: Run, dpi: int) -> list[Picture]:
     return [picture for picture in drawn if front or picture.name != "front"]
 
 
-def _rewards(rows: pd.DataFrame) -> list[float]:
-    """Rewards of the plans that were played for the budget asked for, in order."""
+def rewards_in_turn(run: Run) -> list[float]:
+    """Return the rewards of the plans that were played for the budget asked for, in turn.
+
+    Rows of a search with students are ordered by reward, and the budget asked for is played first.
+    """
+    rows = run.evaluations
     if not len(rows):
         return []
-    played = rows[rows["episode"] >= 0]  # controls are not played
-    if "budget" in rows:
-        played = played[played["budget"] == played["budget"].iloc[0]]
-    played = played.sort_values("episode", kind="stable")
-    return played.loc[played["status"] == "ok", "reward"].tolist()
+    played = rows[rows["episode"] >= 0].sort_values("episode", kind="stable")  # no controls
+    if "budget" in played:
+        played = played[played["budget"].isin(played["budget"].iloc[:1])]
+    return [float(reward) for reward in played.loc[played["status"] == "ok", "reward"]]
 
 
 def standard_error(accuracy: float, images: int) -> float:

@@ -91,7 +91,7 @@ def draw_search(rewards: Sequence[float], dpi: int, kind: str = "") -> Figure:
     if rewards and max(rewards) > low:  # the worst tenth would squeeze the others
         span = max(rewards) - low
         axes.set_ylim(low - 0.1 * span, max(rewards) + 0.1 * span)
-    axes.set_xlim(0.5, len(rewards) + 0.5)
+    axes.set_xlim(0.5, max(1, len(rewards)) + 0.5)
     _legend(axes)
     return figure
 

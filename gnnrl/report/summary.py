@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import Any
 
 from gnnrl.graph.unit_mapping import kept_units
-from gnnrl.report.contents import budgets
+from gnnrl.report.contents import budgets, rewards_in_turn
 from gnnrl.report.run import Run
 from gnnrl.report.speed import speeds
 
@@ -75,7 +76,10 @@ def epochs(run: Run, network: str) -> list[dict[str, Any]]:
 def plans(run: Run) -> list[dict[str, Any]]:
     """Return cost and reward of every evaluated plan and control, for a plot."""
     dense = run.figures["dense_flops"]
-    table = run.evaluations[run.evaluations["status"] == "ok"]
+    table = run.evaluations
+    if not len(table):
+        return []
+    table = table[table["status"] == "ok"]
     named = table["control"].fillna("") if "control" in table else [""] * len(table)
     return [
         {"plan": name or "searched", "flops kept": flops / dense, "reward": reward}
@@ -88,13 +92,11 @@ def searched(run: Run) -> list[dict[str, Any]]:
 
     Controls are not among them: they belong to no place in the search.
     """
-    table = run.evaluations[run.evaluations["status"] == "ok"]
-    if "control" in table:
-        table = table[table["control"].fillna("") == ""]
+    rewards = rewards_in_turn(run)
     return [
         {"plan": place, "reward": reward, "best": best}
         for place, (reward, best) in enumerate(
-            zip(table["reward"], table["reward"].cummax(), strict=True), 1
+            zip(rewards, accumulate(rewards, max), strict=True), 1
         )
     ]
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from gnnrl.report import summary
+from gnnrl.report import contents, summary
 from tests.report.test_contents import run_of
 
 
@@ -30,6 +30,7 @@ def test_plots_show_both_networks_every_plan_with_its_control_and_every_group():
     run = run_of()
     table = pd.DataFrame(
         {
+            "episode": [0, -1, 1],
             "reward": [-0.5, -0.75, -9.0],
             "flops": [50, 25, 10],
             "status": ["ok", "ok", "diverged"],
@@ -44,10 +45,37 @@ def test_plots_show_both_networks_every_plan_with_its_control_and_every_group():
         {"plan": "searched", "flops kept": 0.5, "reward": -0.5},
         {"plan": "uniform", "flops kept": 0.25, "reward": -0.75},
     ]
-    assert summary.searched(run) == [{"plan": 1, "reward": -0.5, "best": -0.5}]
     kept = {row["group"]: row["kept"] for row in summary.widths(run)}
     assert list(kept) == [group.name for group in run.graph.groups]
     assert sorted(kept.values())[0] == pytest.approx(0.5) and max(kept.values()) == 1.0
+
+
+def test_the_search_is_in_turn_and_of_one_budget_whatever_the_order_of_its_rows():
+    rows = pd.DataFrame(
+        {
+            "episode": [5, 4, 2, 1, 0, -1, 6],
+            "reward": [0.9, 0.8, 0.3, 0.6, 0.4, 0.7, -9.0],
+            "budget": [0.25, 0.5, 0.5, 0.25, 0.5, 0.5, 0.5],
+            "status": [*["ok"] * 6, "diverged"],
+        }
+    )
+    run = replace(run_of(), evaluations=rows)
+    assert summary.searched(run) == [
+        {"plan": 1, "reward": 0.4, "best": 0.4},
+        {"plan": 2, "reward": 0.3, "best": 0.4},
+        {"plan": 3, "reward": 0.8, "best": 0.8},
+    ]
+    one = replace(run, evaluations=rows.drop(columns="budget"))
+    assert [row["reward"] for row in summary.searched(one)] == [0.4, 0.6, 0.3, 0.8, 0.9]
+    assert [row["best"] for row in summary.searched(one)] == [0.4, 0.6, 0.6, 0.8, 0.9]
+
+
+def test_a_search_without_evaluations_has_no_plans_to_plot():
+    run = replace(run_of(), evaluations=pd.DataFrame())
+    tables = summary.tables(run)
+    assert tables["plans"] == tables["searched"] == []
+    search = next(drawn for drawn in contents.pictures(run, 40) if drawn.name == "search")
+    assert not search.on_page
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "mean_iou"])
