@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -22,8 +21,8 @@ def similarity(
 ) -> None:
     """Compare what plans keep: in how far seeds, criteria or agents choose the same channels.
 
-    A plan is named by its folder, as far as folders differ, where files have the same name; else by
-    its file.
+    A plan is named by its file; by its folder, as far as folders differ, where files have the same
+    name; by both where folders repeat, too.
     """
     with _cli.refusals("similarity"):
         from gnnrl.errors import UserError
@@ -31,16 +30,13 @@ def similarity(
         from gnnrl.graph.graph import ComputationalGraph
         from gnnrl.pruning.plan import PruningPlan
         from gnnrl.report import drawing
-        from gnnrl.report.similarity import by_chance, rows, similarities
+        from gnnrl.report.similarity import by_chance, names_of, rows, similarities
 
         if len(plans) < 2:
             raise UserError(f"got {len(plans)} plan, expected two or more: name their files")
         read = ComputationalGraph.load(graph)
         loaded = [PruningPlan.load(plan, read.digest) for plan in plans]
-        by_file = len({plan.stem for plan in plans}) == len(plans)
-        common = Path(os.path.commonpath([plan.parent.resolve() for plan in plans]))
-        folders = [plan.parent.resolve().relative_to(common).as_posix() for plan in plans]
-        names = [plan.stem for plan in plans] if by_file else folders
+        names = names_of(plans)
         found, chance = similarities(read, loaded), by_chance(read, loaded)
         write_csv(out, rows(names, found))
         if picture is not None:

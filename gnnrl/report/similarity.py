@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +25,14 @@ def similarities(graph: ComputationalGraph, plans: Sequence[PruningPlan]) -> np.
 
     Of channels, and, where a plan has masks, of the single weights of the layers that have one.
     1: the same; plans that keep a fraction d at random have about d / (2 - d).
+    Raises `UserError` for plans with weight sparsities or smaller kernels: they do not say which
+    weights are kept.
     """
+    if any(plan.weight_sparsity or plan.kernels for plan in plans):
+        raise UserError(
+            "got a plan with weight_sparsity or kernels, expected plans that differ in channels, "
+            "layers or masks: what these keep cannot be compared, so leave them out"
+        )
     masked = sorted({layer for plan in plans for layer in plan.masks})
     kept = np.array([_kept(graph, plan, masked) for plan in plans])
     both = kept.astype(np.int64) @ kept.T.astype(np.int64)
@@ -37,6 +46,23 @@ def by_chance(graph: ComputationalGraph, plans: Sequence[PruningPlan]) -> float:
     share = [float(_kept(graph, plan, masked).mean()) for plan in plans]
     pairs = [(a, b) for i, a in enumerate(share) for b in share[:i]]
     return float(np.mean([a * b / (a + b - a * b) for a, b in pairs]))
+
+
+def names_of(plans: Sequence[Path]) -> list[str]:
+    """Return a name for each file: its own, or its folder as far as folders differ, or both.
+
+    The first of these that tells all files apart.  Raises `UserError` where none does.
+    """
+    common = Path(os.path.commonpath([plan.parent.resolve() for plan in plans]))
+    paths = [plan.resolve().relative_to(common).with_suffix("") for plan in plans]
+    for names in (
+        [path.name for path in paths],
+        [path.parent.as_posix() for path in paths],
+        [path.as_posix() for path in paths],
+    ):
+        if len(set(names)) == len(names):
+            return names
+    raise UserError("a plan is named twice: name each file once")
 
 
 def rows(names: Sequence[str], found: np.ndarray) -> list[Mapping[str, Any]]:

@@ -10,12 +10,13 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from gnnrl.errors import UserError
 from gnnrl.graph.extract import extract
 from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.graph.masks import packed
 from gnnrl.networks.build import build_network
 from gnnrl.pruning.plan import PruningPlan
-from gnnrl.report.similarity import by_chance, similarities
+from gnnrl.report.similarity import by_chance, names_of, similarities
 from stages import similarity
 
 
@@ -45,6 +46,31 @@ def test_masks_are_compared_weight_by_weight_and_random_ones_are_alike_by_chance
     assert found[0, 1] == pytest.approx((masks[0] & masks[1]).sum() / (masks[0] | masks[1]).sum())
     mean = (found.sum() - 6) / 30
     assert mean == pytest.approx(by_chance(graph, plans), abs=0.05)
+
+
+@pytest.mark.parametrize(
+    "more", [PruningPlan(weight_sparsity={"conv1": 0.5}), PruningPlan(kernels={"conv1": 1})]
+)
+def test_plans_that_do_not_say_which_weights_they_keep_are_refused(graph, more):
+    with pytest.raises(UserError, match="a plan with weight_sparsity or kernels"):
+        similarities(graph, [half(0), more])
+
+
+@pytest.mark.parametrize(
+    ("files", "names"),
+    [
+        (["a/x.json", "a/y.json"], ["x", "y"]),
+        (["a/x.json", "b/x.json"], ["a", "b"]),
+        (["a/x.json", "a/y.json", "b/x.json"], ["a/x", "a/y", "b/x"]),
+    ],
+)
+def test_every_plan_has_a_name_of_its_own(files, names):
+    assert names_of([Path(file) for file in files]) == names
+
+
+def test_a_plan_that_is_named_twice_is_refused():
+    with pytest.raises(UserError, match="named twice"):
+        names_of([Path("a/x.json"), Path("a/../a/x.json")])
 
 
 def test_the_command_writes_a_table_and_a_picture(graph, tmp_path: Path):
