@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import re
 import subprocess
 import sys
 import time
@@ -89,9 +88,23 @@ def combinations(values: Sequence[str]) -> list[list[str]]:
         key, equals, text = given.partition("=")
         if not (key and equals and text):
             raise UserError(f"-S wants section.key=value,value..., got {given!r}")
-        parts = re.findall(r"(?:[^,\[{]|\[[^\]]*\]|\{[^}]*\})+", text)
+        parts = _parts(text)
+        if not all(parts):
+            raise UserError(f"-S {given} has an empty value: write one between all commas, or null")
         each.append([f"{key}={part}" for part in parts])
     return [list(chosen) for chosen in itertools.product(*each)]
+
+
+def _parts(text: str) -> list[str]:
+    """Split at the commas that stand in no bracket."""
+    parts, depth = [""], 0
+    for sign in text:
+        depth += (sign in "[{") - (sign in "]}")
+        if sign == "," and not depth:
+            parts.append("")
+        else:
+            parts[-1] += sign
+    return [part.strip() for part in parts]
 
 
 def visible_devices() -> list[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 from typer.testing import CliRunner
 
+from gnnrl.errors import UserError
 from stages import _dvc, queue
 
 SWEEP = ("-S", "search.budget.sparsity=0.5,0.6", "-S", "search.weights=initial,1")
@@ -24,6 +26,24 @@ def test_every_combination_is_an_experiment_with_a_number(monkeypatch):
         *("exp", "run", "--queue", "-n", "early-10"),
         *("-S", "search.budget.sparsity=0.5", "-S", "search.weights=1"),
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("[[1,2],[3,4]],[[5,6]]", ["[[1,2],[3,4]]", "[[5,6]]"]),
+        ("{b: [1,2], c: {d: 3}},null", ["{b: [1,2], c: {d: 3}}", "null"]),
+        ("[],1", ["[]", "1"]),
+    ],
+)
+def test_commas_in_brackets_of_any_depth_end_no_value(text, parts):
+    assert _dvc.combinations([f"a={text}"]) == [[f"a={part}"] for part in parts]
+
+
+@pytest.mark.parametrize("text", ["1,,2", ",1", "1,", "1, ,2"])
+def test_an_empty_value_is_refused(text):
+    with pytest.raises(UserError, match=f"-S a={text} has an empty value"):
+        _dvc.combinations([f"a={text}"])
 
 
 def test_lists_are_one_value_and_nonsense_is_said():
