@@ -193,10 +193,12 @@ class LayerSpace(PlanSpace):
     def _check_reachable(self) -> None:
         least = self._cost(self.names) / self._cost(())
         if least > self.budget.fraction:
+            without = f"without all {len(self.parts)} removable parts" if self.parts else ""
+            small = "with the smallest kernels" if self.sizes else ""
             raise UserError(
-                f"budget.{self.budget.resource} {self.budget.fraction} cannot be met: without all "
-                f"{len(self.parts)} removable parts {least:.4f} of the dense network remains; "
-                "raise the budget"
+                f"budget.{self.budget.resource} {self.budget.fraction} cannot be met: "
+                f"{' and '.join(filter(None, (without, small)))} {least:.4f} of the dense network "
+                "remains; raise the budget"
             )
 
 

@@ -128,7 +128,7 @@ def test_a_network_without_such_layers_is_refused():
 @pytest.mark.parametrize(
     ("budget", "said"),
     [
-        (Budget(parameters=0.01), "cannot be met: without all"),
+        (Budget(parameters=0.01), r"cannot be met: without all \d+ removable parts 0\.\d+ of"),
         (Budget(latency=0.5), "cannot meet a budget of latency"),
     ],
 )
@@ -229,10 +229,23 @@ def test_a_budget_shrinks_kernels_where_no_part_is_left():
     space = LayerSpace(graph, Budget(parameters=smallest), kernels=True)
     plan = space.plan(np.zeros(space.size, dtype=bool))
     assert plan.kernels["0"] == 1 and space.used(plan) <= smallest
-    with pytest.raises(UserError, match="cannot be met: without all"):
+    both = (
+        rf"without all {len(space.parts)} removable parts and with the smallest kernels 0\.\d+ of"
+    )
+    with pytest.raises(UserError, match=f"cannot be met: {both}"):
         LayerSpace(graph, Budget(parameters=0.99 * smallest), kernels=True)
     with pytest.raises(UserError, match=r"search.kernels makes kernels smaller, whose latency"):
         LayerSpace(graph, Budget(latency=0.5), kernels=True, table=object())
+
+
+def test_where_kernels_alone_are_decided_a_budget_out_of_reach_names_no_parts():
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10)
+    )
+    graph = extract(network.eval(), torch.zeros(1, 3, 8, 8))
+    assert not LayerSpace(graph, kernels=True).parts
+    with pytest.raises(UserError, match=r"cannot be met: with the smallest kernels 0\.\d+ of"):
+        LayerSpace(graph, Budget(parameters=0.01), kernels=True)
 
 
 def test_kernels_are_decided_beside_layers_and_the_smallest_size_counts():
