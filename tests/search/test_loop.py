@@ -253,7 +253,6 @@ def test_half_a_line_in_the_journal_is_dropped(tmp_path):
 
 SCRIPT = """
 import sys, time
-from functools import cache
 from pathlib import Path
 import tests.search.test_loop as t
 env = t.Pruning()
