@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from benchmarks.pruning_table import gain
+from benchmarks.pruning_table import gain, images_right
 from gnnrl.report.sweep import markdown, spread
 
 RESULTS = Path(__file__).parent / "results"
 CHECKPOINTS = {"a2648c022bb3": "ResNet-20", "59c9cdb28037": "ResNet-56"}
+FRONT = ("conditional ppo", "evolution", "allocation")
 METHODS = {
     "uniform in blocks": "uniform in blocks",
     "allocation": "allocation (one calibration pass)",
@@ -58,25 +60,47 @@ def _methods(key: str, part: pd.DataFrame) -> Iterator[list[str]]:
 
 
 def front() -> str:
-    """Return one search for all budgets beside a search for each."""
+    """Return one search for all budgets beside a search for each, of seeds that have all rows."""
     rows = pd.read_csv(RESULTS / "front.csv")
+    ours, *others = FRONT
+    searched = sorted(set(rows.loc[rows["method"] == "evolution", "budget"]))
+    counts = rows[rows["budget"].isin(searched)].groupby("seed").size()
+    rows = rows[rows["seed"].isin(counts[counts == len(FRONT) * len(searched)].index)]
     lines = []
     for budget, part in rows.groupby("budget"):
-        by_method = {name: own for name, own in part.groupby("method")}
-        ours, other = by_method["conditional ppo"], by_method.get("evolution")
-        cells = [f"{budget:.2f}", str(ours["seed"].nunique()), mean(ours["accuracy"])]
-        if other is None:
-            lines.append([*cells, "", "", "not searched"])
-            continue
-        controls = by_method["allocation"]["accuracy"]
-        lines.append([*cells, mean(other["accuracy"]), mean(controls), gained(ours, other)])
-    both = rows[rows["budget"].isin(rows[rows["method"] == "evolution"]["budget"])]
-    means = both.groupby("method")["accuracy"].mean()
-    names = ("conditional ppo", "evolution", "allocation")
-    lines.append(["mean of the six", "", *(f"{100 * means[name]:.1f}" for name in names), ""])
+        own, *rest = (part[part["method"] == name] for name in FRONT)
+        figures = [mean(each["accuracy"]) if len(each) else "" for each in (own, *rest)]
+        gains = [gained(own, each) for each in rest]
+        lines.append([f"{budget:.2f}", str(own["seed"].nunique()), *figures, *gains])
+    means = rows[rows["budget"].isin(searched)].groupby("method")["accuracy"].mean()
+    cells = [f"mean of the {len(searched)} searched", ""]
+    cells += [f"{100 * means[name]:.1f}" for name in FRONT]
+    for name in others:
+        points = 100 * float(means[ours] - means[name])
+        cells.append(f"{points:+.1f} ({chance(rows, searched, name)})")
+    lines.append(cells)
     head = ["flops kept", "seeds", "one search (`ppo`)", "`evolution` for each", "allocation",
-            "gain over `evolution` (p)"]  # fmt: skip
+            "gain over `evolution` (p)", "over the allocation (p)"]  # fmt: skip
     return markdown(head, lines)
+
+
+def chance(rows: pd.DataFrame, budgets: list[float], other: str) -> str:
+    """Return p that the mean gain over a method is not positive, over seeds and images."""
+    random, seeds = np.random.default_rng(0), sorted(set(rows["seed"]))
+    found = rows.set_index(["method", "seed", "budget"]).sort_index()
+
+    def right(method: str, seed: int) -> np.ndarray:
+        return images_right(found.loc[[(method, seed, budget) for budget in budgets]]).mean(0)
+
+    gaps = np.stack([right(FRONT[0], seed) - right(other, seed) for seed in seeds])  # [S, N]
+    number = gaps.shape[1]
+    picks = random.integers(len(seeds), size=(2000, len(seeds)))
+    means = [gaps[seed][:, random.integers(number, size=number)].mean() for seed in picks]
+    return _chance(float((np.array(means) <= 0).mean()))
+
+
+def _chance(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def mean(parts: pd.Series) -> str:
@@ -89,6 +113,5 @@ def gained(ours: pd.DataFrame, other: pd.DataFrame) -> str:
     if not set(ours["seed"]) & set(other["seed"]):
         return ""
     points, _, p, pairs = gain(ours, other)
-    chance = "< 0.001" if p < 0.001 else f"{p:.3f}"
-    few = "" if pairs == len(ours) == len(other) else f"; {pairs} seeds"
-    return f"{points:+.1f} ({chance}{few})"
+    few = "" if pairs == len(ours) == len(other) else f"; {pairs} of the seeds"
+    return f"{points:+.1f} ({_chance(p)}{few})"

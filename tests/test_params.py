@@ -388,6 +388,25 @@ def test_kernels_are_decided_in_the_space_layers_only():
     with pytest.raises(UserError, match="has kernels, whose sizes the space layers decides, but"):
         check({"search": {"kernels": True}})
     assert check({"search": {"kernels": True, "space": "layers"}}).search.kernels
+    with pytest.raises(UserError, match="has kernels and a budget of latency"):
+        check(
+            {
+                "search": {
+                    "kernels": True,
+                    "space": "layers",
+                    "budget": {"flops": None, "latency": 0.5},
+                    "latency_table": "latency.json",
+                }
+            }
+        )
+
+
+@pytest.mark.parametrize("search", [{"budgets": [0.3]}, {"evaluations": 0}])
+def test_the_student_of_a_plan_is_asked_for_only_where_it_is_kept(search):
+    given = {"search": {"students": {"recipe": {"epochs": 1}}, **search}}
+    given["prune"] = {"weights": "student"}
+    with pytest.raises(UserError, match="does not keep the student of every plan"):
+        check(given)
 
 
 def test_a_budget_is_a_fraction_or_a_number_of_what_is_counted():
@@ -411,6 +430,24 @@ def test_a_budget_is_a_fraction_or_a_number_of_what_is_counted():
         (
             {"reward": {"kind": "fewest_flops", "at_least": 0.9}, "budgets": [0.3]},
             "'search.budgets' to",
+        ),
+        (
+            {
+                "reward": {"kind": "fewest_flops", "at_least": 0.9},
+                "budget": {"flops": 0.5, "parameters": 0.5},
+            },
+            "give one budget alone",
+        ),
+        (
+            {"reward": {"kind": "fewest_flops", "at_least": 0.9, "race": 50}},
+            "a race, which stops plans by their loss",
+        ),
+        (
+            {
+                "reward": {"kind": "fewest_flops", "at_least": 0.9},
+                "rescore": {"plans": 2, "images": 100},
+            },
+            "has 'rescore' and the reward fewest_flops",
         ),
     ],
 )

@@ -43,7 +43,7 @@ class Constraint:
             )
 
     def broken(self, cost: Cost, accuracy: float = 1.0) -> str:
-        """Return the status of a student that keeps not to the constraint; empty: it does."""
+        """Return the status of a student that breaks the constraint; empty: it keeps to it."""
         limit = self.budget.fraction * getattr(self.dense, self.budget.resource)
         if getattr(cost, self.budget.resource) > limit:
             return OVER

@@ -64,7 +64,7 @@ CONSTRAINED = "n2n_constrained"
 
 
 def fewest_flops(measured: Measured, at_least: float) -> float:
-    """1 plus the fraction of flops saved from this accuracy on, else what part of it is reached."""
+    """Return 1 plus the fraction of flops saved; below the accuracy: accuracy / at_least."""
     return _smallest(measured.accuracy, at_least, measured.flops_kept)
 
 
@@ -141,6 +141,11 @@ class RewardSettings(Settings):
             raise ValueError(
                 f"has the kind {self.kind}, which finds the smallest subnet of at least an "
                 "accuracy: give 'at_least', such as 0.9"
+            )
+        if self.kind in SMALLEST and self.race:
+            raise ValueError(
+                f"has the kind {self.kind} and a race, which stops plans by their loss, small ones "
+                "above all: set 'race' to 0"
             )
         if self.at_least is not None and self.kind not in (*SMALLEST, CONSTRAINED):
             raise ValueError(

@@ -92,8 +92,8 @@ def kept_student(results: Path, dense: Checkpoint, plan: PruningPlan) -> Checkpo
     path = results / STUDENTS / folder_of(plan.digest) / STUDENT
     if not path.is_file():
         raise UserError(
-            f"{path}: the student of this plan was not kept: set search.students.keep to at least "
-            "1 (with search.students) and search again, or set prune.weights to final"
+            f"{path}: the student of this plan was not kept: raise search.students.keep (with "
+            "search.students) and search again, or set prune.weights to final"
         )
     student = Checkpoint.load(path, dense.name)
     student.refuse_other(dense)
@@ -108,6 +108,6 @@ def refuse_failure(rows: Sequence[Mapping[str, Any]]) -> None:
         reasons = Counter(row["status"] for row in rows)
         said = ", ".join(f"{reason}: {count}" for reason, count in reasons.most_common(3))
         raise UserError(
-            f"none of {len(rows)} plans could be scored ({said}): allow more in search.budget, or "
-            "train more gently in search.students"
+            f"none of {len(rows)} plans could be scored ({said}): allow more in search.budget, "
+            "train more gently in search.students, or lower search.reward.at_least"
         )

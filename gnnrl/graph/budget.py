@@ -92,7 +92,7 @@ class Budget:
 def share_of(graph: ComputationalGraph | None, resource: str, value: float) -> float:
     """Return a budget as a fraction of what the graph costs, where it is a number above 1.
 
-    Costs are whole numbers: half of one more is put on, so that rounding takes none away.
+    Costs are whole numbers: half a unit is added, so that rounding makes the limit no smaller.
     """
     if value <= 1:
         return value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pickle
 import re
 from collections.abc import Callable, Iterable, Mapping
 from http.client import HTTPException
@@ -90,7 +91,13 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 def _read_torch(path: Path) -> object:
     refuse_compressed(path)
-    return torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "Unsupported global" in str(error):
+            whole = "it holds more than numbers, as a whole pickled network does"
+            raise ValueError(whole) from error
+        raise
 
 
 def _read_safetensors(path: Path) -> object:

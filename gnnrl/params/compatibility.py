@@ -25,6 +25,13 @@ def refuse_weights(params: Any) -> None:
             "'prune.weights' is student, but the search keeps no students: give 'search.students', "
             "with 'keep' at least 1, or set 'prune.weights' to final"
         )
+    if params.search is not None and params.prune.goes_on:
+        if params.search.budgets or not params.search.evaluations:
+            raise ValueError(
+                "'prune.weights' is student, but a search of several budgets, or of no evaluation, "
+                "does not keep the student of every plan: set 'search.budgets' to [] and "
+                "'search.evaluations' to at least 1, or 'prune.weights' to final"
+            )
     asked = {"search": getattr(params.search, "weights", "final")}
     for name, wanted in (asked | {"prune": params.prune.dense_weights}).items():
         if wanted not in ("initial", "final", *kept):

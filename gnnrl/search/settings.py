@@ -272,15 +272,13 @@ class SearchSettings(SpaceSettings, CalibrationSettings):
                 f"has a budget of {self.budget.budget()}, which only the space channels meets, for "
                 "one budget and without the prior bottleneck: set all but one of them to null"
             )
-        if self.reward.kind in SMALLEST and (
-            space not in ("channels", "layers") or self.budgets or self.in_turn
-        ):
-            if not is_own(space):
-                raise ValueError(
-                    f"has the reward {self.reward.kind}, for which plans need not use up the "
-                    "budget: set 'search.space' to channels or layers, 'search.budgets' to [] and "
-                    "'search.in_turn' to false"
-                )
+        single = space in ("channels", "layers") and not (several or self.budgets or self.in_turn)
+        if self.reward.kind in SMALLEST and not single and not is_own(space):
+            raise ValueError(
+                f"has the reward {self.reward.kind}, for which plans need not use up the budget: "
+                "set 'search.space' to channels or layers, 'search.budgets' to [], "
+                "'search.in_turn' to false, and give one budget alone"
+            )
         if space in SUBSETS and not is_own(agent) and agent not in SUBSET:
             raise ValueError(
                 f"has the agent {agent}, which cannot choose a number of {SUBSETS[space]}: for the "
@@ -300,6 +298,11 @@ class SearchSettings(SpaceSettings, CalibrationSettings):
             raise ValueError(
                 f"has kernels, whose sizes the space layers decides, but the space {space}: set "
                 "'search.kernels' to false, or 'search.space' to layers"
+            )
+        if self.kernels and self.budget.latency is not None:
+            raise ValueError(
+                "has kernels and a budget of latency, but no smaller kernel was measured: give "
+                "'search.budget.flops' or 'search.budget.parameters' instead"
             )
         if self.in_turn and (space in (*SUBSETS, "layers") or self.max_steps > 1):
             raise ValueError(
@@ -338,6 +341,11 @@ class SearchSettings(SpaceSettings, CalibrationSettings):
                     f"has {self.evaluations} evaluations, and 'rescore' alone asks for "
                     f"{wanted:.4g}: rescore fewer plans or images, or raise 'search.evaluations'"
                 )
+        if self.rescore is not None and self.reward.kind in SMALLEST:
+            raise ValueError(
+                f"has 'rescore' and the reward {self.reward.kind}, whose accuracy holds on the "
+                "reward images alone: take 'search.rescore' out, or take more reward images"
+            )
         if self.reward.kind == CONSTRAINED and self.students is None:
             raise ValueError(
                 f"has the reward {CONSTRAINED}, which students are eased into: add "

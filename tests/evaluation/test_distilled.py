@@ -167,7 +167,7 @@ def test_only_the_student_of_the_plan_goes_on(network, tmp_path):
     evaluate([PLAN])
     student = kept_student(tmp_path, dense, PLAN)
     assert student.plans == (PLAN.to_json(),)
-    with pytest.raises(UserError, match=r"was not kept: set search.students.keep to at least"):
+    with pytest.raises(UserError, match=r"was not kept: raise search.students.keep"):
         kept_student(tmp_path, dense, OTHER)
     (tmp_path / "students" / folder_of(PLAN.digest)).rename(
         tmp_path / "students" / folder_of(OTHER.digest)

@@ -67,7 +67,9 @@ def test_weights_that_do_not_fit_name_what_differs(trained, tmp_path):
 
 def test_nothing_pickled_is_executed(trained, tmp_path):
     torch.save(trained, tmp_path / "network.pt")
-    with pytest.raises(UserError, match="state_dict"):
+    with pytest.raises(
+        UserError, match=r"as a whole pickled network does.*: save a plain state_dict"
+    ):
         load_weights(trained, str(tmp_path / "network.pt"))
 
 
