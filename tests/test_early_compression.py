@@ -124,7 +124,7 @@ def test_a_sparsity_that_would_empty_a_layer_ends_in_one_sentence_before_anythin
         (("search.weights=6",), "'search.weights' is 6, but no snapshot of epoch 6 is kept"),
         (("prune.weights=3",), "'prune.weights' is 3, but no snapshot of epoch 3 is kept"),
         (("search.agent=evolution",), "agent evolution, which cannot choose a number of filters"),
-        (("search.space=channels",), "a budget of sparsity, which counts filters"),
+        (("search.space=channels",), "sparsity, which counts filters or single weights"),
         (("search.max_steps=2",), "decided in one go"),
         ((SHORT, "search.reward.race=100"), "a race, which scores subnets without training"),
         (("search.budget.sparsity=1",), "'search.budget.sparsity' must be less than 1"),
@@ -139,7 +139,7 @@ def test_a_sparsity_that_would_empty_a_layer_ends_in_one_sentence_before_anythin
                 "search.budget.sparsity=null",
                 "search.budget.flops=0.5",
             ),
-            "agent ranking, which ranks filters",
+            "agent ranking, which ranks filters or single weights",
         ),
     ],
 )

@@ -304,7 +304,9 @@ def test_students_have_the_settings_of_their_section():
 
 def test_layers_are_not_for_agents_that_rank_filters(values):
     layers = put(put(values, "search.space", "layers"), "search.agent", "snip")
-    with pytest.raises(UserError, match="which ranks filters, but the space layers"):
+    with pytest.raises(
+        UserError, match="which ranks filters or single weights, but the space layers"
+    ):
         check(layers)
 
 

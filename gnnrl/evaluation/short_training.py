@@ -15,6 +15,7 @@ from gnnrl.evaluation.base import Decided, Evaluation, Evaluator, Plan
 from gnnrl.evaluation.equivalent import EQUIVALENT
 from gnnrl.evaluation.one_shot import OneShot
 from gnnrl.evaluation.training_settings import ShortTraining
+from gnnrl.pruning.sparsity import zero_masks
 from gnnrl.runtime import generator
 from gnnrl.training.distillation import Objective
 from gnnrl.training.loop import train
@@ -55,10 +56,19 @@ class Trained(Evaluator):
 
     def evaluate(self, plan: Plan) -> Evaluation:
         """Prune, train, score on the reward images; only a loss that diverges makes a bad plan."""
-        subnet = self._one_shot.surgeon.cut(Decided.of(plan).plan)
+        decided = Decided.of(plan).plan
+        subnet = self._one_shot.surgeon.cut(decided)
         try:
-            objective = Objective(self._one_shot.task)
-            train(subnet, self._train_images, self._recipe, seed=self._seed, objective=objective)
+            train(
+                subnet,
+                self._train_images,
+                self._recipe,
+                seed=self._seed,
+                objective=Objective(self._one_shot.task),
+                zeros=zero_masks(
+                    subnet, self.graph.input_shape, [decided.to_json()], self.graph.protected
+                ),
+            )
         except Diverged:
             return self.failed(plan, "diverged")
         with torch.no_grad():

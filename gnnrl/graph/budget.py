@@ -134,7 +134,7 @@ def _check(name: str, value: object) -> None:
     """Raise `UserError` for what is no fraction."""
     number = float(value) if isinstance(value, int | float) and value is not True else -1.0
     if RESOURCES[name].is_removed:
-        valid, what = 0 <= number < 1, "[0, 1), the fraction of filters to remove"
+        valid, what = 0 <= number < 1, "[0, 1), the fraction of filters or single weights to remove"
     else:
         valid, what = 0 < number <= 1, "(0, 1], a fraction of the dense network"
     if not valid:

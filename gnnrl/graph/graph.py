@@ -146,6 +146,15 @@ class ComputationalGraph:
         return layers
 
     @cached_property
+    def tied_layers(self) -> frozenset[str]:
+        """Layers that share their weight with another one."""
+        owners: dict[str, set[str]] = {}
+        for node in self.nodes:
+            for name in node.parameters[:1]:
+                owners.setdefault(name, set()).add(node.layer)
+        return frozenset().union(*(layers for layers in owners.values() if len(layers) > 1))
+
+    @cached_property
     def axes(self) -> Mapping[tuple[tuple[int, int, int], ...], str]:
         """Every different set of runs that channels lie in, and an operation that has it."""
         found: dict[tuple[tuple[int, int, int], ...], str] = {}

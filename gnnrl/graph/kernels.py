@@ -24,17 +24,13 @@ def smaller_kernels(graph: ComputationalGraph) -> dict[str, tuple[int, ...]]:
     Sizes differ from the layer's own by an even number, and the padding suffices for them. Layers
     that are protected, and those that share their weights with another layer, have none.
     """
-    owners: dict[str, set[str]] = {}
-    for node in graph.nodes:
-        for name in node.parameters[:1]:
-            owners.setdefault(name, set()).add(node.layer)
     found = {}
     for layer, node in graph.layers.items():
         sizes = node.attributes.get("kernel_size")
         if node.operation != "conv" or not sizes or len(set(sizes)) > 1:
             continue
         protected = any(layer == p or layer.startswith(f"{p}.") for p in graph.protected)
-        if protected or len(owners[node.parameters[0]]) > 1:
+        if protected or layer in graph.tied_layers:
             continue
         if fitting := tuple(s for s in range(sizes[0] - 2, 0, -2) if _padded(node, s) is not None):
             found[layer] = fitting

@@ -21,8 +21,8 @@ class Resource:
 
     model: takes a graph and gives an `AxisCosts`, or `package.module:name` of it; with
     `needs_table` it is given a latency table, too, and may give any `CostModel`.  None: the
-    resource counts filters, so that its budget, with `is_removed`, is the fraction of them that is
-    removed.
+    resource counts filters or single weights, so that its budget, with `is_removed`, is the
+    fraction of them that is removed.
     """
 
     model: Callable[..., CostModel] | str | None
@@ -53,13 +53,15 @@ def costs_of(
 ) -> CostModel:
     """The costs of a graph, in the unit of a resource.
 
-    Raises `UserError` for a resource that counts filters, and where a latency table is missing.
+    Raises `UserError` for a resource that counts filters or single weights, and where a latency
+    table is missing.
     """
     found = RESOURCES[resource]
     if found.model is None:
+        others = " or ".join(f"budget.{name}" for name in counted())
         raise UserError(
-            f"budget.{resource} counts filters, which only the space filters does: take it, or "
-            f"give {' or '.join(f'budget.{name}' for name in counted())}"
+            f"budget.{resource} counts filters or single weights, which only the spaces filters "
+            f"and single_weights do: take one of them, or give {others}"
         )
     model = found.model
     if isinstance(model, str):

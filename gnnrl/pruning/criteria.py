@@ -41,6 +41,16 @@ ON_EXAMPLES: Mapping[str, tuple[str, int]] = {
 
 SALIENCIES = (*ON_WEIGHTS, *FROM_INITIAL, *ON_EXAMPLES)
 
+OF_SINGLE_WEIGHTS = (
+    "magnitude",
+    "magnitude_normalised",
+    "magnitude_local",
+    "magnitude_sign",
+    "snip",
+    "random",
+)
+"""Criteria that rank single weights, too (`gnnrl.pruning.weight_saliency`)."""
+
 
 class BottleneckSettings(Settings):
     """How long the gates are trained, for the importance and the prior `bottleneck`."""

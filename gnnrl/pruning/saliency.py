@@ -80,22 +80,22 @@ def magnitude(network: nn.Module, graph: ComputationalGraph) -> Importance:
 
 def magnitude_normalised(network: nn.Module, graph: ComputationalGraph) -> Importance:
     """Mean absolute weight of a filter over that of its layer, so that layers can be compared."""
-
-    def per_filter(node: Node) -> Tensor:
-        mean = filters(network, node).abs().mean(1)
-        return mean / mean.mean().clamp(min=1e-12)
-
-    return _mean(graph, per_filter)
+    return _mean(graph, lambda node: normalised(filters(network, node).abs().mean(1)))
 
 
 def magnitude_local(network: nn.Module, graph: ComputationalGraph) -> Importance:
     """Share of the filters of its layer that are smaller: every layer keeps the same fraction."""
+    return _mean(graph, lambda node: local(filters(network, node).abs().mean(1)))
 
-    def per_filter(node: Node) -> Tensor:
-        mean = filters(network, node).abs().mean(1)
-        return mean.argsort(stable=True).argsort().double() / len(mean)
 
-    return _mean(graph, per_filter)
+def normalised(score: Tensor) -> Tensor:
+    """Scores of a layer over their mean, so that layers can be compared."""
+    return score / score.mean().clamp(min=1e-12)
+
+
+def local(score: Tensor) -> Tensor:
+    """Share of the layer's scores that are smaller."""
+    return score.argsort(stable=True).argsort().double() / len(score)
 
 
 def magnitude_sign(network: nn.Module, graph: ComputationalGraph, initial: nn.Module) -> Importance:
@@ -145,7 +145,7 @@ def grasp(
 ) -> Importance:
     """What a weight does for gradient flow, w (H g) (Wang et al. 2020, Eq. 8; higher = keep)."""
     names, weights = _weights(network, graph)
-    with torch.enable_grad(), _as_trained(network):
+    with torch.enable_grad(), as_trained(network):
 
         def cooled(x: Tensor) -> object:
             return nested.mapped(lambda logits: logits / TEMPERATURE, network(x))
@@ -229,7 +229,7 @@ def _times_gradient(
 ) -> dict[str, Tensor]:
     """Each weight times the gradient of the loss with respect to it, by name."""
     names, weights = _weights(network, graph)
-    with torch.enable_grad(), _as_trained(network):
+    with torch.enable_grad(), as_trained(network):
         loss, _ = task.training_loss(network, images, labels)
         gradients = torch.autograd.grad(loss, weights)
     return _products(names, weights, gradients)
@@ -242,7 +242,7 @@ def _products(
     return {name: (weight * other).detach() for name, weight, other in pairs}
 
 
-def _as_trained(network: nn.Module) -> AbstractContextManager[None]:
+def as_trained(network: nn.Module) -> AbstractContextManager[None]:
     """Batch norm as in training, dropout off, running statistics unchanged."""
     return batch_statistics(network.eval())
 

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from gnnrl.errors import UserError
 from gnnrl.graph.graph import ComputationalGraph
+from gnnrl.pruning.criteria import OF_SINGLE_WEIGHTS
 from gnnrl.pruning.importance import Importance
-from gnnrl.pruning.saliency import Examples, Scored
+from gnnrl.pruning.saliency import Examples, Scored, as_trained, local, normalised
 from gnnrl.tasks.base import Task
 from gnnrl.tasks.classification import CLASSIFICATION
 from gnnrl.tracing.fx_utils import attribute
@@ -19,19 +20,12 @@ Weights = Mapping[str, Tensor]
 
 
 def masked_layers(graph: ComputationalGraph) -> dict[str, str]:
-    """Return the layers whose single weights can be removed, and the names of their weights."""
-    layers = graph.layers.items()
-    return {name: n.parameters[0] for name, n in layers if name not in graph.protected}
+    """Return the layers whose single weights can be removed, and the names of their weights.
 
-
-def normalised(score: Tensor) -> Tensor:
-    """Scores over their mean, so that layers can be compared."""
-    return score / score.mean().clamp(min=1e-12)
-
-
-def local(score: Tensor) -> Tensor:
-    """Share of the layer's weights that are smaller: every layer keeps the same fraction."""
-    return score.argsort(stable=True).argsort().double() / len(score)
+    Layers that are protected, and those that share their weights with another layer, are left out.
+    """
+    whole = graph.tied_layers.union(graph.protected)
+    return {name: n.parameters[0] for name, n in graph.layers.items() if name not in whole}
 
 
 FORMS: Mapping[str, Callable[[Tensor], Tensor]] = {
@@ -40,8 +34,6 @@ FORMS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "magnitude_local": local,
 }
 """What magnitudes of a layer are ranked by."""
-
-CRITERIA = (*FORMS, "magnitude_sign", "snip", "random")
 
 
 def score_weights(
@@ -74,8 +66,8 @@ def score_weights(
     if criterion == "snip":
         images, labels = examples()
         weights = [attribute(network, name) for name in names.values()]
-        with torch.enable_grad():
-            loss, _ = task.training_loss(network.eval(), images, labels)
+        with torch.enable_grad(), as_trained(network):
+            loss, _ = task.training_loss(network, images, labels)
             slopes = torch.autograd.grad(loss, weights)
         found = zip(names, weights, slopes, strict=True)
         products = {layer: (w * g).detach().abs().flatten().cpu() for layer, w, g in found}
@@ -85,7 +77,7 @@ def score_weights(
         return _scored({layer: torch.rand(len(w), generator=drawn) for layer, w in now.items()})
     raise UserError(
         f"the importance {criterion} scores channels, but single weights are ranked: set "
-        f"search.importance to one of {', '.join(CRITERIA)}"
+        f"search.importance to one of {', '.join(OF_SINGLE_WEIGHTS)}"
     )
 
 

@@ -28,7 +28,13 @@ from gnnrl.evaluation.rewards import CONSTRAINED, SMALLEST, RewardSettings
 from gnnrl.evaluation.training_settings import StudentSettings
 from gnnrl.graph.budget import Budget, share_of
 from gnnrl.graph.graph import ComputationalGraph
-from gnnrl.pruning.criteria import CRITERIA, FROM_INITIAL, SALIENCIES, BottleneckSettings
+from gnnrl.pruning.criteria import (
+    CRITERIA,
+    FROM_INITIAL,
+    OF_SINGLE_WEIGHTS,
+    SALIENCIES,
+    BottleneckSettings,
+)
 from gnnrl.registry import is_own
 from gnnrl.rl.settings import GnnSettings
 from gnnrl.search.parallel.settings import RaySettings
@@ -228,11 +234,11 @@ class SearchSettings(SpaceSettings, CalibrationSettings):
     reinforce: ReinforceSettings | None = None
     """Policy gradient with a leave-one-out baseline."""
     plackett_luce: PlackettLuceSettings | None = None
-    """Reinforce in the space filters."""
+    """Reinforce in the spaces filters and single_weights."""
     annealing: AnnealingSettings | None = None
     """Simulated annealing."""
     swaps: SwapSettings | None = None
-    """Annealing in the space filters."""
+    """Annealing in the spaces filters and single_weights."""
     evolution: EvolutionSettings | None = None
     """CMA-ES."""
     evopress: EvoPressSettings | None = None
@@ -242,7 +248,7 @@ class SearchSettings(SpaceSettings, CalibrationSettings):
     sensitivity: SensitivitySettings | None = None
     """Each decision alone first, then moves from the best action."""
     ranking: RankingSettings | None = None
-    """filters by importance (space filters)"""
+    """The filters or single weights of the highest importance (spaces filters, single_weights)."""
     own: dict[str, Any] | None = None
     """Settings of an agent named package.module:function."""
 
@@ -263,8 +269,8 @@ class SearchSettings(SpaceSettings, CalibrationSettings):
             )
         if space in COSTED and sparsity is not None:
             raise ValueError(
-                f"has a budget of sparsity, which counts filters, but the space {space}: set "
-                "'search.space' to filters, or another budget"
+                f"has a budget of sparsity, which counts filters or single weights, but the space "
+                f"{space}: set 'search.space' to filters or single_weights, or another budget"
             )
         several = len(self.budget.budget().shares) > 1
         if several and (space != "channels" or self.budgets or self.prior == "bottleneck"):
@@ -284,10 +290,15 @@ class SearchSettings(SpaceSettings, CalibrationSettings):
                 f"has the agent {agent}, which cannot choose a number of {SUBSETS[space]}: for the "
                 f"space {space} take one of {', '.join(SUBSET)}"
             )
+        if space == "single_weights" and self.importance not in OF_SINGLE_WEIGHTS:
+            raise ValueError(
+                f"has the importance {self.importance}, which ranks no single weights, but the "
+                f"space {space}: set 'search.importance' to one of {', '.join(OF_SINGLE_WEIGHTS)}"
+            )
         if space in (*COSTED, "layers") and agent == "ranking":
             raise ValueError(
-                f"has the agent {agent}, which ranks filters, but the space {space}: set "
-                "'search.space' to filters"
+                f"has the agent {agent}, which ranks filters or single weights, but the space "
+                f"{space}: set 'search.space' to filters or single_weights"
             )
         if space in SUBSETS and (self.max_steps > 1 or self.prior != "none"):
             raise ValueError(

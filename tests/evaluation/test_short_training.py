@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,15 +13,19 @@ from gnnrl.data.augmentations import AUGMENTATIONS
 from gnnrl.data.images import Images
 from gnnrl.data.transform import Transform
 from gnnrl.errors import UserError
+from gnnrl.evaluation import short_training
 from gnnrl.evaluation.one_shot import OneShot
 from gnnrl.evaluation.rewards import RewardSettings
 from gnnrl.evaluation.short_training import Trained
 from gnnrl.evaluation.training_settings import ShortTraining
 from gnnrl.graph.extract import extract
+from gnnrl.graph.masks import packed
 from gnnrl.networks.build import build_network
 from gnnrl.pruning.importance import l1
+from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.surgery import Surgeon
 from gnnrl.search.spaces.channels import ChannelSpace
+from gnnrl.training.loop import train
 
 SHAPE = (1, 20, 20)
 
@@ -55,6 +61,34 @@ def test_training_helps_leaves_the_network_alone_and_repeats_itself(setting):
     first, again = evaluate([plan, plan])
     assert first == again and first.accuracy > 0.9
     assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
+
+
+def masks(graph, kept=0.1):
+    draw = np.random.default_rng(0)
+    shapes = {name: graph.parameters[n.parameters[0]].shape for name, n in graph.layers.items()}
+    sizes = {name: math.prod(shape) for name, shape in shapes.items()}
+    return {name: packed(draw.random(size) < kept) for name, size in sizes.items()}
+
+
+@pytest.mark.parametrize("kind", ["masks", "weight_sparsity"])
+def test_weights_that_a_plan_sets_to_zero_stay_zero_in_training(kind, setting, monkeypatch):
+    graph = setting[1]
+    zeros = masks(graph) if kind == "masks" else dict.fromkeys(graph.layers, 0.9)
+    plan, seen = PruningPlan(**{kind: zeros}), []
+
+    def watched(subnet, *given, **options):
+        before = {name: p.detach().clone() for name, p in subnet.named_parameters()}
+        train(subnet, *given, **options)
+        seen.append((before, dict(subnet.named_parameters())))
+
+    monkeypatch.setattr(short_training, "train", watched)
+    trained(setting, epochs=1, learning_rate=0.05)([plan])
+    ((before, after),) = seen
+    for node in graph.layers.values():
+        name = node.parameters[0]
+        assert 0.05 < (after[name] != 0).float().mean() < 0.2
+        assert torch.equal(after[name] == 0, before[name] == 0)
+        assert not torch.equal(after[name], before[name])
 
 
 def test_training_is_charged_and_may_be_a_part_of_an_epoch(setting):

@@ -73,6 +73,17 @@ def test_a_prior_of_channels_is_refused_by_a_space_that_decides_others():
         SearchSettings(budget={"parameters": 0.5}, space="weights", prior="bottleneck")
 
 
+@pytest.mark.parametrize("name", ["l1", "grasp", "reconstruction"])
+def test_an_importance_that_ranks_no_single_weights_is_refused_before_anything_is_read(name):
+    with pytest.raises(UserError, match=f"importance {name}, which ranks no single weights, .* to"):
+        SearchSettings(
+            space="single_weights",
+            budget={"sparsity": 0.5},
+            agent="ranking",
+            importance=name,
+        )
+
+
 def test_a_race_is_run_on_as_many_reward_images_as_asked():
     assert task_of(race=6).evaluate.cost == (6 + 24) / EQUIVALENT
     assert isinstance(task_of(race=0).evaluate, OneShot)

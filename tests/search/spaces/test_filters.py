@@ -143,7 +143,7 @@ def test_other_budgets_and_other_spaces_are_refused(cnn):
     scores = l1(network, graph)
     with pytest.raises(UserError, match="cannot meet a budget of flops"):
         FilterSpace(graph, scores, Budget(flops=0.5))
-    with pytest.raises(UserError, match=r"budget\.sparsity counts filters, which only the space"):
+    with pytest.raises(UserError, match=r"sparsity counts filters or single weights, which only"):
         build_space("channels", graph=graph, importance=scores, budget=Budget(sparsity=0.5))
     with pytest.raises(UserError, match=r"budget.sparsity must be in \[0, 1\), .* got 1"):
         Budget(sparsity=1)

@@ -17,10 +17,12 @@ from gnnrl.graph.cost import cost
 from gnnrl.graph.extract import extract
 from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.networks.build import build_network
+from gnnrl.pruning.criteria import OF_SINGLE_WEIGHTS
 from gnnrl.pruning.plan import PruningPlan
+from gnnrl.pruning.saliency import score
 from gnnrl.pruning.sparsity import zero_masks
 from gnnrl.pruning.surgery import prune
-from gnnrl.pruning.weight_saliency import CRITERIA, score_weights
+from gnnrl.pruning.weight_saliency import score_weights
 from gnnrl.rl.observation import fault
 from gnnrl.rl.subsets import as_mask, best
 from gnnrl.search.env import PruningEnv
@@ -90,7 +92,7 @@ def test_a_plan_keeps_as_many_weights_as_asked_for_and_training_keeps_the_others
 
 
 def test_raw_magnitude_spares_the_small_layers_that_local_magnitude_prunes_alike(setting):
-    found = {c: kept(s, ranked(s)) for c in CRITERIA for s in [space_by(c, setting)]}
+    found = {c: kept(s, ranked(s)) for c in OF_SINGLE_WEIGHTS for s in [space_by(c, setting)]}
     raw, local = found["magnitude"], found["magnitude_local"]
     assert raw["fc1"] > 3 * raw["fc2"]  # initial weights are as large as the fan-in is small
     assert list(local.values()) == pytest.approx([0.1] * 3, abs=0.01)
@@ -110,6 +112,31 @@ def test_annealing_finds_better_masks_than_it_starts_from(setting):
     found = search(env, build_agent("annealing", env, seed=0), evaluations=60, batch=4, seed=0)
     rewards = [row["reward"] for row in found.evaluations]
     assert found.reward > np.mean(rewards[:4]) + 0.005
+
+
+def test_layers_of_one_weight_are_left_whole():
+    tied = nn.Sequential(nn.Flatten(), *(nn.Linear(36, 36) for _ in range(4)))
+    tied[3].weight = tied[2].weight
+    graph = extract(tied, torch.zeros(1, *SHAPE))
+    scored = score_weights("magnitude", tied, graph, examples).importance
+    assert {name: len(score) for name, score in scored.items()} == {"1": 36**2, "4": 36**2}
+    space = SingleWeightSpace(graph, scored, Budget(sparsity=0.9))
+    plan = ranked(space)
+    subnet = prune(tied, graph, plan)
+    left = sum(int((p != 0).sum()) for p in subnet.parameters())
+    assert left == cost(graph, plan).parameters == space.keep + 36**2 + 4 * 36
+
+
+def test_snip_takes_the_loss_of_training_as_it_does_for_filters():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Conv2d(3, 4, 4))
+    network.append(nn.Flatten())
+    network[1].running_var.fill_(100.0)
+    graph = extract(network, torch.zeros(1, *SHAPE))
+    weights = score_weights("snip", network, graph, examples).importance
+    filters = score("snip", network, graph, examples).importance
+    (group,) = (g for g in filters if "0" in g.split("+"))
+    torch.testing.assert_close(weights["0"].view(3, -1).double().sum(1), filters[group])
 
 
 def test_what_does_not_fit_is_said(setting):
