@@ -41,6 +41,11 @@ class SingleWeightSpace(PlanSpace):
                 f"space single_weights keeps a number of weights, it cannot meet a budget of "
                 f"{budget.resource}; give budget.sparsity and set the others to null"
             )
+        if not importance:
+            raise UserError(
+                "space single_weights finds no weights: all layers are protected or share their "
+                "weights; protect fewer in extract.protect"
+            )
         self.graph, self.budget, self.dense = graph, budget, cost(graph)
         self.names = list(importance)
         self._sizes = [len(importance[name]) for name in self.names]

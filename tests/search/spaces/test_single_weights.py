@@ -18,6 +18,7 @@ from gnnrl.graph.extract import extract
 from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.networks.build import build_network
 from gnnrl.pruning.criteria import OF_SINGLE_WEIGHTS
+from gnnrl.pruning.importance import Importance
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.saliency import score
 from gnnrl.pruning.sparsity import zero_masks
@@ -155,3 +156,8 @@ def test_what_does_not_fit_is_said(setting):
         cost(graph, other)
     with pytest.raises(UserError, match="is not one of its 10800 weights"):
         cost(graph, PruningPlan(masks={"fc1": "nonsense!"}))
+
+
+def test_a_network_without_weights_of_its_own_in_any_layer_is_refused(setting):
+    with pytest.raises(UserError, match="finds no weights: all layers are protected or share"):
+        SingleWeightSpace(setting[1], Importance({}), Budget(sparsity=0.9))
