@@ -25,7 +25,7 @@ from benchmarks import (
     repair_tables,
 )
 from benchmarks.harness import KEYS
-from benchmarks.pruning_table import gain, rows_of
+from benchmarks.pruning_table import chance, gain, mean, rows_of
 from gnnrl.report.sweep import markdown, spread
 
 ROOT = Path(__file__).parents[1]
@@ -58,16 +58,6 @@ def pruning(stage: str) -> pd.DataFrame:
     return rows[rows["compensation"] == stage]
 
 
-def mean(rows: pd.DataFrame) -> str:
-    """Return mean ± standard deviation of the accuracy, in %."""
-    return spread(100 * rows["accuracy"], 1)
-
-
-def chance(p: float) -> str:
-    """Return a probability in as many digits as it deserves."""
-    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
-
-
 def comparison(stage: str, network: str, budget: float) -> list[str]:
     """Return a line: `ppo`, its controls, and its gain over them with p over seeds and images."""
     rows = pruning(stage)
@@ -75,11 +65,14 @@ def comparison(stage: str, network: str, budget: float) -> list[str]:
     # the allocation does not depend on the reward, its rows carry an older one
     scored = rows[(rows["kind"] == "jensen_shannon") | (rows["method"] == "allocation")]
     by_method = {name: scored[scored["method"] == name] for name in ("ppo", *CONTROLS)}
-    cells = [f"{NAMES[network]}, {budget:.2f}, {KINDS[stage]}", f"**{mean(by_method['ppo'])}**"]
+    cells = [
+        f"{NAMES[network]}, {budget:.2f}, {KINDS[stage]}",
+        f"**{mean(by_method['ppo']['accuracy'])}**",
+    ]
     gains = []
     for name in CONTROLS:
         other = by_method[name]
-        cells.append(mean(other) if len(other) else "not run")
+        cells.append(mean(other["accuracy"]) if len(other) else "not run")
         if len(other):
             points, _, p, _ = gain(by_method["ppo"], other)
             gains.append((name, f"{points:+.1f} ({chance(p)})", points))
@@ -115,7 +108,7 @@ def graph() -> str:
         moved = there[there["method"] == name]
         if method != "allocation":
             moved = moved[moved["kind"] == "jensen_shannon"]
-        lines.append([says, mean(own), mean(moved)])
+        lines.append([says, mean(own["accuracy"]), mean(moved["accuracy"])])
     return markdown(["agent", "ResNet-20, 0.50", "moved to ResNet-56, no evaluation there"], lines)
 
 
