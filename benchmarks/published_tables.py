@@ -19,6 +19,7 @@ import pandas as pd
 
 from benchmarks import (
     early_compression_table,
+    encoder_decoder,
     latency_tables,
     layer_removal,
     network_tables,
@@ -26,11 +27,16 @@ from benchmarks import (
 )
 from benchmarks.harness import KEYS
 from benchmarks.pruning_table import chance, gain, mean, rows_of
+from examples.federated import rounds
 from gnnrl.report.sweep import markdown, spread
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "examples" / "federated" / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 CONTROLS = ("allocation", "random in blocks", "uniform in blocks")
 NAMES = {"resnet56": "ResNet-56", "resnet20": "ResNet-20"}
@@ -178,6 +184,10 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "cost": cost,
     "early_digits": lambda: early("early_compression.csv"),
     "early_cifar10": lambda: early("early_compression_cifar10.csv", thesis=True),
+    "early_snapshots": lambda: early("early_compression_snapshots.csv", thesis=True),
+    "early_weights": lambda: early("early_compression_weights.csv", thesis=True),
+    "agmc": lambda: encoder_decoder.table(pd.read_csv(RESULTS / "encoder_decoder.csv")),
+    "federated": lambda: rounds.table(pd.read_csv(RESULTS / "federated.csv")),
     "layers": layers,
     "after_repair": repair_tables.after_repair,
     "front": repair_tables.front,
