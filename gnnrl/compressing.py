@@ -81,6 +81,11 @@ def compress(
         raise UserError(
             f"got {type(network).__name__} as network, expected a trained torch.nn.Module"
         )
+    if resource == "latency":
+        raise UserError(
+            "got resource latency, expected flops or parameters: `python -m stages.compress "
+            "--latency` measures the table that it needs"
+        )
     asked = BudgetSettings(**{"flops": None, resource: budget})
     settings = SearchSettings(budget=asked, evaluations=evaluations, seed=seed, **SEARCH)
     wanted: dict[str, Any] = {

@@ -198,3 +198,5 @@ def test_python_needs_no_more_than_a_call(checkout):
         gnnrl.compress("resnet18", "photos")
     with pytest.raises(UserError, match=r"unknown key 'speed'; .*flops, parameters"):
         gnnrl.compress(network, "photos", resource="speed")
+    with pytest.raises(UserError, match=r"^got resource latency, expected flops or parameters: "):
+        gnnrl.compress(network, "photos", resource="latency")
