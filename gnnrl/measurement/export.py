@@ -43,7 +43,7 @@ def onnx_bytes(
     Raises `UserError` where it cannot be exported, and where onnxruntime does not compute what
     PyTorch does.
     """
-    _require_onnx()
+    require_onnx()
     network = network.cpu().eval()
     # two images: the exporter takes a batch of one for a constant
     images = torch.rand(2, *input_shape, generator=torch.Generator().manual_seed(0))
@@ -146,7 +146,8 @@ def onnx_difference(network: nn.Module, data: bytes, images: torch.Tensor) -> fl
     return difference / largest
 
 
-def _require_onnx() -> None:
+def require_onnx() -> None:
+    """Raise `UserError` where a package is missing that the export to ONNX needs."""
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
