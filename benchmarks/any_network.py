@@ -21,6 +21,7 @@ import argparse
 import contextlib
 import copy
 import csv
+import gc
 import importlib.util
 import multiprocessing
 import resource
@@ -271,6 +272,7 @@ def _child(step: str, name: str, seconds: int, pipe: Connection) -> None:
     try:
         for found in STEPS[step](name):
             pipe.send(found)
+            gc.collect()  # traced networks are in cycles, and some are half of the memory
     except UserError as error:
         pipe.send({first: "refused", "why": _first_line(error)} if step == "cut"
                   else {first: f"refused: {_first_line(error)}"})  # fmt: skip
