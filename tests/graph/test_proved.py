@@ -150,6 +150,24 @@ class OneSize(Net):
         return super().forward(x)
 
 
+class Positions(Net):
+    """Adds something for each place, of which there are as many as its images have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.position = nn.Parameter(torch.zeros(4, 6, 6))
+
+    def forward(self, x):
+        return self.head(self.body((self.stem(x) + self.position).relu()).relu())
+
+
+def test_a_size_that_a_subnet_does_not_take_leaves_nothing_on_the_terminal(capfd):
+    network = Positions().eval()
+    subnet = prune(network, extract(network, IMAGES), PruningPlan({"body": (0, 2)}))
+    assert not extract(subnet, IMAGES).one_size
+    assert capfd.readouterr().err == ""
+
+
 @pytest.mark.parametrize(("network", "found"), [(Net, False), (Quarters, True), (OneSize, False)])
 def test_a_size_of_images_that_was_written_down_is_told(network, found):
     graph = extract(network().eval(), IMAGES)
