@@ -50,9 +50,9 @@ TRANSFORMERS: Mapping[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "Albert": ({**WORDS, "embedding_size": 32}, ("input_ids", "attention_mask")),
     "DistilBert": ({"dim": 48, "n_layers": 2, "n_heads": 4, "hidden_dim": 64, "vocab_size": 100},
                    ("input_ids", "attention_mask")),
-    "GPT2": ({"n_embd": 48, "n_layer": 2, "n_head": 4, "vocab_size": 100, "n_positions": 40},
-             ("input_ids",)),
-    "Llama": ({**WORDS, "num_key_value_heads": 2}, ("input_ids",)),
+    "GPT2": ({"n_embd": 48, "n_layer": 2, "n_head": 4, "vocab_size": 100, "n_positions": 40,
+              "use_cache": False}, ("input_ids",)),
+    "Llama": ({**WORDS, "num_key_value_heads": 2, "use_cache": False}, ("input_ids",)),
 }  # fmt: skip
 """Configuration (beside it the library's own values) and the inputs of each network; none of
 these: an image."""
