@@ -63,8 +63,15 @@ Row = dict[str, str]
 
 def cut(name: str) -> Iterator[Row]:
     """Yield what is found out about a cut network, piece by piece."""
-    network, example = _ready(name)
-    network, example, tolerance = _doubled(network, example)
+    try:
+        yield from _cut(name, *_doubled(*_ready(name)))
+    except RuntimeError as error:
+        if "Double" not in str(error):
+            raise
+        yield from _cut(name, *_ready(name), FLOAT)  # parts of it run in single precision only
+
+
+def _cut(name: str, network: nn.Module, example: Any, tolerance: float) -> Iterator[Row]:
     start = time.perf_counter()
     graph = extract(network, example)
     yield {"kind": "crash", "seconds": f"{time.perf_counter() - start:.1f}"}
