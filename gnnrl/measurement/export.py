@@ -53,7 +53,7 @@ def onnx_of(
     JSON: mean, std, classes.  Raises `UserError` where it cannot be exported, and where onnxruntime
     does not compute what PyTorch does.
     """
-    _require_onnx()
+    require_onnx()
     network = network.cpu().eval()
     try:
         model = _exported(network, inputs)
@@ -155,7 +155,8 @@ def onnx_difference(network: nn.Module, data: bytes, *inputs: Tensor) -> float:
     return difference / largest
 
 
-def _require_onnx() -> None:
+def require_onnx() -> None:
+    """Raise `UserError` where a package is missing that the export to ONNX needs."""
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
