@@ -63,8 +63,15 @@ Row = dict[str, str]
 
 def cut(name: str) -> Iterator[Row]:
     """Yield what is found out about a cut network, piece by piece."""
-    network, example = _ready(name)
-    network, example, tolerance = _doubled(network, example)
+    try:
+        yield from _cut(name, *_doubled(*_ready(name)))
+    except RuntimeError as error:
+        if "Double" not in str(error):
+            raise
+        yield from _cut(name, *_ready(name), FLOAT)  # parts of it run in single precision only
+
+
+def _cut(name: str, network: nn.Module, example: Any, tolerance: float) -> Iterator[Row]:
     start = time.perf_counter()
     graph = extract(network, example)
     yield {"kind": "crash", "seconds": f"{time.perf_counter() - start:.1f}"}
@@ -297,10 +304,12 @@ def measured(step: str, name: str, seconds: int) -> Row:
     process.join()
     if process.exitcode == 0:
         return row
-    late = process.exitcode == -signal.SIGXCPU
-    why = f"not done after {seconds} s" if late else f"ended by signal {-(process.exitcode or 0)}"
+    kind, why = {
+        -signal.SIGXCPU: ("time limit", f"not done after {seconds} s"),
+        -signal.SIGKILL: ("memory limit", "more memory than was free"),  # by the system
+    }.get(process.exitcode or 0, ("crash", f"ended by signal {-(process.exitcode or 0)}"))
     if step == "cut" and row["kind"] in ("", "crash"):
-        return row | {"kind": "time limit" if late else "crash", "why": why}
+        return row | {"kind": kind, "why": why}
     first = next((column for column in COLUMNS[step] if not row[column] and column != "why"), None)
     return row | ({first: why} if first else {})
 

@@ -24,6 +24,7 @@ from benchmarks import (
     layer_removal,
     network_tables,
     repair_tables,
+    transformer_tables,
 )
 from benchmarks.harness import KEYS
 from benchmarks.pruning_table import chance, gain, mean, rows_of
@@ -191,6 +192,8 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "layers": layers,
     "after_repair": repair_tables.after_repair,
     "front": repair_tables.front,
+    "transformer_repairs": transformer_tables.repairs,
+    "transformer_searches": transformer_tables.searches,
     "prediction": latency_tables.prediction,
     "half": latency_tables.half,
     "processes": latency_tables.processes,

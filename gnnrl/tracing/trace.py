@@ -262,6 +262,8 @@ def flops_of(
 def _restore_training_flags(network: nn.Module, graph: fx.Graph, training: fx.Graph) -> None:
     """Where the two traces differ by `False` and `True` alone, that is `self.training` again;
     where by 0.0 and another number, that number in training (a rate of dropout)."""
+    for each in (graph, training):
+        _forget_questions(each)
     pairs = list(zip(graph.nodes, training.nodes, strict=False))
     if len(graph.nodes) != len(training.nodes) or not all(_alike(network, *pair) for pair in pairs):
         return
@@ -281,6 +283,14 @@ def _restore_training_flags(network: nn.Module, graph: fx.Graph, training: fx.Gr
                 node.update_arg(place, value)
             else:
                 node.update_kwarg(place, value)
+
+
+def _forget_questions(graph: fx.Graph) -> None:
+    """Erase what was asked of a tensor and not used: one mode may ask more (such as the device)."""
+    for node in reversed(graph.nodes):
+        asks = node.target is getattr or (node.op, node.target) == ("call_method", "size")
+        if asks and not node.users:
+            graph.erase_node(node)
 
 
 def _alike(network: nn.Module, node: fx.Node, twin: fx.Node) -> bool:

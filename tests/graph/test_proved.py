@@ -115,8 +115,18 @@ class Biased(Net):
         return super().forward(F.dropout(x, 0.5, self.training)) + bias.mean()
 
 
-def test_what_is_dropped_beside_a_constant_is_dropped_in_training_only():
-    subnet = prune(Biased().eval(), extract(Biased(), IMAGES), PruningPlan({}))
+class Asks(Net):
+    """Asks in evaluation mode where its input is, as a module does that keeps what it computed."""
+
+    def forward(self, x):
+        if not self.training:
+            self.seen = str(x.device)
+        return super().forward(F.dropout(x, 0.5, self.training))
+
+
+@pytest.mark.parametrize("kind", [Biased, Asks])
+def test_what_is_dropped_is_dropped_in_training_only(kind):
+    subnet = prune(kind().eval(), extract(kind(), IMAGES), PruningPlan({}))
     with torch.no_grad():
         assert torch.equal(subnet(IMAGES), subnet(IMAGES))
         subnet.train()
