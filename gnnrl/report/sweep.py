@@ -118,7 +118,7 @@ def paired(rows: pd.DataFrame, groups: Mapping[tuple[str, ...], pd.DataFrame], f
             continue
         p = stats.ttest_rel(both[:, 0], both[:, 1]).pvalue
         said.append(
-            f"{figure}: {', '.join(line)} against {', '.join(best)} {gaps.mean():+.4f} ± "
+            f"{figure}: {', '.join(line)} against {', '.join(best)} {round(gaps.mean(), 4) + 0.0:+.4f} ± "
             f"{gaps.std(ddof=1):.4f} over {len(gaps)} seeds, p = {p:.2g} (paired t-test)"
         )
     return said
