@@ -84,7 +84,8 @@ def _refuse_other(
             f"agent_from {path}: the agent was saved with {saved}, expected {needed}; set "
             f"{settings}, or name the agent.pt of another search"
         )
-    other = ", or set search.agent_part to encoder" if part == "policy" else ""
+    alike = part == "policy" and wanted and wanted == got
+    other = ", or set search.agent_part to encoder" if alike else ""
     raise UserError(
         f"agent_from {path}: another kind of policy ({len(differ)} of {len(names)} tensors "
         "differ); use the agent, encoder and gnn settings that it was saved with" + other

@@ -114,7 +114,7 @@ class Own(nn.Module):
 def test_nothing_is_said_of_the_settings_of_an_encoder_of_ones_own(tmp_path):
     env = env_of("basic_cnn")
     path = saved(build_agent("ppo", env, encoder=f"{__name__}:Own", **WIDTH), tmp_path / "agent.pt")
-    with pytest.raises(UserError, match=r"another kind of policy .* use the agent, encoder and"):
+    with pytest.raises(UserError, match=r"another kind of policy .* saved with$"):
         adopt(build_agent("ppo", env, **WIDTH), path)
 
 
