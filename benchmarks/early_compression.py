@@ -3,6 +3,8 @@
     python -m benchmarks.early_compression
     python -m benchmarks.early_compression --images benchmarks/data/cifar10-fragment
     python -m benchmarks.early_compression --weights
+    python -m benchmarks.early_compression --scored-after 1 --sparsities 0.7 0.8 --methods random \
+        annealing reinforce --out benchmarks/results/early_compression_trained.csv
     python -m benchmarks.early_compression_table benchmarks/results/early_compression.csv
 
 As in the thesis, a network is trained, its weights are kept at some epochs (snapshots; 0: as
@@ -20,7 +22,7 @@ import copy
 import itertools
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,18 +64,29 @@ TRAINED = ("magnitude", "magnitude_local", "magnitude_normalised", "magnitude_si
 CRITERIA = (*TRAINED, "snip", "grasp", "synflow")
 METHODS = (*SEARCHERS, *(f"{c}{end}" for c in CRITERIA for end in ("", "_shuffled")))
 ON_WEIGHTS = ("random", "annealing", *TRAINED, "snip")
+UNTRAINED = {"kind": "accuracy", "statistics": "batch", "batch_size": 512}
 KEYS = ("data", "network", "sparsity", "method", "snapshot", "seed")
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Which images, which network, how it is trained."""
+    """Which images, which network, how it is trained.
+
+    scored_after: epochs that searchers train subnets for before they score them; 0: none.
+    """
 
     data: DataRecipe
     network: str
     shape: tuple[int, int, int]
     recipe: TrainingRecipe
     space: str = "filters"
+    scored_after: float = 0.0
+
+    @property
+    def reward(self) -> dict[str, Any]:
+        """The reward of the searchers."""
+        trained = {"training": {"epochs": self.scored_after}} if self.scored_after else {}
+        return {**UNTRAINED, **trained}
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,21 +140,21 @@ def pretrained(setting: Setting, splits: Splits, snapshots: tuple[int, ...], see
 
 
 def found(
-    dense: Dense, splits: Splits, method: str, sparsity: float, snapshot: int, seed: int,
-    spend: int, space: str,
+    setting: Setting, dense: Dense, splits: Splits, method: str, sparsity: float, snapshot: int,
+    seed: int, spend: int,
 ) -> tuple[PruningPlan, dict[str, Any]]:  # fmt: skip
     """The plan of a method, and what it took."""
     start = time.process_time()
     ranking = {} if method in SEARCHERS else ranked(method)
-    if method in SEARCHERS and space == "single_weights":
+    if method in SEARCHERS and setting.space == "single_weights":
         ranking = {"importance": "magnitude"}  # what the agents see; these two do not look
     agent_name = method if method in SEARCHERS else "ranking"
     settings = SearchSettings(
         seed=seed,
-        space=space,
+        space=setting.space,
         agent=agent_name,
         budget={"sparsity": sparsity},
-        reward={"kind": "accuracy", "statistics": "batch", "batch_size": 512},
+        reward=setting.reward if method in SEARCHERS else UNTRAINED,
         **ranking,
     )
     surgeon = Surgeon(dense.at(snapshot).to(device()).eval(), dense.graph)
@@ -149,9 +162,8 @@ def found(
     env = build.make_env(settings, inputs)
     parameters = SEARCHERS.get(method) or ranking.get("ranking", {})
     agent = build_agent(agent_name, env, seed=seed, **parameters)
-    price = len(splits.reward) / 500
-    evaluations = spend if method in SEARCHERS else 1
-    result = search(env, agent, evaluations=max(2, round(evaluations * price)), batch=8, seed=seed)
+    evaluations = round((spend if method in SEARCHERS else 1) * env.evaluate.cost)
+    result = search(env, agent, evaluations=max(2, evaluations), batch=8, seed=seed)
     plans = sum(not row["cached"] for row in result.evaluations)
     seconds = round(time.process_time() - start, 2)
     return result.plan, {"reward": result.reward, "plans": plans, "search_seconds": seconds}
@@ -162,8 +174,7 @@ def run(
     seed: int, spend: int,
 ) -> dict[str, Any]:  # fmt: skip
     """A row: search, cut the initial network, train, test."""
-    spent = spend, setting.space
-    plan, figures = found(dense, splits, method, sparsity, snapshot, seed, *spent)
+    plan, figures = found(setting, dense, splits, method, sparsity, snapshot, seed, spend)
     subnet = prune(dense.at(0), dense.graph, plan)
     masks = zero_masks(subnet, setting.shape, [plan.to_json()])
     train(subnet, splits.train, setting.recipe, seed=seed, zeros=masks)
@@ -183,6 +194,7 @@ def run(
         "narrowest": min(widths),
         "widths": " ".join(map(str, widths)),
         **figures,
+        **({"scored_after": setting.scored_after} if setting.scored_after else {}),
     }
 
 
@@ -210,11 +222,15 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--evaluations", type=int, default=160, help="of each searcher")
+    parser.add_argument(
+        "--scored-after", type=float, default=0.0, help="epochs of training before a plan is scored"
+    )
     given = parser.parse_args()
     setting = perceptron(given.epochs) if given.weights else digits(given.epochs)
     methods = given.methods or (ON_WEIGHTS if given.weights else METHODS)
     if given.images:
         setting = cifar10(existing(given.images, "--images"), given.epochs)
+    setting = replace(setting, scored_after=given.scored_after)
     splits = load_data(setting.data, setting.shape)
     for seed in range(given.first_seed, given.first_seed + given.seeds):
         dense = None

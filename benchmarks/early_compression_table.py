@@ -86,6 +86,19 @@ def _cell(part: pd.DataFrame, sparsity: float, thesis: bool) -> str:
     return spread(100 * part["accuracy"], 2) + (f" [{theirs}]" if thesis and theirs else "")
 
 
+def levels(rows: pd.DataFrame) -> str:
+    """Compare each searcher with random at each sparsity alone."""
+    rows = named(rows)
+    control, lines = rows[rows["line"] == "random, initial"], []
+    for line in rows["line"].unique():
+        for sparsity, part in rows[rows["line"] == line].groupby("sparsity"):
+            if line != "random, initial":
+                mean, error, pairs = gain(part, control)
+                lines.append(f"{line}, {100 * sparsity:.0f} %: {mean:+.2f} ± {error:.2f} points "
+                             f"({pairs} pairs): {verdict(mean, error)}")  # fmt: skip
+    return "\n".join(lines)
+
+
 def shuffles(rows: pd.DataFrame) -> str:
     """Compare each criterion with its control that keeps as many filters per layer, but any."""
     lines = []
@@ -113,7 +126,7 @@ def main() -> None:
     )
     if options.thesis:
         print("in brackets the thesis: 4 times the width, 90 epochs, all of CIFAR-10, best epoch")
-    print(f"\n{table(rows, options.thesis)}\n\n{shuffles(rows)}")
+    print(f"\n{table(rows, options.thesis)}\n\n{levels(rows)}\n\n{shuffles(rows)}")
 
 
 if __name__ == "__main__":

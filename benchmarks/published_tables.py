@@ -19,6 +19,7 @@ import pandas as pd
 
 from benchmarks import (
     early_compression_table,
+    early_rewards,
     latency_tables,
     layer_removal,
     network_tables,
@@ -147,17 +148,18 @@ def cost() -> str:
     return markdown(["ResNet-56, one thread", "fastest, s", "median, s"], lines)
 
 
-def early(name: str, thesis: bool = False) -> str:
-    """Return the table of early compression with the comparison of criteria to their shuffles."""
+def early(name: str, thesis: bool = False, levels: bool = False) -> str:
+    """Return the table of early compression and comparisons: of criteria with their shuffles, or
+    of searchers with random at each sparsity (levels)."""
     rows = pd.read_csv(RESULTS / name)
-    shuffles = early_compression_table.shuffles(rows).splitlines()
-    listed = "\n".join(f"- {line}" for line in shuffles)
+    compare = early_compression_table.levels if levels else early_compression_table.shuffles
+    listed = "\n".join(f"- {line}" for line in compare(rows).splitlines())
     return f"{early_compression_table.table(rows, thesis)}\n\n{listed}".rstrip()
 
 
-def layers() -> str:
+def layers(name: str) -> str:
     """Return size against accuracy of students."""
-    path = RESULTS / "layer_removal.csv"
+    path = RESULTS / name
     rewards = pd.read_csv(path).drop_duplicates(["method", "seed"]).groupby("method")["best_reward"]
     sizes = (2.0, 4.0, 6.0, 8.0)
     lines = []
@@ -185,8 +187,14 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "cost": cost,
     "early_digits": lambda: early("early_compression.csv"),
     "early_cifar10": lambda: early("early_compression_cifar10.csv", thesis=True),
-    "layers": layers,
+    "early_trained": lambda: early("early_compression_trained.csv", levels=True),
+    "early_rewards": lambda: early_rewards.correlations(early_rewards.rows_of()),
+    "early_spreads": lambda: early_rewards.spreads(early_rewards.rows_of()),
+    "layers": lambda: layers("layer_removal.csv"),
+    "layers_100": lambda: layers("layer_removal_100.csv"),
+    "layer_noise": layer_removal.noise_table,
     "after_repair": repair_tables.after_repair,
+    "warm": repair_tables.warm,
     "front": repair_tables.front,
     "prediction": latency_tables.prediction,
     "half": latency_tables.half,
