@@ -6,17 +6,18 @@
 Plans that keep a number of filters, drawn at random, are scored on the network as initialised by
 each candidate reward; then the subnets are trained, each several times with other orders of the
 images, and tested.  For some plans there is a twin: as many filters in each layer, but others.
-A row per plan.  Candidates: accuracy and minus the loss on the reward images, without training
-and after a short training (`search.reward.training`); proxies that train nothing: SNIP
-(Lee et al. 2019), GraSP (Wang et al. 2020) and SynFlow (Tanaka et al. 2020) summed over the
-subnet's weights (Abdelfattah et al. 2021), the norm of the gradient, NASWOT (Mellor et al. 2021);
-and controls that read widths alone.
+A row per plan and figure; one that is there is not computed again.  Candidates: accuracy and minus
+the loss on the reward images, without training and after a short one (`search.reward.training`);
+proxies that train nothing: SNIP (Lee et al. 2019), GraSP (Wang et al. 2020) and SynFlow (Tanaka et
+al. 2020) summed over the subnet's weights (Abdelfattah et al. 2021), the norm of the gradient,
+NASWOT (Mellor et al. 2021); and controls that read widths alone.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -42,8 +43,12 @@ from gnnrl.training.evaluate import accuracy
 from gnnrl.training.loop import train
 
 KEYS = ("network", "sparsity", "seed", "plan", "twin")
-EPOCHS = (0.25, 0.5, 1.0)
-"""Of the short trainings."""
+SHORT = {
+    "": (0.0, "constant"),
+    **{f"_{e:g}": (e, "constant") for e in (0.25, 0.5, 1.0)},
+    **{f"_{e:g}_cycle": (e, "one_cycle") for e in (1.0, 2.0)},
+}
+"""Epochs and schedule of the short trainings, by the end of their names."""
 TRAININGS = 2
 """Of every plan, with seeds of their own."""
 TWINS = 15
@@ -59,9 +64,9 @@ NAMES = {
     "flops": "flops of the subnet",
     "narrowest": "filters of the narrowest layer",
     "log_widths": "sum of the logarithms of the widths",
-    **{f"accuracy_{e:g}": f"accuracy after {e:g} epochs" for e in EPOCHS},
-    **{f"loss_{e:g}": f"minus the loss after {e:g} epochs" for e in EPOCHS},
-}
+    **{f"{kind}{end}": f"{kind}, {epochs:g} epochs, {schedule}"
+       for end, (epochs, schedule) in SHORT.items() if end for kind in ("accuracy", "loss")},
+}  # fmt: skip
 
 
 def gradients(subnet: nn.Module, images: Tensor, labels: Tensor, graph: bool) -> list[Tensor]:
@@ -142,28 +147,32 @@ def twin_of(space: FilterSpace, plan: PruningPlan, draw: np.random.Generator) ->
     return space.plan(kept)
 
 
-def scores(dense: Dense, splits: Splits, plan: PruningPlan, seed: int) -> dict[str, object]:
-    """Return what each candidate says of a plan."""
+def short(epochs: float, schedule: str) -> dict[str, object]:
+    """Return the settings of a reward after a short training; `loss` gives the accuracy as well."""
+    training = {"training": {"epochs": epochs, "schedule": schedule}} if epochs else {}
+    return {**UNTRAINED, "kind": "loss", **training}
+
+
+def figure(dense: Dense, splits: Splits, plan: PruningPlan, seed: int, name: str) -> dict:
+    """Return what a candidate says of a plan, by the names of NAMES."""
     network = dense.at(0).to(device())
-    inputs = build.Inputs(Surgeon(network, dense.graph), splits.reward, splits.train)
-    found: dict[str, object] = {}
-    for epochs in (None, *EPOCHS):
-        reward = {**UNTRAINED, "kind": "loss"}
-        reward |= {"training": {"epochs": epochs}} if epochs else {}
-        end = f"_{epochs:g}" if epochs else ""
-        (scored,) = build.make_evaluator(SearchSettings(seed=seed, reward=reward), inputs)([plan])
-        found |= {f"accuracy{end}": scored.accuracy, f"loss{end}": scored.reward}
-    subnet = prune(network, dense.graph, plan)
-    images, labels = labelled_examples(splits.train, seed, device())
-    assert isinstance(labels, Tensor)
-    found |= {name: proxy(subnet, images, labels) for name, proxy in PROXIES.items()}
-    widths = [len(plan.kept[group.layers[0]]) for group in dense.graph.groups]
-    found |= {"flops": cost(dense.graph, plan).flops, "narrowest": min(widths)}
-    return {
-        **found,
-        "log_widths": float(np.log(widths).sum()),
-        "widths": " ".join(map(str, widths)),
-    }
+    if name in SHORT:
+        inputs = build.Inputs(Surgeon(network, dense.graph), splits.reward, splits.train)
+        settings = SearchSettings(seed=seed, reward=short(*SHORT[name]))
+        (scored,) = build.make_evaluator(settings, inputs)([plan])
+        return {f"accuracy{name}": scored.accuracy, f"loss{name}": scored.reward}
+    if name in PROXIES:
+        images, labels = labelled_examples(splits.train, seed, device())
+        assert isinstance(labels, Tensor)
+        return {name: PROXIES[name](prune(network, dense.graph, plan), images, labels)}
+    widths = widths_of(dense, plan)
+    found = {"flops": cost(dense.graph, plan).flops, "narrowest": min(widths)}
+    return {**found, "log_widths": float(np.log(widths).sum())}
+
+
+def widths_of(dense: Dense, plan: PruningPlan) -> list[int]:
+    """Return how many filters each layer keeps."""
+    return [len(plan.kept[group.layers[0]]) for group in dense.graph.groups]
 
 
 def space_of(dense: Dense, splits: Splits, sparsity: float) -> FilterSpace:
@@ -183,19 +192,17 @@ def plans_of(space: FilterSpace, seed: int, count: int) -> list[tuple[int, int, 
     return [(n, 0, plan) for n, plan in enumerate(plans)] + twins
 
 
-def tested(setting: Setting, splits: Splits, dense: Dense, plan: PruningPlan, seed: int) -> dict:
-    """Return the test accuracy of the subnet after each of its trainings."""
-    found = {}
-    for number in range(TRAININGS):
-        subnet = prune(dense.at(0), dense.graph, plan)
-        train(subnet, splits.train, setting.recipe, seed=100 * seed + number)
-        found[f"trained_{number}"] = accuracy(subnet, splits.test)
-    return found
+def tested(setting: Setting, splits: Splits, dense: Dense, plan: PruningPlan, seed: int) -> float:
+    """Return the test accuracy of the subnet after training."""
+    subnet = prune(dense.at(0), dense.graph, plan)
+    train(subnet, splits.train, setting.recipe, seed=seed)
+    return accuracy(subnet, splits.test)
 
 
-def rows_of() -> pd.DataFrame:
-    """Return the published rows."""
-    return pd.read_csv(RESULTS / "early_rewards.csv")
+def rows_of(path: Path = RESULTS / "early_rewards.csv") -> pd.DataFrame:
+    """Return a row for each plan, with a column for each of its figures."""
+    rows = pd.read_csv(path)
+    return rows.pivot(index=list(KEYS), columns="figure", values="value").reset_index()
 
 
 def trained(rows: pd.DataFrame) -> np.ndarray:
@@ -246,6 +253,28 @@ def spreads(rows: pd.DataFrame) -> str:
                      "share of the plans in the variance"], lines)  # fmt: skip
 
 
+def one(
+    setting: Setting, splits: Splits, dense: Dense, plan: PruningPlan, key: dict, out: Path
+) -> None:
+    """Append the figures of a plan that have no rows yet; a twin is trained, but not scored."""
+    own = {**key, "widths": " ".join(map(str, widths_of(dense, plan)))}
+    seed = key["seed"]
+
+    def missing(name: str) -> bool:
+        return not done(out, {**key, "figure": name})
+
+    def add(found: Mapping[str, object]) -> None:
+        append(out, *({**own, "figure": name, "value": value} for name, value in found.items()))
+
+    for name in () if key["twin"] else (*SHORT, *PROXIES, "widths"):
+        if missing(f"accuracy{name}" if name in SHORT else "flops" if name == "widths" else name):
+            add(figure(dense, splits, plan, seed, name))
+    for number in range(TRAININGS):
+        if missing(f"trained_{number}"):
+            add({f"trained_{number}": tested(setting, splits, dense, plan, 100 * seed + number)})
+    print(*own.values(), flush=True)
+
+
 def main() -> None:
     parser = options(__doc__, "early_rewards.csv", data=False)
     parser.add_argument("--sparsities", type=float, nargs="+", default=[0.7, 0.8])
@@ -254,7 +283,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="print the tables, run nothing")
     given = parser.parse_args()
     if given.table:
-        rows = pd.read_csv(given.out)
+        rows = rows_of(given.out)
         print(f"{correlations(rows)}\n\n{spreads(rows)}")
         return
     setting = digits(epochs=4)
@@ -265,12 +294,7 @@ def main() -> None:
             space = space_of(dense, splits, sparsity)
             for number, twin, plan in plans_of(space, seed, given.plans):
                 key = dict(zip(KEYS, (setting.network, sparsity, seed, number, twin), strict=True))
-                if done(given.out, key):
-                    continue
-                found = scores(dense, splits, plan, seed)
-                row = {**key, **found, **tested(setting, splits, dense, plan, seed)}
-                append(given.out, row)
-                print(*key.values(), row["widths"], row["trained_0"], flush=True)
+                one(setting, splits, dense, plan, key, given.out)
 
 
 if __name__ == "__main__":
