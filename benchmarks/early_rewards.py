@@ -1,6 +1,7 @@
 """Early compression: which reward, on initial weights, predicts the accuracy after training?
 
     python -m benchmarks.early_rewards
+    python -m benchmarks.early_rewards --searched naswot --out benchmarks/results/early_searched.csv
     python -m benchmarks.early_rewards --table
 
 Plans that keep a number of filters, drawn at random, are scored on the network as initialised by
@@ -10,13 +11,15 @@ A row per plan and figure; one that is there is not computed again.  Candidates:
 the loss on the reward images, without training and after a short one (`search.reward.training`);
 proxies that train nothing: SNIP (Lee et al. 2019), GraSP (Wang et al. 2020) and SynFlow (Tanaka et
 al. 2020) summed over the subnet's weights (Abdelfattah et al. 2021), the norm of the gradient,
-NASWOT (Mellor et al. 2021); and controls that read widths alone.
+NASWOT (Mellor et al. 2021); and controls that read widths alone.  `--searched`: what searches find
+that maximise a proxy, and what the subnets of their plans reach.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +28,13 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
-from benchmarks.early_compression import UNTRAINED, Dense, Setting, digits, pretrained
+from benchmarks.early_compression import SEARCHERS, UNTRAINED, Dense, Setting, digits, pretrained
 from benchmarks.harness import RESULTS, append, components, done, options
+from gnnrl.agents.registry import build_agent
 from gnnrl.data.calibration import labelled_examples
 from gnnrl.data.load import load_data
 from gnnrl.data.splits import Splits
+from gnnrl.evaluation.base import Evaluation, FromFunction
 from gnnrl.graph.cost import cost
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.saliency import as_trained
@@ -37,6 +42,7 @@ from gnnrl.pruning.surgery import Surgeon, prune
 from gnnrl.report.sweep import markdown
 from gnnrl.runtime import device
 from gnnrl.search import build
+from gnnrl.search.loop import search
 from gnnrl.search.settings import SearchSettings
 from gnnrl.search.spaces.filters import FilterSpace
 from gnnrl.training.evaluate import accuracy
@@ -199,6 +205,50 @@ def tested(setting: Setting, splits: Splits, dense: Dense, plan: PruningPlan, se
     return accuracy(subnet, splits.test)
 
 
+def searched(
+    setting: Setting, splits: Splits, dense: Dense, proxy: str, method: str, key: dict, out: Path
+) -> None:
+    """Append what a search reaches whose reward is a proxy."""
+    sparsity, seed = key["sparsity"], key["seed"]
+    settings = SearchSettings(
+        seed=seed, space="filters", agent=method, budget={"sparsity": sparsity}, reward=UNTRAINED
+    )
+    surgeon = Surgeon(dense.at(0).to(device()), dense.graph)
+    env = build.make_env(settings, build.Inputs(surgeon, splits.reward, splits.train))
+    images, labels = labelled_examples(splits.train, seed, device())
+    assert isinstance(labels, Tensor)
+
+    def evaluate(plans: Sequence[PruningPlan]) -> list[Evaluation]:
+        return [Evaluation(PROXIES[proxy](surgeon.cut(p), images, labels)) for p in plans]
+
+    env.evaluate = FromFunction(evaluate)
+    agent = build_agent(method, env, seed=seed, **SEARCHERS[method])
+    found = search(env, agent, evaluations=160, batch=8, seed=seed)
+    reached = [
+        tested(setting, splits, dense, found.plan, 100 * seed + number)
+        for number in range(TRAININGS)
+    ]
+    row = {**key, "proxy": proxy, "method": method, "reward": found.reward,
+           "accuracy": sum(reached) / len(reached),
+           "widths": " ".join(map(str, widths_of(dense, found.plan)))}  # fmt: skip
+    append(out, row)
+    print(*row.values(), flush=True)
+
+
+def exploited() -> str:
+    """Return what searches reach that maximise a proxy, mean over networks, in %."""
+    rows = pd.read_csv(RESULTS / "early_searched.csv")
+    lines = []
+    for (proxy, method), part in rows.groupby(["proxy", "method"], sort=False):
+        cells = [f"{method}, {NAMES[proxy]}"]
+        for _, own in part.groupby("sparsity"):
+            widths = own.iloc[0]["widths"]
+            cells.append(f"{100 * own['accuracy'].mean():.1f} (widths such as {widths})")
+        lines.append(cells)
+    levels = (f"{100 * s:.0f} %" for s in sorted(rows["sparsity"].unique()))
+    return markdown(["search, its reward", *levels], lines)
+
+
 def rows_of(path: Path = RESULTS / "early_rewards.csv") -> pd.DataFrame:
     """Return a row for each plan, with a column for each of its figures."""
     rows = pd.read_csv(path)
@@ -280,6 +330,7 @@ def main() -> None:
     parser.add_argument("--sparsities", type=float, nargs="+", default=[0.7, 0.8])
     parser.add_argument("--plans", type=int, default=60)
     parser.add_argument("--seeds", type=int, default=2, help="networks, as initialised")
+    parser.add_argument("--searched", nargs="+", choices=PROXIES, default=[], metavar="PROXY")
     parser.add_argument("--table", action="store_true", help="print the tables, run nothing")
     given = parser.parse_args()
     if given.table:
@@ -291,6 +342,12 @@ def main() -> None:
     for seed in range(given.seeds):
         dense = pretrained(setting, splits, (0,), seed)
         for sparsity in given.sparsities:
+            for proxy, method in product(given.searched, SEARCHERS):
+                key = {"network": setting.network, "sparsity": sparsity, "seed": seed}
+                if not done(given.out, {**key, "proxy": proxy, "method": method}):
+                    searched(setting, splits, dense, proxy, method, key, given.out)
+            if given.searched:
+                continue
             space = space_of(dense, splits, sparsity)
             for number, twin, plan in plans_of(space, seed, given.plans):
                 key = dict(zip(KEYS, (setting.network, sparsity, seed, number, twin), strict=True))

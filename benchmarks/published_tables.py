@@ -190,6 +190,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "early_trained": lambda: early("early_compression_trained.csv", levels=True),
     "early_rewards": lambda: early_rewards.correlations(early_rewards.rows_of()),
     "early_spreads": lambda: early_rewards.spreads(early_rewards.rows_of()),
+    "early_searched": early_rewards.exploited,
     "layers": lambda: layers("layer_removal.csv"),
     "layers_100": lambda: layers("layer_removal_100.csv"),
     "layer_noise": layer_removal.noise_table,
