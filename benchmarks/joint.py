@@ -7,13 +7,18 @@ Every method searches with the same agent, evaluations, calibration images and r
 subnet that takes the same share of the dense network's latency by one table (ONNX Runtime, one
 image, one thread).  `flops` searches within the budget of flops whose allocation takes as long as
 the budget of latency allows.  The plan that is found is refitted layer by layer and, with
---epochs, trained with the dense network as teacher.  Each run is one row; a run that has a row is
-not repeated.  `latency`: the median, round by round, of subnet over dense network.
+--epochs, trained with the dense network as teacher.  `torch-pruning` (with --torch-pruning: the
+folder it is installed in) prunes the channels inside blocks by Taylor importance, globally and in
+one step, at the lowest ratio whose subnet, measured, meets the latency; it is trained alike, and
+not refitted.  Each run is one row; a run that has a row is not repeated.  `latency`: the median,
+round by round, of subnet over dense network.
 """
 
 from __future__ import annotations
 
+import argparse
 import platform
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,16 +30,17 @@ from benchmarks.after_repair import REFIT_IMAGES, setting_of
 from benchmarks.harness import Setting, append, correct, done, existing, options, packed
 from benchmarks.pruning_final import refitted
 from benchmarks.pruning_search import CALIBRATION, KIND, calibration_of
+from benchmarks.torch_pruning_taylor import RIVAL, lowest
 from gnnrl.agents.registry import build_agent
 from gnnrl.checkpoint import Checkpoint
 from gnnrl.errors import UserError
 from gnnrl.graph.budget import largest
 from gnnrl.graph.latency import LatencyTable, predicted
-from gnnrl.measurement.latency import time_networks
+from gnnrl.measurement.latency import Timing, time_networks
 from gnnrl.measurement.latency_table import table_of
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.surgery import Surgeon
-from gnnrl.runtime import seed_everything
+from gnnrl.runtime import generator, seed_everything
 from gnnrl.search import build
 from gnnrl.search.loop import search
 from gnnrl.search.settings import SearchSettings
@@ -116,44 +122,68 @@ def plan_of(
     return found.plan, {"asked_of": next(iter(asked)), "plans": plans}
 
 
-def trained(setting: Setting, subnet: nn.Module, epochs: float, seed: int) -> nn.Module:
-    """Train a subnet for a short time with the dense network as teacher."""
+def measured(setting: Setting, table: LatencyTable, subnet: nn.Module, rounds: int) -> Timing:
+    """Return the latency of a subnet over the dense network's, in the runtime of the table."""
+    networks = {"dense": setting.network, "subnet": subnet}
+    shape, runtime = setting.graph.input_shape, table.runtime
+    taken = time_networks(networks, shape, table.batch_size, rounds, runtime, 1)
+    return taken["subnet"].over(taken["dense"])
+
+
+def trained(setting: Setting, subnet: nn.Module, key: tuple, images: int) -> nn.Module:
+    """Train a subnet on so many images with the dense network as teacher."""
+    *_, epochs, _, seed = key
     if epochs:
-        recipe = TrainingRecipe(epochs=int(epochs), learning_rate=0.01, batch_size=128)
+        recipe = TrainingRecipe(epochs=epochs, learning_rate=0.01, batch_size=128)
         teacher = Distillation(setting.network, 0.9)
-        train(subnet, setting.train, recipe, seed=seed, distillation=teacher)
+        order = torch.randperm(len(setting.train), generator=generator(seed, "training"))
+        drawn = setting.train.take(order[:images])
+        train(subnet, drawn, recipe, seed=seed, distillation=teacher)
     return subnet.eval()
 
 
-def one(setting: Setting, table: LatencyTable, file: Path, key: tuple, out: Path) -> None:
-    """Write the row of one run."""
-    *_, epochs, name, seed = key
-    seed_everything(seed)
-    start = time.perf_counter()
+def found_by(
+    setting: Setting, table: LatencyTable, file: Path, key: tuple
+) -> tuple[nn.Module, dict[str, object]]:
+    """Return the subnet of a method, refitted where the method is ours, and its figures."""
+    _, budget, *_, name, seed = key
+    if name == RIVAL:
+        figures = {"asked_of": "latency", "plans": 0, "removed_layers": 0, "predicted": None}
+
+        def fits(subnet: nn.Module) -> bool:
+            return measured(setting, table, subnet, 30).milliseconds <= budget
+
+        return lowest(setting, fits, seed), figures
     plan, figures = plan_of(setting, METHODS[name], table, file, key)
+    graph = setting.graph
+    share = predicted(graph, table, plan) / predicted(graph, table, PruningPlan())
+    told = {"removed_layers": len(plan.removed_layers), "predicted": round(share, 4)}
+    return refitted(setting, plan, REFIT_IMAGES, seed), {**figures, **told}
+
+
+def one(setting: Setting, table: LatencyTable, key: tuple, given: argparse.Namespace) -> None:
+    """Write the row of one run."""
+    seed_everything(key[-1])
+    start = time.perf_counter()
+    subnet, figures = found_by(setting, table, given.table, key)
     seconds = time.perf_counter() - start
-    subnet = trained(setting, refitted(setting, plan, REFIT_IMAGES, seed), epochs, seed)
+    untrained = float(correct(subnet, setting.report).mean())
+    subnet = trained(setting, subnet, key, given.training_images)
     right = correct(subnet, setting.report)
-    graph, shape = setting.graph, setting.graph.input_shape
-    whole = predicted(graph, table, PruningPlan())
-    taken = time_networks(
-        {"dense": setting.network, "subnet": subnet}, shape, table.batch_size, 100, table.runtime, 1
-    )
-    ratio = taken["subnet"].over(taken["dense"])
+    ratio = measured(setting, table, subnet, 100)
     row = {
         **dict(zip(KEYS, key, strict=True)),
         **figures,
-        "removed_layers": len(plan.removed_layers),
-        "predicted": round(predicted(graph, table, plan) / whole, 4),
         "latency": round(ratio.milliseconds, 4),
         "spread": round(ratio.spread, 4),
+        "accuracy_before_training": untrained,
         "accuracy": float(right.mean()),
         "search_seconds": round(seconds, 1),
         "machine": f"{platform.machine()} {table.machine}",
         "torch": torch.__version__,
         "correct": packed(right),
     }
-    append(out, row)
+    append(given.out, row)
     print(*key[1:], row["predicted"], row["latency"], round(row["accuracy"], 4), flush=True)
 
 
@@ -162,29 +192,33 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, required=True, help="of the dense network")
     parser.add_argument("--table", type=Path, help="a latency table; default: measured, and kept")
     parser.add_argument("--budgets", type=float, nargs="+", default=[0.5, 0.3333, 0.25])
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--methods", nargs="+", choices=(*METHODS, RIVAL), default=list(METHODS))
     parser.add_argument("--agent", default="ppo")
     parser.add_argument("--evaluations", type=int, default=80)
     parser.add_argument("--epochs", type=int, default=0, help="of training after the refit")
+    parser.add_argument("--training-images", type=int, default=5000, help="of each epoch")
+    parser.add_argument("--torch-pruning", type=Path, help="the folder that it is installed in")
     parser.add_argument("--seeds", type=int, default=5)
     given = parser.parse_args()
     checkpoint = Checkpoint.load(existing(given.checkpoint, "--checkpoint"))
     setting = setting_of(checkpoint, given.images)
     digest = checkpoint.digest[:12]
-    file = given.table or Path(".gnnrl") / f"latency-{digest}.json"
-    if not file.exists():
+    if given.torch_pruning is not None:
+        sys.path.append(str(existing(given.torch_pruning, "--torch-pruning")))
+    given.table = given.table or Path(".gnnrl") / f"latency-{digest}.json"
+    if not given.table.exists():
         surgeon = Surgeon(setting.network, setting.graph)
-        table_of(surgeon, 1, 15, "onnxruntime", 1).save(file)
-    table = LatencyTable.load(file)
-    for budget in given.budgets:
-        for seed in range(given.seeds):
+        table_of(surgeon, 1, 15, "onnxruntime", 1).save(given.table)
+    table = LatencyTable.load(given.table)
+    for seed in range(given.seeds):
+        for budget in given.budgets:
             for name in given.methods:
-                spend = 0 if METHODS[name].control else given.evaluations
+                spend = 0 if name == RIVAL or METHODS[name].control else given.evaluations
                 key = (digest, budget, given.agent, spend, given.epochs, name, seed)
                 if done(given.out, dict(zip(KEYS, key, strict=True))):
                     continue
                 try:
-                    one(setting, table, file, key, given.out)
+                    one(setting, table, key, given)
                 except UserError as error:  # depth alone may not reach the budget
                     print(*key[1:], "left out:", error, flush=True)
 
