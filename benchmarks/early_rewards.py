@@ -59,6 +59,7 @@ TRAININGS = 2
 """Of every plan, with seeds of their own."""
 TWINS = 15
 """Plans of each network that have a twin."""
+KINDS = {"accuracy": "accuracy", "loss": "minus the loss"}
 NAMES = {
     "accuracy": "accuracy, no training (as before)",
     "loss": "minus the loss, no training",
@@ -70,8 +71,8 @@ NAMES = {
     "flops": "flops of the subnet",
     "narrowest": "filters of the narrowest layer",
     "log_widths": "sum of the logarithms of the widths",
-    **{f"{kind}{end}": f"{kind}, {epochs:g} epochs, {schedule}"
-       for end, (epochs, schedule) in SHORT.items() if end for kind in ("accuracy", "loss")},
+    **{f"{kind}{end}": f"{words} after {epochs:g} epochs, {schedule}"
+       for end, (epochs, schedule) in SHORT.items() if end for kind, words in KINDS.items()},
 }  # fmt: skip
 
 
@@ -272,6 +273,11 @@ def correlations(rows: pd.DataFrame) -> str:
             ]
             cells.append(f"{np.mean(found):.2f}")
         lines.append(cells)
+    again = ["one whole training, with another"]
+    for _, part in rows.groupby("sparsity"):
+        pairs = [trained(own).T[:2] for _, own in part.groupby("seed")]
+        again.append(f"{np.mean([spearmanr(*pair)[0] for pair in pairs]):.2f}")
+    lines.append(again)
     head = ["reward", *(f"{100 * s:.0f} %" for s in sorted(rows["sparsity"].unique()))]
     return markdown(head, lines)
 

@@ -8,7 +8,8 @@ ResNet-20 on scikit-learn's digits (8x8).  Each plan is a student: pruned, train
 dense network as teacher, and scored by C (2 - C) A / A_teacher on the reward images.  Each method
 gets the same number of students; the seed decides network, agent and students.  For every size, the
 student of a run that is best on the reward images is measured on the test images, as it was
-scored: after its short training.  A row per run and size; `--plot` draws the table.
+scored: after its short training.  A row per run and size; a run that has its rows is not repeated.
+`--plot` draws the table.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from benchmarks.harness import RESULTS, append, components, options
+from benchmarks.harness import RESULTS, append, components, done, options
 from gnnrl.agents.registry import build_agent
 from gnnrl.data.images import Labelled
 from gnnrl.data.load import DataRecipe, load_data
@@ -296,8 +297,12 @@ def main() -> None:
         noise(teacher(splits, 0), splits, given.out)
         return
     for seed in range(given.first_seed, given.first_seed + given.seeds):
-        network = teacher(splits, seed)
-        for method in given.methods:
+        missing = [
+            name for name in given.methods if not done(given.out, {"method": name, "seed": seed})
+        ]
+        network = teacher(splits, seed) if missing else None
+        for method in missing:
+            assert network is not None
             rows = run(network, splits, method, seed, given.evaluations)
             append(given.out, *rows)
             shown = ("method", "seed", "students", "failed", "best_reward", "seconds")

@@ -78,13 +78,13 @@ def warm() -> str:
     lines = []
     for key, own in parts.items():
         if len(own):
-            others = [parts["ppo", spend] for spend in (33, 80)]
+            others = [parts[key] for key in (("allocation", 1), ("ppo", 33), ("ppo", 80))]
             gains = ["" if own is other else gained(own, other) for other in others]
             figures = [mean(own["accuracy_one_shot"]), mean(own["accuracy"])]
             spent = f"{own['spent'].mean():.0f}"
             lines.append([STARTS[key], spent, str(len(own)), *figures, *gains])
-    head = ["start", "evaluations", "seeds", "one-shot", "refitted",
-            "gain over `ppo` with 33 (p)", "gain over `ppo` with 80 (p)"]  # fmt: skip
+    head = ["start", "evaluations", "seeds", "one-shot", "refitted", "gain over allocation (p)",
+            "over the plain prior with 33 (p)", "over the plain prior with 80 (p)"]  # fmt: skip
     return markdown(head, lines)
 
 
