@@ -1,7 +1,7 @@
 """Early compression: which reward, on initial weights, predicts the accuracy after training?
 
     python -m benchmarks.early_rewards
-    python -m benchmarks.early_rewards --searched naswot --out benchmarks/results/early_searched.csv
+    python -m benchmarks.early_rewards --searched naswot --out early_searched.csv
     python -m benchmarks.early_rewards --table
 
 Plans that keep a number of filters, drawn at random, are scored on the network as initialised by
@@ -335,7 +335,7 @@ def main() -> None:
     parser = options(__doc__, "early_rewards.csv", data=False)
     parser.add_argument("--sparsities", type=float, nargs="+", default=[0.7, 0.8])
     parser.add_argument("--plans", type=int, default=60)
-    parser.add_argument("--seeds", type=int, default=2, help="networks, as initialised")
+    parser.add_argument("--seeds", type=int, default=1, help="networks, as initialised")
     parser.add_argument("--searched", nargs="+", choices=PROXIES, default=[], metavar="PROXY")
     parser.add_argument("--table", action="store_true", help="print the tables, run nothing")
     given = parser.parse_args()

@@ -61,7 +61,7 @@ AGENTS: Mapping[str, Mapping[str, Any]] = {
     "ppo, prior depth": {"initial_action": 0.5, "prior": "depth"},
 }
 """Their settings, and `search.prior`."""
-REPEATED, TRAININGS = 20, 3
+REPEATED, TRAININGS = 20, 2
 """Plans that are trained again, and how often: how much do scores differ without another plan?"""
 
 

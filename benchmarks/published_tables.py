@@ -166,14 +166,14 @@ def layers(name: str) -> str:
     for method, found in layer_removal.table(path).items():
         own = rewards.get_group(method)
         cells = [f"`{method}`" if method in layer_removal.AGENTS else method]
-        cells.append(spread(own, 3, ddof=0))
+        cells += [str(len(own)), spread(own, 3, ddof=0)]
         for size in sizes:
             runs = found[size]
             average, deviation = layer_removal.spread(runs)
             few = "" if len(runs) == len(own) else f", {len(runs)} of {len(own)} runs"
             cells.append(f"{average:.1f} ± {deviation:.1f}{few}")
         lines.append(cells)
-    return markdown(["method", "best reward", *(f"{s:g}× smaller" for s in sizes)], lines)
+    return markdown(["method", "runs", "best reward", *(f"{s:g}× smaller" for s in sizes)], lines)
 
 
 TABLES: Mapping[str, Callable[[], str]] = {
