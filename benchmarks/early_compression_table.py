@@ -94,8 +94,10 @@ def levels(rows: pd.DataFrame) -> str:
         for sparsity, part in rows[rows["line"] == line].groupby("sparsity"):
             if line != "random, initial":
                 mean, error, pairs = gain(part, control)
+                theirs = control.loc[control["sparsity"] == sparsity, "reward"].mean()
                 lines.append(f"{line}, {100 * sparsity:.0f} %: {mean:+.2f} ± {error:.2f} points "
-                             f"({pairs} pairs): {verdict(mean, error)}")  # fmt: skip
+                             f"({pairs} pairs): {verdict(mean, error)}; reward of the plan found "
+                             f"{part['reward'].mean():.3f}, by random {theirs:.3f}")  # fmt: skip
     return "\n".join(lines)
 
 

@@ -172,7 +172,7 @@ def noise(network: nn.Module, splits: Splits, out: Path) -> None:
             if plan.removed_layers:
                 students([plan])
                 found, tested = students.seen[-1]
-                row = {"plan": number, "training": training, "x_factor": found.x_factor,
+                row = {"plan": number, "training": training, "x_factor": found.details["x_factor"],
                        "reward": found.reward, "test_accuracy": tested}  # fmt: skip
                 append(out, row)
                 print(row, flush=True)
@@ -201,13 +201,13 @@ def run(network: nn.Module, splits: Splits, method: str, seed: int, count: int) 
 
 def at_size(seen: list[tuple[Evaluation, float]], size: float) -> dict[str, float | str]:
     """The best student on reward images of those so many times smaller, on the test images."""
-    small = [(e, tested) for e, tested in seen if (e.x_factor or 0.0) >= size]
+    small = [(e, tested) for e, tested in seen if e.details["x_factor"] >= size]
     if not small:
         return {"smaller": size, "x_factor": "", "reward_accuracy": "", "test_accuracy": ""}
-    best, tested = max(small, key=lambda pair: (pair[0].accuracy, pair[0].x_factor))
+    best, tested = max(small, key=lambda pair: (pair[0].accuracy, pair[0].details["x_factor"]))
     return {
         "smaller": size,
-        "x_factor": best.x_factor or 0.0,
+        "x_factor": best.details["x_factor"],
         "reward_accuracy": best.accuracy,
         "test_accuracy": tested,
     }
