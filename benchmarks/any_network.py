@@ -21,6 +21,7 @@ import argparse
 import contextlib
 import copy
 import csv
+import gc
 import importlib.util
 import multiprocessing
 import resource
@@ -43,7 +44,7 @@ from gnnrl.graph.cost import cost
 from gnnrl.graph.cost_model import flops_of
 from gnnrl.graph.extract import extract
 from gnnrl.graph.graph import ComputationalGraph
-from gnnrl.measurement.export import onnx_bytes, parts_of
+from gnnrl.measurement.export import onnx_bytes, onnx_of, parts_of
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.surgery import prune
 from gnnrl.tracing.check import tensors
@@ -62,8 +63,15 @@ Row = dict[str, str]
 
 def cut(name: str) -> Iterator[Row]:
     """Yield what is found out about a cut network, piece by piece."""
-    network, example = _ready(name)
-    network, example, tolerance = _doubled(network, example)
+    try:
+        yield from _cut(name, *_doubled(*_ready(name)))
+    except RuntimeError as error:
+        if "Double" not in str(error):
+            raise
+        yield from _cut(name, *_ready(name), FLOAT)  # parts of it run in single precision only
+
+
+def _cut(name: str, network: nn.Module, example: Any, tolerance: float) -> Iterator[Row]:
     start = time.perf_counter()
     graph = extract(network, example)
     yield {"kind": "crash", "seconds": f"{time.perf_counter() - start:.1f}"}
@@ -89,11 +97,11 @@ def cut(name: str) -> Iterator[Row]:
 def onnx(name: str) -> Iterator[Row]:
     """Yield whether onnxruntime computes what the cut network does."""
     network, example = _ready(name)
-    if not isinstance(example, Tensor):
-        yield {"onnx": "not tried: several inputs"}
-        return
     graph = extract(network, example)
     subnet = prune(network, graph, random_plan(graph, 0.5, seed=0))
+    if not isinstance(example, Tensor):
+        yield {"onnx": _tried(lambda: onnx_of(subnet, named_inputs(subnet, example)))}
+        return
     parts = parts_of(subnet, graph.input_shape)
     said = [_tried(lambda part=part: onnx_bytes(*part)) for part in parts.values()]
     wrong = next((each for each in said if each != "yes"), None)
@@ -271,6 +279,7 @@ def _child(step: str, name: str, seconds: int, pipe: Connection) -> None:
     try:
         for found in STEPS[step](name):
             pipe.send(found)
+            gc.collect()  # traced networks are in cycles, and some are half of the memory
     except UserError as error:
         pipe.send({first: "refused", "why": _first_line(error)} if step == "cut"
                   else {first: f"refused: {_first_line(error)}"})  # fmt: skip
@@ -295,10 +304,12 @@ def measured(step: str, name: str, seconds: int) -> Row:
     process.join()
     if process.exitcode == 0:
         return row
-    late = process.exitcode == -signal.SIGXCPU
-    why = f"not done after {seconds} s" if late else f"ended by signal {-(process.exitcode or 0)}"
+    kind, why = {
+        -signal.SIGXCPU: ("time limit", f"not done after {seconds} s"),
+        -signal.SIGKILL: ("memory limit", "more memory than was free"),  # by the system
+    }.get(process.exitcode or 0, ("crash", f"ended by signal {-(process.exitcode or 0)}"))
     if step == "cut" and row["kind"] in ("", "crash"):
-        return row | {"kind": "time limit" if late else "crash", "why": why}
+        return row | {"kind": kind, "why": why}
     first = next((column for column in COLUMNS[step] if not row[column] and column != "why"), None)
     return row | ({first: why} if first else {})
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -126,8 +127,9 @@ def cifar10(images: Path, epochs: int) -> Setting:
     """The thesis's recipe, shortened in proportion, on a quarter of its filters and real images."""
     steps = tuple(round(epochs * part) for part in (1 / 3, 2 / 3))
     recipe = TrainingRecipe(
-        epochs, 256, 0.1, 0.9, False, 1e-4, "step", steps, augment=False, channels_last=True
-    )
+        epochs, 256, 0.1, nesterov=False, weight_decay=1e-4, schedule="step", milestones=steps,
+        augment=False, channels_last=True,
+    )  # fmt: skip
     mean, std = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
     data = DataRecipe("image_folder", str(images), reward_images=1024, mean=mean, std=std)
     return Setting(data, "basic_cnn_quarter", (3, 32, 32), recipe)
@@ -166,8 +168,9 @@ def found(
     env = build.make_env(settings, inputs)
     parameters = SEARCHERS.get(method) or ranking.get("ranking", {})
     agent = build_agent(agent_name, env, seed=seed, **parameters)
-    evaluations = round((spend if method in SEARCHERS else 1) * env.evaluate.cost)
-    result = search(env, agent, evaluations=max(2, evaluations), batch=8, seed=seed)
+    evaluations = (spend if method in SEARCHERS else 1) * env.evaluate.cost
+    spent = max(2, math.ceil(evaluations))
+    result = search(env, agent, evaluations=spent, batch=8, seed=seed)
     plans = sum(not row["cached"] for row in result.evaluations)
     seconds = round(time.process_time() - start, 2)
     return result.plan, {"reward": result.reward, "plans": plans, "search_seconds": seconds}

@@ -6,13 +6,14 @@
 
 Test accuracy in %, mean and standard deviation over seeds. "against random" is the difference from
 the best of equally many random plans, paired by seed and sparsity, in points ± its standard error;
-two standard errors or more count as significant. `--thesis` adds the thesis's numbers (table 5.8)
-in brackets.
+two standard errors or more count as significant. "late" are the weights after the last epoch.
+`--thesis` adds the thesis's numbers (tables 5.8 and 5.5) in brackets.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -21,20 +22,31 @@ import pandas as pd
 from gnnrl.report.sweep import markdown, spread
 
 CLEAR = 2.0  # standard errors
-THESIS = {
+THESIS: Mapping[tuple[str, str], tuple[float | None, ...]] = {
     ("magnitude", "late"): (80.41, 78.68, 71.10, None),
     ("magnitude_sign", "late"): (78.47, 77.72, 71.35, 74.24),
     ("annealing", "initial"): (78.08, 77.64, 75.97, 70.19),
+    ("annealing", "epoch 1"): (79.19, 78.51, 75.75, 71.86),
+    ("annealing", "epoch 3"): (79.48, 78.17, 76.02, 71.78),
     ("annealing", "late"): (79.53, 78.59, 77.31, 73.88),
     ("random", "initial"): (78.72, 76.78, 75.06, 71.83),
 }
-SPARSITIES = (0.5, 0.6, 0.7, 0.8)
+"""Filters of BasicCNN, CIFAR-10: its table 5.8."""
+THESIS_WEIGHTS: Mapping[tuple[str, str], tuple[float | None, ...]] = {
+    ("magnitude", "late"): (None, None, 98.48, 98.60, 98.50),
+    ("magnitude_sign", "late"): (None, None, 98.47, 98.47, 98.47),
+    ("annealing", "initial"): (None, None, 98.23, 97.99, 97.36),
+    ("snip", "initial"): (None, None, 98.42, 98.35, 98.05),
+    ("random", "initial"): (None, None, 98.18, 98.04, 97.37),
+}
+"""Single weights of its perceptron, MNIST: its table 5.5."""
+SPARSITIES = (0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 def named(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the rows with the name of their line: the method and the weights it searched."""
-    late = rows["snapshot"] > 0
-    when = np.where(late, "late", "initial")
+    early = np.where(rows["snapshot"] > 0, "epoch " + rows["snapshot"].astype(str), "initial")
+    when = np.where((rows["snapshot"] > 0) & (rows["snapshot"] == rows["epochs"]), "late", early)
     return rows.assign(when=when, line=rows["method"] + ", " + when)
 
 
@@ -63,12 +75,14 @@ def table(rows: pd.DataFrame, thesis: bool) -> str:
     rows = named(rows)
     sparsities = sorted(rows["sparsity"].unique())
     control = rows[rows["line"] == "random, initial"]
+    on_weights = rows["network"].iloc[0].startswith("mlp")
+    theirs = (THESIS_WEIGHTS if on_weights else THESIS) if thesis else {}
     head = ["method, weights searched", *(f"{100 * s:.0f} %" for s in sparsities)]
     head += ["against random", "verdict"]
     lines = []
     for line in rows["line"].unique():
         part = rows[rows["line"] == line]
-        cells = [_cell(part[part["sparsity"] == s], s, thesis) for s in sparsities]
+        cells = [_cell(part[part["sparsity"] == s], s, theirs) for s in sparsities]
         if line == "random, initial":
             lines.append([line, *cells, "", "the control"])
             continue
@@ -77,13 +91,14 @@ def table(rows: pd.DataFrame, thesis: bool) -> str:
     return markdown(head, lines)
 
 
-def _cell(part: pd.DataFrame, sparsity: float, thesis: bool) -> str:
+def _cell(
+    part: pd.DataFrame, sparsity: float, theirs: Mapping[tuple[str, str], tuple[float | None, ...]]
+) -> str:
     if not len(part):
         return ""
-    key = part["method"].iloc[0], part["when"].iloc[0]
-    known = THESIS.get(key, ())
-    theirs = known[SPARSITIES.index(sparsity)] if known and sparsity in SPARSITIES else None
-    return spread(100 * part["accuracy"], 2) + (f" [{theirs}]" if thesis and theirs else "")
+    known = theirs.get((part["method"].iloc[0], part["when"].iloc[0]), ())
+    published = dict(zip(SPARSITIES, known, strict=False)).get(sparsity)
+    return spread(100 * part["accuracy"], 2) + (f" [{published}]" if published else "")
 
 
 def levels(rows: pd.DataFrame) -> str:
@@ -127,7 +142,9 @@ def main() -> None:
         f"{len(rows)} subnets keeps {rows['narrowest'].min()} filter(s)"
     )
     if options.thesis:
-        print("in brackets the thesis: 4 times the width, 90 epochs, all of CIFAR-10, best epoch")
+        print(
+            "in brackets the thesis: whole width, 90 epochs, all of CIFAR-10 or MNIST, best epoch"
+        )
     print(f"\n{table(rows, options.thesis)}\n\n{levels(rows)}\n\n{shuffles(rows)}")
 
 

@@ -16,6 +16,7 @@ FAMILIES = {
     "torchvision: classification": r"torchvision/",
     "torchvision: segmentation": r"torchvision\.segmentation/",
     "torchvision: video": r"torchvision\.video/",
+    "torchvision: optical flow": r"torchvision\.optical_flow/",
     "torchvision: quantisable": r"torchvision\.quantization/",
     "timm: the smallest of each family": r"timm/",
     "Hugging Face, from a configuration": r"transformers/",

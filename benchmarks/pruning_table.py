@@ -53,6 +53,16 @@ def gain(ours: pd.DataFrame, other: pd.DataFrame) -> tuple[float, float, float, 
     return float(difference.mean()), over_seeds, float((np.array(both) <= 0).mean()), len(seeds)
 
 
+def mean(accuracies: pd.Series) -> str:
+    """Return mean ± standard deviation, in %."""
+    return spread(100 * accuracies, 1)
+
+
+def chance(p: float) -> str:
+    """Return a probability in as many digits as it deserves."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
 def rows_of(path: Path) -> pd.DataFrame:
     """Read the rows of a benchmark; transferred agents count as methods of their own."""
     rows = pd.read_csv(path)

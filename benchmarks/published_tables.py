@@ -20,18 +20,25 @@ import pandas as pd
 from benchmarks import (
     early_compression_table,
     early_rewards,
+    encoder_decoder,
     latency_tables,
     layer_removal,
     network_tables,
     repair_tables,
+    transformer_tables,
 )
 from benchmarks.harness import KEYS
-from benchmarks.pruning_table import gain, rows_of
+from benchmarks.pruning_table import chance, gain, mean, rows_of
+from examples.federated import rounds
 from gnnrl.report.sweep import markdown, spread
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "examples" / "federated" / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 CONTROLS = ("allocation", "random in blocks", "uniform in blocks")
 NAMES = {"resnet56": "ResNet-56", "resnet20": "ResNet-20"}
@@ -59,16 +66,6 @@ def pruning(stage: str) -> pd.DataFrame:
     return rows[rows["compensation"] == stage]
 
 
-def mean(rows: pd.DataFrame) -> str:
-    """Return mean ± standard deviation of the accuracy, in %."""
-    return spread(100 * rows["accuracy"], 1)
-
-
-def chance(p: float) -> str:
-    """Return a probability in as many digits as it deserves."""
-    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
-
-
 def comparison(stage: str, network: str, budget: float) -> list[str]:
     """Return a line: `ppo`, its controls, and its gain over them with p over seeds and images."""
     rows = pruning(stage)
@@ -76,11 +73,14 @@ def comparison(stage: str, network: str, budget: float) -> list[str]:
     # the allocation does not depend on the reward, its rows carry an older one
     scored = rows[(rows["kind"] == "jensen_shannon") | (rows["method"] == "allocation")]
     by_method = {name: scored[scored["method"] == name] for name in ("ppo", *CONTROLS)}
-    cells = [f"{NAMES[network]}, {budget:.2f}, {KINDS[stage]}", f"**{mean(by_method['ppo'])}**"]
+    cells = [
+        f"{NAMES[network]}, {budget:.2f}, {KINDS[stage]}",
+        f"**{mean(by_method['ppo']['accuracy'])}**",
+    ]
     gains = []
     for name in CONTROLS:
         other = by_method[name]
-        cells.append(mean(other) if len(other) else "not run")
+        cells.append(mean(other["accuracy"]) if len(other) else "not run")
         if len(other):
             points, _, p, _ = gain(by_method["ppo"], other)
             gains.append((name, f"{points:+.1f} ({chance(p)})", points))
@@ -116,7 +116,7 @@ def graph() -> str:
         moved = there[there["method"] == name]
         if method != "allocation":
             moved = moved[moved["kind"] == "jensen_shannon"]
-        lines.append([says, mean(own), mean(moved)])
+        lines.append([says, mean(own["accuracy"]), mean(moved["accuracy"])])
     return markdown(["agent", "ResNet-20, 0.50", "moved to ResNet-56, no evaluation there"], lines)
 
 
@@ -192,11 +192,16 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "early_spreads": lambda: early_rewards.spreads(early_rewards.rows_of()),
     "early_searched": early_rewards.exploited,
     "layers": lambda: layers("layer_removal.csv"),
-    "layers_100": lambda: layers("layer_removal_100.csv"),
     "layer_noise": layer_removal.noise_table,
+    "early_snapshots": lambda: early("early_compression_snapshots.csv", thesis=True),
+    "early_weights": lambda: early("early_compression_weights.csv", thesis=True),
+    "agmc": lambda: encoder_decoder.table(pd.read_csv(RESULTS / "encoder_decoder.csv")),
+    "federated": lambda: rounds.table(pd.read_csv(RESULTS / "federated.csv")),
     "after_repair": repair_tables.after_repair,
     "warm": repair_tables.warm,
     "front": repair_tables.front,
+    "transformer_repairs": transformer_tables.repairs,
+    "transformer_searches": transformer_tables.searches,
     "prediction": latency_tables.prediction,
     "half": latency_tables.half,
     "processes": latency_tables.processes,

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.pruning_table import gain, images_right
-from gnnrl.report.sweep import markdown, spread
+from benchmarks.pruning_table import chance, gain, images_right, mean
+from gnnrl.report.sweep import markdown
 
 RESULTS = Path(__file__).parent / "results"
 CHECKPOINTS = {"a2648c022bb3": "ResNet-20", "59c9cdb28037": "ResNet-56"}
@@ -106,14 +106,14 @@ def front() -> str:
     cells += [f"{100 * means[name]:.1f}" for name in FRONT]
     for name in others:
         points = 100 * float(means[ours] - means[name])
-        cells.append(f"{points:+.1f} ({chance(rows, searched, name)})")
+        cells.append(f"{points:+.1f} ({mean_gain_chance(rows, searched, name)})")
     lines.append(cells)
     head = ["flops kept", "seeds", "one search (`ppo`)", "`evolution` for each", "allocation",
             "gain over `evolution` (p)", "over the allocation (p)"]  # fmt: skip
     return markdown(head, lines)
 
 
-def chance(rows: pd.DataFrame, budgets: list[float], other: str) -> str:
+def mean_gain_chance(rows: pd.DataFrame, budgets: list[float], other: str) -> str:
     """Return p that the mean gain over a method is not positive, over seeds and images."""
     random, seeds = np.random.default_rng(0), sorted(set(rows["seed"]))
     found = rows.set_index(["method", "seed", "budget"]).sort_index()
@@ -125,16 +125,7 @@ def chance(rows: pd.DataFrame, budgets: list[float], other: str) -> str:
     number = gaps.shape[1]
     picks = random.integers(len(seeds), size=(2000, len(seeds)))
     means = [gaps[seed][:, random.integers(number, size=number)].mean() for seed in picks]
-    return _chance(float((np.array(means) <= 0).mean()))
-
-
-def _chance(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def mean(parts: pd.Series) -> str:
-    """Return mean ± standard deviation, in %."""
-    return spread(100 * parts, 1)
+    return chance(float((np.array(means) <= 0).mean()))
 
 
 def gained(ours: pd.DataFrame, other: pd.DataFrame) -> str:
@@ -143,4 +134,4 @@ def gained(ours: pd.DataFrame, other: pd.DataFrame) -> str:
         return ""
     points, _, p, pairs = gain(ours, other)
     few = "" if pairs == len(ours) == len(other) else f"; {pairs} of the seeds"
-    return f"{points:+.1f} ({_chance(p)}{few})"
+    return f"{points:+.1f} ({chance(p)}{few})"

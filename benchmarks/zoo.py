@@ -50,9 +50,9 @@ TRANSFORMERS: Mapping[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "Albert": ({**WORDS, "embedding_size": 32}, ("input_ids", "attention_mask")),
     "DistilBert": ({"dim": 48, "n_layers": 2, "n_heads": 4, "hidden_dim": 64, "vocab_size": 100},
                    ("input_ids", "attention_mask")),
-    "GPT2": ({"n_embd": 48, "n_layer": 2, "n_head": 4, "vocab_size": 100, "n_positions": 40},
-             ("input_ids",)),
-    "Llama": ({**WORDS, "num_key_value_heads": 2}, ("input_ids",)),
+    "GPT2": ({"n_embd": 48, "n_layer": 2, "n_head": 4, "vocab_size": 100, "n_positions": 40,
+              "use_cache": False}, ("input_ids",)),
+    "Llama": ({**WORDS, "num_key_value_heads": 2, "use_cache": False}, ("input_ids",)),
 }  # fmt: skip
 """Configuration (beside it the library's own values) and the inputs of each network; none of
 these: an image."""
@@ -102,6 +102,8 @@ def example(name: str, images: int = 2) -> Any:
         large = short.startswith(("mvit", "s3d"))
         frames, side = (16, 224) if large else (4, 64)
         return torch.randn(images, 3, frames, side, side)
+    if library == "torchvision.optical_flow":  # two frames of the least size that RAFT takes
+        return tuple(torch.rand(images, 3, 128, 128) for _ in range(2))
     side = int(_timm()[short]["side"]) if library == "timm" else _side(short)
     return torch.randn(images, 3, side, side)
 
@@ -137,6 +139,8 @@ def _listed(part: str) -> list[str]:
 def _vision(short: str, **arguments: Any) -> nn.Module:
     from torchvision import models
 
+    if short.endswith(("googlenet", "inception_v3")):  # heads that only a special loss would train
+        arguments["aux_logits"] = False
     return models.get_model(short, weights=None, num_classes=CLASSES, **arguments)
 
 
@@ -175,6 +179,10 @@ LIBRARIES: Mapping[str, tuple[Callable[[], list[str]], Callable[[str], nn.Module
         partial(_vision, weights_backbone=None),
     ),
     "torchvision.video": (partial(_listed, ".video"), _vision),
+    "torchvision.optical_flow": (
+        partial(_listed, ".optical_flow"),
+        lambda short: _torchvision("").get_model(short, weights=None),
+    ),
     "torchvision.quantization": (
         partial(_listed, ".quantization"),
         partial(_vision, quantize=False),

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 HEADER = "gnnrl"  # the one key of the header: with several, safetensors has no fixed order
 
+MAKERS = ("pretrain", "prune", "train")  # stages that write checkpoints, each in its folder
+
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
@@ -177,7 +179,9 @@ class Checkpoint:
         from safetensors import SafetensorError, safe_open
 
         if not Path(path).is_file():
-            raise UserError(f"there is no checkpoint at {path}: run the stage that makes it first")
+            folder = Path(path).absolute().parent.name  # a stage's, in a run's folder
+            made = f"`python -m stages.{folder}`" if folder in MAKERS else "the stage that makes it"
+            raise UserError(f"there is no checkpoint at {path}: run {made} first")
         try:
             with safe_open(path, framework="pt") as file:
                 recipe = opened(parse_json((file.metadata() or {})[HEADER]))

@@ -24,11 +24,13 @@ SEARCH: dict[str, Any] = {
 class Compressed:
     """network: the pruned and repaired network, in evaluation mode.  plan: what it keeps.
     figures: `accuracy` and `dense_accuracy` on test images that the search has not seen, and
-    `flops_kept` and `parameters_kept`."""
+    `flops_kept` and `parameters_kept`.  speed: how many times as fast as the dense network one
+    image passes, by the name of the runtime: torch, and onnxruntime where it is installed."""
 
     network: nn.Module
     plan: PruningPlan
     figures: dict[str, float]
+    speed: dict[str, float]
 
 
 def compress(
@@ -61,6 +63,9 @@ def compress(
     from gnnrl.errors import UserError
     from gnnrl.graph.cost import cost
     from gnnrl.graph.extract import extract
+    from gnnrl.measurement.comparison import latency
+    from gnnrl.measurement.running import unusable
+    from gnnrl.measurement.settings import EvaluateSettings
     from gnnrl.pruning.compensation.sequential import compensate
     from gnnrl.pruning.surgery import Surgeon
     from gnnrl.runtime import device, generator, seed_everything
@@ -76,6 +81,11 @@ def compress(
         raise UserError(
             f"got {type(network).__name__} as network, expected a trained torch.nn.Module"
         )
+    if resource == "latency":
+        raise UserError(
+            "got resource latency, expected flops or parameters: `python -m stages.compress "
+            "--latency` measures the table that it needs"
+        )
     asked = BudgetSettings(**{"flops": None, resource: budget})
     settings = SearchSettings(budget=asked, evaluations=evaluations, seed=seed, **SEARCH)
     wanted: dict[str, Any] = {
@@ -84,9 +94,11 @@ def compress(
     sizes = load_data(DataRecipe(**{**wanted, "reward_images": 1}), input_shape).sizes()
     half = max(1, (sizes["test"] + 1) // 2)
     splits = load_data(DataRecipe(**{"reward_images": min(500, half), **wanted}), input_shape)
+    example = torch.zeros(1, *input_shape)
+    runtimes = tuple(name for name, why in unusable(network, example).items() if not why)
     seed_everything(seed)
     network = network.to(device()).eval()
-    graph = extract(network, torch.zeros(1, *input_shape, device=device()))
+    graph = extract(network, example.to(device()))
     surgeon = Surgeon(network, graph)
     env = make_env(settings, Inputs(surgeon, splits.reward, splits.train))
     agent = build_agent(settings.agent, env, seed=seed, **settings.agent_parameters())
@@ -104,4 +116,7 @@ def compress(
         "flops_kept": left.flops / dense.flops,
         "parameters_kept": left.parameters / dense.parameters,
     }
-    return Compressed(subnet.eval(), plan, figures)
+    timed = EvaluateSettings(latency_runtimes=runtimes, latency_batches=(1,))
+    found = latency({"dense": network, "subnet": subnet.eval()}, input_shape, timed)["runtimes"]
+    speed = {name: found[name]["1"]["speedup"]["median"] for name in runtimes}
+    return Compressed(subnet, plan, figures, speed)

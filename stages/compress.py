@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +19,9 @@ def compress(
     images: Annotated[Path, typer.Option(help="Folder with train/CLASS and test/CLASS.")],
     weights: Annotated[str, typer.Option(help="File, or a name of torchvision's weights.")],
     flops: Annotated[float | None, typer.Option(help="Fraction of the flops to keep.")] = None,
-    latency: Annotated[float | None, typer.Option(help="Of the time of one image.")] = None,
+    latency: Annotated[
+        float | None, typer.Option(help="Of the time, if not set of one image in PyTorch.")
+    ] = None,
     parameters: Annotated[float | None, typer.Option(help="Of the parameters.")] = None,
     params: Annotated[Path, typer.Option(help="The file to write.")] = _cli.PARAMS,
     force: Annotated[bool, typer.Option("--force", help="Overwrite what is not saved.")] = False,
@@ -40,7 +41,7 @@ def compress(
         ]
         settings += _own.checked(settings)
         _own.write("own", settings, params, force)
-    with_dvc = Path(".dvc").is_dir() and params == _cli.PARAMS and bool(find_spec("dvc"))
+    with_dvc = _own.by_dvc(params, STAGES)
     done = 0
     if latency is not None:
         _own.run(STAGES[:2], params, with_dvc)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from sys import stderr
 
 from stages import _cli
 
@@ -25,9 +25,10 @@ def evaluate(
         from gnnrl.data.load import load_data
         from gnnrl.files import atomic_write, write_json
         from gnnrl.measurement import comparison
-        from gnnrl.measurement.export import LOADING, files_of
+        from gnnrl.measurement.export import LOADING, files_of, require_onnx
         from gnnrl.runtime import device
 
+        require_onnx()
         options, task = sections.evaluate, sections.task.build()
         files = {"dense": dense, "subnet": subnet}
         trust = sections.network.name
@@ -42,7 +43,7 @@ def evaluate(
         figures |= comparison.on_all_test_images(networks["dense"], splits, size, task)
         figures |= {"test_images": len(splits.test), "reward_images_from": splits.reward_from}
         latency = comparison.latency(networks, shape, options)
-        print("".join(f"evaluate: {line}\n" for line in latency["warnings"]), end="", file=stderr)
+        sys.stderr.writelines(f"evaluate: {line}\n" for line in latency["warnings"])
         own = ("subnet*.onnx", "subnet*.pt2", "int8.json")
         with _cli.results(out, *own, settings=sections) as folder:
             write_json(folder / "metrics.json", {"evaluate": figures})

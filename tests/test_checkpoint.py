@@ -91,6 +91,8 @@ def test_a_truncated_file_is_refused(length, checkpoint, tmp_path):
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"no checkpoint at .*none\.safetensors"):
         Checkpoint.load(tmp_path / "none.safetensors")
+    with pytest.raises(UserError, match=r"none\.safetensors: run `python -m stages.prune` first$"):
+        Checkpoint.load(tmp_path / "prune" / "none.safetensors")
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +18,11 @@ from typer.testing import CliRunner
 
 import gnnrl
 from gnnrl.errors import UserError
+from gnnrl.graph.latency import LatencyTable
+from gnnrl.measurement import runtimes
+from stages import _own
 from stages.compress import app
-from tests.stage_runs import EXPERIMENTS
+from tests.stage_runs import EXPERIMENTS, outcome, preset
 
 
 def own(num_classes: int) -> nn.Module:
@@ -63,6 +68,11 @@ def compress(*words: str, network: str = "own", images: str = "photos") -> tuple
     return result.exit_code, result.output
 
 
+def measured(checkout: Path) -> dict[str, dict]:
+    """Return what evaluate measured of speed, by runtime."""
+    return json.loads((checkout / "artifacts/evaluate/latency.json").read_text())["runtimes"]
+
+
 def test_one_command_writes_the_parameters_runs_the_stages_and_prints_the_result(checkout):
     code, said = compress("--flops", "0.5")
     assert code == 0, said
@@ -73,7 +83,12 @@ def test_one_command_writes_the_parameters_runs_the_stages_and_prints_the_result
     assert [line.split(":")[0] for line in said.splitlines() if " -> artifacts/" in line] == [
         *stages
     ]
-    assert "asked)" in said.splitlines()[-1] and "accuracy" in said.splitlines()[-1]
+    assert (
+        "speed: measured in torch, onnxruntime; the headline's is that of torch at batch 1" in said
+    )
+    assert list(measured(checkout)) == ["torch", "onnxruntime"]
+    headline = next(line for line in said.splitlines() if line.startswith("report: "))
+    assert "at batch 1 in torch," in headline and "asked)" in headline and "accuracy" in headline
     for name in ("report/report.html", "evaluate/subnet.onnx", "evaluate/subnet.pt2"):
         assert (checkout / "artifacts" / name).exists()
 
@@ -89,6 +104,10 @@ def test_bad_input_is_one_sentence_before_anything_is_computed(checkout):
         (compress("--flops", "0.5", images="classless"), "has no folders in it, one per class"),
         (compress("--flops", "0.5", images="nowhere"), "there is no image folder"),
         (compress("--flops", "0.5", network="no_module"), "no_module"),
+        (
+            compress("--flops", "0.5", "--set", "network.input_shape=[1,8,8]"),
+            "network.input_shape is [1, 8, 8]: the runtime torch cannot run this network",
+        ),
         (compress("--flops", "0.5", "--set", "pretrain.weights=no.pth"), "there is no file no.pth"),
     ]
     (checkout / "params.yaml").write_text("data: {seed: 7}\n")
@@ -115,12 +134,55 @@ def test_changes_in_a_repository_are_not_overwritten(checkout):
     assert not (checkout / "artifacts").exists()
 
 
-def test_a_budget_of_latency_is_measured_for_single_images(checkout):
-    code, said = compress("--latency", "1.0")
+def test_a_budget_of_latency_is_of_what_evaluate_measures_first(checkout):
+    (checkout / ".dvc").mkdir()
+    asked = ["--set", "evaluate.latency_runtimes=[onnxruntime, torch]"]
+    code, said = compress("--latency", "1.0", *asked)
     assert code == 0, said
-    assert "operations at 1 images" in said
+    assert f"without DVC, which cannot run them here (ERROR: {checkout} is not a git" in said
+    assert "operations at 1 images in onnxruntime" in said
     figures = json.loads((checkout / "artifacts/search/metrics.json").read_text())["search"]
     assert 0 < figures["latency_kept"] <= 1.0
+    assert list(measured(checkout)) == ["onnxruntime", "torch"]
+    assert re.search(r"^report: .* at batch 1 in onnxruntime, ", said, re.MULTILINE)
+
+
+NAMED = [f"network.name={__name__}:own", "pretrain.weights=my.pth"]
+NAMED += ["data.root=photos", "network.input_shape=[3,8,8]"]
+
+
+def test_a_table_of_the_users_own_is_measured_first(checkout, capsys):
+    table = LatencyTable({}, 4, "here", "torch_channels_last", threads=2)
+    table.save("inputs/search/mine.json")
+    budget = ["search.budget.flops=null", "search.budget.latency=0.5"]
+    found = _own.checked([*NAMED, *budget, "search.latency_table=inputs/search/mine.json"])
+    assert found == [
+        "data.reward_images=6",
+        "evaluate.latency_runtimes=['torch_channels_last', 'torch', 'onnxruntime']",
+        "evaluate.latency_batches=[4, 1, 64]",
+        "evaluate.latency_threads=2",
+    ]
+    assert "the headline's is that of torch_channels_last at batch 4" in capsys.readouterr().out
+
+
+def test_a_runtime_that_is_not_there_is_left_out_and_said(checkout, capsys, monkeypatch):
+    known = runtimes.find_spec
+    absent = lambda name: None if name == "onnxruntime" else known(name)  # noqa: E731
+    monkeypatch.setattr(runtimes, "find_spec", absent)
+    assert "evaluate.latency_runtimes=['torch']" in _own.checked(NAMED)
+    assert "speed: the runtime onnxruntime is not installed" in capsys.readouterr().out
+    with pytest.raises(UserError, match="the runtime onnxruntime is not installed"):
+        _own.checked([*NAMED, "evaluate.latency_runtimes=[onnxruntime]"])
+    with pytest.raises(UserError, match=r"'evaluate.latency_runtimes' is empty, so no speed"):
+        _own.checked([*NAMED, "evaluate.latency_runtimes=[]"])
+
+
+def test_what_the_export_needs_is_asked_for_at_once(checkout, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    code, said = compress("--flops", "0.5")
+    assert code == 1 and said.startswith("compress: the export needs onnxscript: pip install")
+    _, said = outcome("evaluate", preset("digits"), (), "--dense", "no", "--subnet", "no")
+    assert said.startswith("evaluate: the export needs onnxscript")
 
 
 def test_python_needs_no_more_than_a_call(checkout):
@@ -130,8 +192,11 @@ def test_python_needs_no_more_than_a_call(checkout):
     found = gnnrl.compress(network, "photos", budget=0.5, **size)
     assert found.figures["flops_kept"] <= 0.5
     assert found.network(torch.zeros(2, 3, 8, 8)).shape == (2, 2)
+    assert list(found.speed) == ["torch", "onnxruntime"] and min(found.speed.values()) > 0
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     with pytest.raises(UserError, match=r"got str as network, expected a trained torch.nn.Module"):
         gnnrl.compress("resnet18", "photos")
     with pytest.raises(UserError, match=r"unknown key 'speed'; .*flops, parameters"):
         gnnrl.compress(network, "photos", resource="speed")
+    with pytest.raises(UserError, match=r"^got resource latency, expected flops or parameters: "):
+        gnnrl.compress(network, "photos", resource="latency")

@@ -16,7 +16,7 @@ from tests import stage_runs
 pytestmark = pytest.mark.slow
 
 PRESET = stage_runs.preset("n2n")
-SHORT = ("pretrain.recipe.epochs=2", "train.recipe.epochs=1", "search.students.keep=2")
+SHORT = ("pretrain.recipe.epochs=2", "train.recipe.epochs=1", "search.students.keep=1")
 FEW = ("search.evaluations=5", "search.batch=2", "search.students.recipe.epochs=1")
 
 

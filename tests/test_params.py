@@ -126,9 +126,9 @@ def test_a_budget_outside_of_0_to_1_is_refused(values, budget):
 
 
 def test_a_budget_is_given(values):
-    with pytest.raises(UserError, match=r"a budget names flops, parameters.* got none"):
+    with pytest.raises(UserError, match=r"a budget names flops.* got none; give one of them"):
         check(put(values, "search.budget.flops", None))
-    with pytest.raises(UserError, match=r"sparsity alone, got flops, sparsity"):
+    with pytest.raises(UserError, match=r"alone, got flops, sparsity; set the others to null"):
         check(put(values, "search.budget.sparsity", 0.5))
 
 

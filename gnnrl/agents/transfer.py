@@ -56,29 +56,57 @@ def adopt(agent: Agent, path: str | Path, part: str = "policy") -> None:
         ) from None
     if part == "encoder":
         for embed in embeddings(policy):
-            _refuse_other(embed.of_graphs(), state, path)
+            _refuse_other(embed.of_graphs(), state, path, part)
             embed.load_state_dict(state, strict=False)
     else:
-        _refuse_other(policy.state_dict(), state, path)
+        _refuse_other(policy.state_dict(), state, path, part)
         policy.load_state_dict(state)
     if isinstance(agent, Saved):
         agent.adopted()
 
 
-def _refuse_other(own: Mapping[str, Tensor], found: Mapping[str, Tensor], path: str | Path) -> None:
+def _refuse_other(
+    own: Mapping[str, Tensor], found: Mapping[str, Tensor], path: str | Path, part: str
+) -> None:
     """Raise `UserError` where the tensors of two policies differ in name or shape."""
-    names = sorted(own.keys() | found.keys())
-    shapes = [
-        [tuple(s[name].shape) if name in s else "none" for s in (own, found)] for name in names
-    ]
-    differ = [(name, *both) for name, both in zip(names, shapes, strict=True) if both[0] != both[1]]
-    if differ:
-        name, wanted, got = differ[0]
-        raise UserError(
-            f"agent_from {path}: another kind of policy ({len(differ)} of {len(names)} tensors "
-            f"differ, the first is {name}: expected {wanted}, got {got}); use the agent, encoder "
-            "and gnn settings that it was saved with"
+    names = own.keys() | found.keys()
+    differ = [n for n in names if n not in own or n not in found or own[n].shape != found[n].shape]
+    if not differ:
+        return
+    wanted, got = made_with(own), made_with(found)
+    known = [key for key in wanted if key in got and got[key] != wanted[key]]
+    if known:
+        saved, needed, settings = (
+            " and ".join(f"{key}{word}{values[key]}" for key in known)
+            for word, values in ((" ", got), (" ", wanted), (" to ", got))
         )
+        raise UserError(
+            f"agent_from {path}: the agent was saved with {saved}, expected {needed}; set "
+            f"{settings}, or name the agent.pt of another search"
+        )
+    other = ", or set search.agent_part to encoder" if part == "policy" else ""
+    raise UserError(
+        f"agent_from {path}: another kind of policy ({len(differ)} of {len(names)} tensors "
+        "differ); use the agent, encoder and gnn settings that it was saved with" + other
+    )
+
+
+STEM = re.compile(r"(?:.*\.)?encoder\.stem\.weight")
+CONV = re.compile(r"(?:.*\.)?encoder\.convs\.(\d+)\..*")
+
+
+def made_with(weights: Mapping[str, Tensor]) -> dict[str, object]:
+    """Return the settings that the weights of a policy tell, by key; none of a user's encoder."""
+    stem = next((value for name, value in weights.items() if STEM.fullmatch(name)), None)
+    if stem is None:
+        return {}
+    kinds = {"encoder_decoder": DECODER, "multi_stage": "encoder.channels.", "plain": ""}
+    rounds = {match[1] for name in weights if (match := CONV.fullmatch(name))}
+    return {
+        "search.encoder": next(k for k, part in kinds.items() if any(part in n for n in weights)),
+        "search.gnn.hidden": len(stem),
+        "search.gnn.layers": len(rounds),
+    }
 
 
 def encoder_of(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -31,10 +31,10 @@ class Transform:
             )
 
     def for_channels(self, channels: int) -> Transform:
-        """Return the same for images with more or fewer channels of the same colours."""
+        """Return the same for images that become grey, or grey ones that become colour."""
         if len(self.mean) == channels:
             return self
-        if 1 not in (channels, len(self.mean)):
+        if channels != 1 and (len(self.mean), channels) != (1, 3):
             raise UserError(
                 f"mean and std are of {len(self.mean)} channels, the network takes {channels}, the "
                 "first number of network.input_shape [channels, height, width]: correct it, or "

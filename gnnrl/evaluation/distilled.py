@@ -22,7 +22,7 @@ from gnnrl.evaluation.base import Decided, Evaluation, Evaluator, Plan
 from gnnrl.evaluation.budget_penalty import PUNISHED, Constraint
 from gnnrl.evaluation.measured import measured, metric
 from gnnrl.evaluation.rewards import CONSTRAINED, RewardSettings, n2n, sagemaker
-from gnnrl.evaluation.student_store import StudentStore
+from gnnrl.evaluation.student_store import StudentStore, folder_of
 from gnnrl.evaluation.training_settings import StudentSettings
 from gnnrl.graph.budget import Budget
 from gnnrl.graph.cost import Cost, cost
@@ -105,6 +105,16 @@ class Students(Evaluator):
         student = self._read().cut(plan)
         self._train(student, plan)
         return student
+
+    def hold(self, plan: PruningPlan, reward: float) -> None:
+        """Keep the student of a plan, also where others, such as controls, are better.
+
+        One that was removed for them is trained again, which gives the same student.
+        """
+        if self.store is None or folder_of(plan.digest) in self.store.names() or reward == PUNISHED:
+            return
+        checkpoint = self.store.dense.following(self.taught(plan), plan, self.graph)
+        self.store.put(plan.digest, reward, checkpoint)
 
     def failed(self, plan: Plan, reason: str) -> Evaluation:
         """Return the evaluation of a plan whose student failed."""

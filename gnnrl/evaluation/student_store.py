@@ -35,6 +35,13 @@ class StudentStore:
 
     def add(self, digest: str, reward: float, checkpoint: Checkpoint) -> str:
         """Keep a student, if it is one of the best; return the name of its folder."""
+        name = self.put(digest, reward, checkpoint)
+        for other in self.names()[self.keep :]:
+            shutil.rmtree(self.folder / other, ignore_errors=True)
+        return name
+
+    def put(self, digest: str, reward: float, checkpoint: Checkpoint) -> str:
+        """Keep a student, whatever its reward; return the name of its folder."""
         name = folder_of(digest)
         self.folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".new-", dir=self.folder) as made:
@@ -44,8 +51,6 @@ class StudentStore:
             (fresh / REWARD).write_text(json.dumps(reward))
             if not (self.folder / name).exists():
                 os.replace(fresh, self.folder / name)
-        for other in self.names()[self.keep :]:
-            shutil.rmtree(self.folder / other, ignore_errors=True)
         return name
 
     def names(self) -> list[str]:
@@ -92,8 +97,8 @@ def kept_student(results: Path, dense: Checkpoint, plan: PruningPlan) -> Checkpo
     path = results / STUDENTS / folder_of(plan.digest) / STUDENT
     if not path.is_file():
         raise UserError(
-            f"{path}: the student of this plan was not kept: raise search.students.keep (with "
-            "search.students) and search again, or set prune.weights to final"
+            f"{path}: only the students of the search's best plans are kept, and this plan is none "
+            "of them: take the search's plan.json, or set prune.weights to final"
         )
     student = Checkpoint.load(path, dense.name)
     student.refuse_other(dense)

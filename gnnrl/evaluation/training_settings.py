@@ -58,4 +58,4 @@ class StudentSettings(Settings):
     ease_in: CountOrNone = 15
     """Updates until being over the budget is punished in full (n2n_constrained)."""
     keep: CountOrNone = 5
-    """How many of the best students are kept as checkpoints."""
+    """How many of the best students are kept as checkpoints; that of the best plan always is."""

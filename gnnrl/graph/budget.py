@@ -41,10 +41,10 @@ class Budget:
         if not given or (alone and len(given) > 1):
             kept = [name for name, resource in RESOURCES.items() if not resource.is_removed]
             removed = [name for name in RESOURCES if name not in kept]
+            do = "set the others to null" if given else "give one of them a number"
             raise UserError(
                 f"a budget names {', '.join(kept)} (one, or several that are all met) or "
-                f"{', '.join(removed)} alone, got {', '.join(given) or 'none'}; set the others to "
-                "null"
+                f"{', '.join(removed)} alone, got {', '.join(given) or 'none'}; {do}"
             )
         for name, value in given.items():
             _check(name, value)

@@ -97,7 +97,8 @@ def latency(
     for runtime in settings.latency_runtimes:
         sizes = found[runtime] = {}
         for size in settings.latency_batches:
-            taken = time_networks(networks, input_shape, size, rounds, runtime, threads)
+            bar = f"latency of {size} images in {runtime}"
+            taken = time_networks(networks, input_shape, size, rounds, runtime, threads, bar)
             gain = taken["dense"].over(taken["subnet"])
             sizes[str(size)] = {
                 **{name: _figures(timing) for name, timing in taken.items()},

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gnnrl.data.splits import Splits
 from gnnrl.errors import UserError
@@ -37,18 +37,26 @@ without this library (images: float32 [n, *{shape}], pixels in [0, 1], then minu
 def onnx_bytes(
     network: nn.Module, input_shape: Shape, about: Mapping[str, Any] | None = None
 ) -> bytes:
-    """Return the network as ONNX with a free batch size, the same bytes for the same network.
-
-    about: what the file says of itself in its metadata, as JSON: mean, std, classes.
-    Raises `UserError` where it cannot be exported, and where onnxruntime does not compute what
-    PyTorch does.
-    """
-    _require_onnx()
-    network = network.cpu().eval()
+    """Return a network of images as ONNX; all else as in `onnx_of`."""
     # two images: the exporter takes a batch of one for a constant
     images = torch.rand(2, *input_shape, generator=torch.Generator().manual_seed(0))
+    return onnx_of(network, {"images": images}, about)
+
+
+def onnx_of(
+    network: nn.Module, inputs: Mapping[str, Tensor], about: Mapping[str, Any] | None = None
+) -> bytes:
+    """Return the network as ONNX with a free batch size, the same bytes for the same network.
+
+    inputs: examples `[N, ...]` with N of at least two, in the order in which the network takes
+    them; the names are those of the file.  about: what the file says of itself in its metadata, as
+    JSON: mean, std, classes.  Raises `UserError` where it cannot be exported, and where onnxruntime
+    does not compute what PyTorch does.
+    """
+    require_onnx()
+    network = network.cpu().eval()
     try:
-        model = _exported(network, images)
+        model = _exported(network, inputs)
     except Exception as error:  # the exporter has dozens of kinds
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise UserError(f"the network cannot be exported to ONNX ({reason})") from error
@@ -56,7 +64,7 @@ def onnx_bytes(
     for key, value in (about or {}).items():
         model.metadata_props.add(key=key, value=json.dumps(value))
     data = model.SerializeToString(deterministic=True)
-    difference = onnx_difference(network, data, images)
+    difference = onnx_difference(network, data, *inputs.values())
     if not difference <= TOLERANCE:  # so that NaN is refused
         raise UserError(
             f"the exported network differs from PyTorch by {difference:.2e} of its largest logit "
@@ -130,23 +138,25 @@ def parts_of(network: nn.Module, input_shape: Shape) -> dict[str, tuple[nn.Modul
 
 
 @torch.inference_mode()
-def onnx_difference(network: nn.Module, data: bytes, images: torch.Tensor) -> float:
+def onnx_difference(network: nn.Module, data: bytes, *inputs: Tensor) -> float:
     """Return the largest difference between onnxruntime and PyTorch, relative as in `TOLERANCE`."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only
     session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    found = session.run(None, {session.get_inputs()[0].name: images.numpy()})
+    names = [given.name for given in session.get_inputs()]
+    found = session.run(None, {k: v.numpy() for k, v in zip(names, inputs, strict=True)})
     difference, largest = 0.0, 1.0
-    for ours, other in zip(tensors(network(images)), found, strict=True):
+    for ours, other in zip(tensors(network(*inputs)), found, strict=True):
         apart = (torch.from_numpy(other).double() - ours.double()).abs().max()
         difference = float(torch.maximum(apart, apart.new_tensor(difference)))  # keeps NaN
         largest = max(largest, float(ours.abs().max()))
     return difference / largest
 
 
-def _require_onnx() -> None:
+def require_onnx() -> None:
+    """Raise `UserError` where a package is missing that the export to ONNX needs."""
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
@@ -157,18 +167,19 @@ def _require_onnx() -> None:
         ) from error
 
 
-def _exported(network: nn.Module, images: torch.Tensor) -> Any:
+def _exported(network: nn.Module, inputs: Mapping[str, Tensor]) -> Any:
+    images = tuple(inputs.values())
     with torch.no_grad():
-        given = tensors(network(images))
+        given = tensors(network(*images))
     names = ["logits"] if len(given) == 1 else [f"output{i}" for i in range(len(given))]
     with _quiet():
         program = torch.onnx.export(
             network,
-            (images,),
+            images,
             dynamo=True,
-            input_names=["images"],
+            input_names=list(inputs),
             output_names=names,
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            dynamic_shapes=tuple({0: torch.export.Dim("batch")} for _ in images),
             verbose=False,
         )
     assert program is not None

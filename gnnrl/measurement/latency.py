@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from gnnrl.measurement.running import device_of, ready
+from gnnrl.progress import progress
 from gnnrl.shapes import Shape
 
 K = TypeVar("K", bound=Hashable)
@@ -50,23 +51,30 @@ def spread(values: Sequence[float]) -> float:
 
 @torch.inference_mode()
 def time_in_turns(
-    runs: Mapping[K, Callable[[], object]], rounds: int, warmup: int, device: torch.device
+    runs: Mapping[K, Callable[[], object]],
+    rounds: int,
+    warmup: int,
+    device: torch.device,
+    label: str = "",
 ) -> dict[K, Timing]:
     """Time `rounds` calls of each function, after `warmup` more.
 
     The functions take turns, so that what else the machine does falls on all of them alike.
+    label: of a bar; empty: there is none.
     """
     if rounds < 1:
         raise ValueError(f"rounds {rounds}: expected at least 1")
     taken: dict[K, list[float]] = {key: [] for key in runs}
-    for turn in range(warmup + rounds):
-        for key, run in runs.items():
-            _wait(device)
-            start = time.perf_counter()
-            run()
-            _wait(device)
-            if turn >= warmup:
-                taken[key].append(1000 * (time.perf_counter() - start))
+    with progress(label, warmup + rounds, visible=bool(label)) as bar:
+        for turn in range(warmup + rounds):
+            for key, run in runs.items():
+                _wait(device)
+                start = time.perf_counter()
+                run()
+                _wait(device)
+                if turn >= warmup:
+                    taken[key].append(1000 * (time.perf_counter() - start))
+            bar.advance()
     return {key: Timing(tuple(values)) for key, values in taken.items()}
 
 
@@ -77,11 +85,13 @@ def time_networks(
     rounds: int,
     runtime: str = "torch",
     threads: int | None = None,
+    label: str = "",
 ) -> dict[K, Timing]:
     """Time networks, one batch of random images each, in a runtime of `RUNTIMES`.
 
     One round in ten, at least three, goes before the clock is read.  threads: None: as many as
-    PyTorch uses.  Raises `UserError` where the runtime is not installed.
+    PyTorch uses.  label: of a bar; empty: there is none.  Raises `UserError` where the runtime is
+    not installed.
     """
     weight = next(iter(networks.values())).parameters()
     place = device_of(runtime, next(weight).device)
@@ -90,7 +100,7 @@ def time_networks(
     ).to(place)  # fmt: skip
     with pinned(threads) as count:
         runs = {name: ready(runtime, net, images, count) for name, net in networks.items()}
-        return time_in_turns(runs, rounds, max(SHORTEST, rounds // 10), place)
+        return time_in_turns(runs, rounds, max(SHORTEST, rounds // 10), place, label)
 
 
 @contextmanager

@@ -64,7 +64,8 @@ def table_of(
     plans = plans_of(graph, subnets, table.multiple)
     networks = {i: surgeon.cut(plan) for i, plan in enumerate(plans)}
     shape = as_shape(graph.input_shape)
-    timings = time_networks(networks, shape, batch_size, 4 * rounds, runtime, threads)
+    bar = f"latency of subnets in {runtime}"
+    timings = time_networks(networks, shape, batch_size, 4 * rounds, runtime, threads, bar)
     taken = np.array([timings[i].milliseconds for i in networks])
     return corrected(table, graph, plans, taken)
 

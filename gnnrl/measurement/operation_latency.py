@@ -19,6 +19,7 @@ from gnnrl.graph.operations import operation_of
 from gnnrl.measurement.latency import pinned, time_in_turns
 from gnnrl.measurement.running import Run, device_of, ready
 from gnnrl.measurement.runtimes import runtime_of
+from gnnrl.progress import progress
 from gnnrl.runtime import device as own_device
 
 MULTIPLES = (1, 2, 4, 8, 16, 32)
@@ -56,11 +57,12 @@ def measure(
         bench = _Bench(graph, batch_size, rounds, alone, place, count)
         blocks, ragged = bench.blocks(multiple)
         timed = {key: i for i, key in enumerate(keys(graph)) if key}
-        grids = {
-            key: bench.grid(graph.nodes[i], graph.nodes[graph.sources[i]], blocks)
-            for key, i in timed.items()
-            if graph.nodes[i].operation not in found.fused
-        }
+        timed = {k: i for k, i in timed.items() if graph.nodes[i].operation not in found.fused}
+        grids = {}
+        with progress(f"latency of operations in {runtime}", len(timed)) as bar:
+            for key, i in timed.items():
+                grids[key] = bench.grid(graph.nodes[i], graph.nodes[graph.sources[i]], blocks)
+                bar.advance()
     return LatencyTable(
         grids, batch_size, machine, runtime, place.type, count, blocks, ragged, fused=found.fused
     )

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from gnnrl.errors import UserError
-from gnnrl.measurement.runtimes import runtime_of
+from gnnrl.measurement.runtimes import CUSTOMARY, runtime_of
 from gnnrl.registry import imported
 
 Run = Callable[[], object]
@@ -96,10 +96,27 @@ def ready(name: str, network: nn.Module, images: Tensor, threads: int) -> Run:
     except UserError:
         raise
     except Exception as error:  # exporters and compilers have dozens of kinds
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise UserError(
-            f"the runtime {name} cannot run this network ({reason}); take another runtime"
-        ) from error
+        raise UserError(f"{_cannot(name, error)}; take another runtime") from error
+
+
+def _cannot(name: str, error: Exception) -> str:
+    reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    return f"the runtime {name} cannot run this network ({reason})"
+
+
+@torch.no_grad()
+def unusable(network: nn.Module, images: Tensor) -> dict[str, str]:
+    """Return of each customary runtime why it cannot run a network on images; empty: it can."""
+    found = {}
+    for name in CUSTOMARY:
+        try:
+            ready(name, network, images, torch.get_num_threads())()
+            found[name] = ""
+        except UserError as error:
+            found[name] = str(error)
+        except Exception as error:  # any that a network raises
+            found[name] = _cannot(name, error)
+    return found
 
 
 def machine_of(device: torch.device) -> str:

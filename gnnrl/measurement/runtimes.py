@@ -45,6 +45,9 @@ RUNTIMES: Mapping[str, Runtime] = {
 }
 """By name: PyTorch as it is, in the memory format channels-last, compiled; ONNX Runtime."""
 
+CUSTOMARY = ("torch", "onnxruntime")
+"""In which a subnet is used as `evaluate` writes it; one measures a speed in those that can run."""
+
 
 def runtime_of(name: str) -> Runtime:
     """Return a runtime; raise `UserError` where it is not known or not installed."""

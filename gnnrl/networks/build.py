@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import warnings
 from collections.abc import Mapping
 from functools import partial
@@ -16,7 +17,7 @@ from gnnrl.networks.basic_cnn import BasicCNN
 from gnnrl.networks.mlp import Perceptron
 from gnnrl.networks.sagemaker import SageMaker5Block
 from gnnrl.networks.shape import Builder, replace_first_conv
-from gnnrl.registry import call, hint, imported, is_own
+from gnnrl.registry import call, imported, is_own
 from gnnrl.shapes import Shape
 
 TORCHVISION = "torchvision/"
@@ -69,9 +70,12 @@ def _checked(num_classes: int, input_shape: Shape) -> Shape:
 
 def _close(name: str) -> str:
     """Return a hint: names like the wrong one, or all of them."""
-    known = [*NETWORKS, *(TORCHVISION + other for other in _known_to_torchvision())]
-    ours = ", ".join(NETWORKS)
-    return hint(name, known, f"known are {ours}, torchvision/<name> and package.module:function")
+    known = {name: TORCHVISION + name for name in _known_to_torchvision()}
+    known |= {name: name for name in NETWORKS}
+    near = difflib.get_close_matches(name.removeprefix(TORCHVISION), known)
+    if near:
+        return f"did you mean {' or '.join(known[other] for other in near)}?"
+    return f"known are {', '.join(NETWORKS)}, torchvision/<name> and package.module:function"
 
 
 def _known_to_torchvision() -> list[str]:
@@ -131,10 +135,11 @@ def _try(network: nn.Module, name: str, input_shape: Shape) -> None:
     try:
         image = torch.empty(1, *input_shape, device="meta")
         torch.func.functional_call(network, shapes, (image,))
-    except (RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # any that a network raises: torchvision's asserts
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"{name} cannot take images of shape {input_shape} ({reason}): give larger ones"
+            f"{name} cannot take images of shape {input_shape} ({reason}): set "
+            "network.input_shape to one that it takes, often a larger one"
         ) from error
     finally:
         network.train(training)

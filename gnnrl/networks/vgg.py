@@ -31,6 +31,7 @@ class Vgg(Classifier):
 
 
 NETWORKS: Mapping[str, Builder] = {
+    "vgg13_bn": partial(Vgg, repeats=(2, 2, 2, 2, 2)),
     "vgg16_bn": partial(Vgg, repeats=(2, 2, 3, 3, 3)),
     "vgg19_bn": partial(Vgg, repeats=(2, 2, 4, 4, 4)),
 }

@@ -41,15 +41,15 @@ ON_EXAMPLES: Mapping[str, tuple[str, int]] = {
 
 SALIENCIES = (*ON_WEIGHTS, *FROM_INITIAL, *ON_EXAMPLES)
 
-OF_SINGLE_WEIGHTS = (
-    "magnitude",
-    "magnitude_normalised",
-    "magnitude_local",
-    "magnitude_sign",
-    "snip",
-    "random",
-)
-"""Criteria that rank single weights, too (`gnnrl.pruning.weight_saliency`)."""
+OF_SINGLE_WEIGHTS: Mapping[str, str] = {
+    "magnitude": "gnnrl.pruning.weight_saliency:magnitude",
+    "magnitude_normalised": "gnnrl.pruning.weight_saliency:magnitude_normalised",
+    "magnitude_local": "gnnrl.pruning.weight_saliency:magnitude_local",
+    "magnitude_sign": "gnnrl.pruning.weight_saliency:magnitude_sign",
+    "snip": "gnnrl.pruning.weight_saliency:snip",
+    "random": "gnnrl.pruning.weight_saliency:random",
+}
+"""Criteria that rank single weights, too."""
 
 
 class BottleneckSettings(Settings):

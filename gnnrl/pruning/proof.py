@@ -31,7 +31,7 @@ from gnnrl.tasks.nested import tensors
 from gnnrl.tracing.check import BATCHES, differs, larger, random_inputs
 from gnnrl.tracing.dress import dressed
 from gnnrl.tracing.flop_counter import FlopCounter
-from gnnrl.tracing.fx_utils import attribute, operation_name, scope_of
+from gnnrl.tracing.fx_utils import attribute, operation_name, quietly, scope_of
 
 EXACT, ROUNDED = 1e-6, 1e-3
 """Tolerances, of the largest number that is expected: in double precision, and otherwise."""
@@ -195,7 +195,7 @@ class _Pair:
         with torch.no_grad(), torch.random.fork_rng(), _WithoutDropout():
             torch.manual_seed(seed)
             try:
-                return tensors(network(*given))
+                return tensors(quietly(network)(*given))
             except Exception as error:
                 if catch:
                     return None

@@ -62,15 +62,19 @@ def score(
         scores = imported(path, "importance")(network, graph, images, labels, task)
         return Scored(scores, passes * len(images))
     if criterion in FROM_INITIAL:
-        if initial is None:
-            raise UserError(
-                f"{criterion} compares weights with those they started from: give the initial "
-                "network"
-            )
         path = FROM_INITIAL[criterion]
-        return Scored(imported(path, "importance")(network, graph, initial))
+        return Scored(imported(path, "importance")(network, graph, started(criterion, initial)))
     path, cost = ON_WEIGHTS[criterion]
     return Scored(imported(path, "importance")(network, graph), cost)
+
+
+def started(criterion: str, initial: nn.Module | None) -> nn.Module:
+    """Return the network before training; raise `UserError` where it is missing."""
+    if initial is None:
+        raise UserError(
+            f"{criterion} compares weights with those they started from: give the initial network"
+        )
+    return initial
 
 
 def magnitude(network: nn.Module, graph: ComputationalGraph) -> Importance:
@@ -106,10 +110,14 @@ def magnitude_sign(network: nn.Module, graph: ComputationalGraph, initial: nn.Mo
     """
 
     def per_filter(node: Node) -> Tensor:
-        now, before = filters(network, node), filters(initial, node)
-        return torch.where(now.sign() == before.sign(), now.abs(), 0.0).mean(1)
+        return with_same_sign(filters(network, node), filters(initial, node)).mean(1)
 
     return _mean(graph, per_filter)
+
+
+def with_same_sign(now: Tensor, before: Tensor) -> Tensor:
+    """Absolute weights, zero where training changed the sign."""
+    return torch.where(now.sign() == before.sign(), now.abs(), 0.0)
 
 
 def snip(
@@ -120,7 +128,7 @@ def snip(
     task: Task = CLASSIFICATION,
 ) -> Importance:
     """Sensitivity of the loss to each weight's presence, |w dL/dw| (Lee et al. 2019, Eq. 5)."""
-    products = _times_gradient(network, graph, images, labels, task)
+    products = times_gradient(network, _named(graph), images, labels, task)
     return _sum(graph, {name: product.abs() for name, product in products.items()})
 
 
@@ -132,7 +140,7 @@ def taylor(
     task: Task = CLASSIFICATION,
 ) -> Importance:
     """Squared first-order change of the loss without a filter (Molchanov et al. 2019, Eq. 8)."""
-    products = _times_gradient(network, graph, images, labels, task)
+    products = times_gradient(network, _named(graph), images, labels, task)
     return over_layers(graph, lambda node: _row_sums(products, node).square(), dtype=torch.float64)
 
 
@@ -145,7 +153,7 @@ def grasp(
 ) -> Importance:
     """What a weight does for gradient flow, w (H g) (Wang et al. 2020, Eq. 8; higher = keep)."""
     names, weights = _weights(network, graph)
-    with torch.enable_grad(), as_trained(network):
+    with torch.enable_grad(), _as_trained(network):
 
         def cooled(x: Tensor) -> object:
             return nested.mapped(lambda logits: logits / TEMPERATURE, network(x))
@@ -218,18 +226,22 @@ def _silence(network: nn.Module, graph: ComputationalGraph, units: Tensor) -> No
 
 
 def _weights(network: nn.Module, graph: ComputationalGraph) -> tuple[list[str], list[Tensor]]:
-    """The weights of all layers that make channels which can be removed."""
-    nodes = [node for node in graph.layers.values() if (node.filter_units >= 0).any()]
-    names = [node.parameters[0] for node in nodes]
+    names = _named(graph)
     return names, [attribute(network, name) for name in names]
 
 
-def _times_gradient(
-    network: nn.Module, graph: ComputationalGraph, images: Tensor, labels: Targets, task: Task
+def _named(graph: ComputationalGraph) -> list[str]:
+    """The weights of all layers that make channels which can be removed."""
+    nodes = [node for node in graph.layers.values() if (node.filter_units >= 0).any()]
+    return [node.parameters[0] for node in nodes]
+
+
+def times_gradient(
+    network: nn.Module, names: Sequence[str], images: Tensor, labels: Targets, task: Task
 ) -> dict[str, Tensor]:
-    """Each weight times the gradient of the loss with respect to it, by name."""
-    names, weights = _weights(network, graph)
-    with torch.enable_grad(), as_trained(network):
+    """Each of the weights named times the gradient of the loss with respect to it, by name."""
+    weights = [attribute(network, name) for name in names]
+    with torch.enable_grad(), _as_trained(network):
         loss, _ = task.training_loss(network, images, labels)
         gradients = torch.autograd.grad(loss, weights)
     return _products(names, weights, gradients)
@@ -242,7 +254,7 @@ def _products(
     return {name: (weight * other).detach() for name, weight, other in pairs}
 
 
-def as_trained(network: nn.Module) -> AbstractContextManager[None]:
+def _as_trained(network: nn.Module) -> AbstractContextManager[None]:
     """Batch norm as in training, dropout off, running statistics unchanged."""
     return batch_statistics(network.eval())
 

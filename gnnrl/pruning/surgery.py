@@ -228,11 +228,14 @@ def _fit(
         if str(node.target) in fitted_modules:
             return
         fitted_modules.add(str(node.target))
-        reads = analysis.flow.layouts.get(tensors_read(original)[0])
-        inputs = (
-            int(stays[analysis.units.of(reads.labels)].sum()) if isinstance(reads, Layout) else None
-        )
-        fit_module(subnet.get_submodule(str(node.target)), layer, inputs, width)
+        module = subnet.get_submodule(str(node.target))
+        read = tensors_read(original)[0]
+        reads, axes = analysis.flow.layouts.get(read), len(read.meta["example"].shape)
+        along = (-1 if isinstance(module, nn.Linear) else 1) % axes
+        inputs = None  # where channels lie along another axis, all of what is read stays
+        if isinstance(reads, Layout) and reads.axis == along:
+            inputs = int(stays[analysis.units.of(reads.labels)].sum())
+        fit_module(module, layer, inputs, width)
     elif layer is not None and layer.per_group:
         position, key = (1, "num_groups") if layer.filters is None else (6, "groups")
         _set_argument(node, position, key, width // _per_group(analysis, original, layer.per_group))

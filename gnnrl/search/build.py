@@ -196,6 +196,8 @@ def run(task: SearchTask, journal: Path, watch: Watch | None = None) -> tuple[Se
             progress=watched,
             workers=workers,
         )
+    if isinstance(env.evaluate, Students):
+        env.evaluate.hold(found.plan, found.reward)
     return found if again is None else again.applied(found), env.spent
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 
 from gnnrl.errors import UserError
 from gnnrl.tasks.nested import tensors
+from gnnrl.tracing.fx_utils import quietly
 from gnnrl.tracing.meta import copy_of, evaluating
 from gnnrl.tracing.trace import named_inputs, trace
 
@@ -44,7 +45,7 @@ def check(network: nn.Module, traced: nn.Module, example: Any) -> None:
             except Exception:  # a batch that the network itself does not take
                 continue
             try:
-                found = tensors(theirs(*given.values()))
+                found = tensors(_called(theirs, given))
             except Exception as error:
                 raise _other(network, batch, str(error).strip().splitlines()[0]) from error
         if [a.shape for a in found] != [b.shape for b in expected]:
@@ -79,8 +80,8 @@ def _called(network: nn.Module, given: Mapping[str, Any]) -> Any:
     """What a network gives; its first inputs by their place, as its hooks expect."""
     places = [p.name for p in inspect.signature(network.forward).parameters.values()]
     if list(given) == places[: len(given)]:
-        return network(*given.values())
-    return network(**given)
+        return quietly(network)(*given.values())
+    return quietly(network)(**given)
 
 
 def _check_training(ours: nn.Module, theirs: nn.Module, given: Mapping[str, Any]) -> None:
@@ -197,7 +198,7 @@ def takes_one_size(network: nn.Module, traced: fx.GraphModule, example: Any) -> 
         except Exception:  # the network itself takes this size only
             return False
         try:
-            found = tensors(theirs(*given.values()))
+            found = tensors(_called(theirs, given))
         except Exception:
             return True
     return [a.shape for a in found] != [b.shape for b in expected] or any(

@@ -32,6 +32,7 @@ def rewrite(network: nn.Module, graph: fx.Graph) -> None:
         _sizes_here(network, node)
         if node.op == "call_method" and node.target in ("view_as", "reshape_as"):
             _reshaped(graph, node)
+        _as_linear(network, graph, node)
     for node in list(graph.nodes):
         if node.target is F.linear:
             _bias_apart(graph, node)
@@ -70,6 +71,25 @@ def _bias_apart(graph: fx.Graph, node: fx.Node) -> None:
     with graph.inserting_after(node):
         added = _like(node, graph.call_function(operator.add, (node, bias)))
     node.replace_all_uses_with(added, lambda user: user is not added)
+
+
+def _as_linear(network: nn.Module, graph: fx.Graph, node: fx.Node) -> None:
+    """`x @ weight` and `addmm(bias, x, weight)` are the linear layer of the transposed weight."""
+    name = operation_name(node) if node.op in ("call_function", "call_method") else ""
+    if (name, len(node.args)) in (("matmul", 2), ("mm", 2)) and not node.kwargs:
+        read, weight, bias = (*node.args, None)
+    elif (name, len(node.args)) == ("addmm", 3) and not node.kwargs:
+        bias, read, weight = node.args
+    else:
+        return
+    if not isinstance(weight, fx.Node) or weight.op != "get_attr":
+        return
+    value = attribute(network, str(weight.target))
+    if not isinstance(value, nn.Parameter) or value.ndim != 2:
+        return
+    with graph.inserting_before(node):
+        transposed = _like(node, graph.call_method("t", (weight,)))
+    node.op, node.target, node.args = "call_function", F.linear, (read, transposed, bias)
 
 
 def _like(node: fx.Node, new: fx.Node) -> fx.Node:
@@ -218,7 +238,7 @@ def weights_as_parameters(traced: fx.GraphModule) -> None:
                 values[step] = _value(traced, step, values)
         owner, _, name = str(source.target).rpartition(".")
         trained = isinstance(attribute(traced, str(source.target)), nn.Parameter)
-        made = nn.Parameter(values[weight].detach().clone(), trained)
+        made = nn.Parameter(values[weight].detach().clone().contiguous(), trained)
         with graph.inserting_before(node):
             held = _like(node, graph.get_attr(str(source.target)))
         held.meta |= {"example": weight.meta["example"], "follows": set()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from torch import fx, nn
@@ -35,6 +37,12 @@ def call(node: fx.Node, args: Any, kwargs: Any) -> Any:
         return getattr(args[0], str(node.target))(*args[1:], **kwargs)
     function: Any = node.target
     return function(*args, **kwargs)
+
+
+def quietly(network: nn.Module) -> Callable[..., Any]:
+    """Return what calls a network; torch.fx would report on the terminal what its own graphs raise,
+    also where that is caught."""
+    return partial(nn.Module.__call__, network) if isinstance(network, fx.GraphModule) else network
 
 
 def thawed(value: Any) -> Any:

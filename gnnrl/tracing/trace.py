@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from gnnrl.errors import UserError
@@ -156,7 +156,7 @@ def _recorded_for_both_modes(
         for node in graph.nodes:
             if node.op == "call_module" and node.target in switched:
                 node.meta["identity"] = True
-    _restore_training_flags(graph, twin)
+    _restore_training_flags(network, graph, twin)
     return graph
 
 
@@ -259,13 +259,13 @@ def flops_of(
     return counting.flops
 
 
-def _restore_training_flags(graph: fx.Graph, training: fx.Graph) -> None:
+def _restore_training_flags(network: nn.Module, graph: fx.Graph, training: fx.Graph) -> None:
     """Where the two traces differ by `False` and `True` alone, that is `self.training` again;
     where by 0.0 and another number, that number in training (a rate of dropout)."""
+    for each in (graph, training):
+        _forget_questions(each)
     pairs = list(zip(graph.nodes, training.nodes, strict=False))
-    if len(graph.nodes) != len(training.nodes) or any(
-        (a.op, a.target) != (b.op, b.target) for a, b in pairs
-    ):
+    if len(graph.nodes) != len(training.nodes) or not all(_alike(network, *pair) for pair in pairs):
         return
     flag = None
     for node, twin in pairs:
@@ -283,6 +283,24 @@ def _restore_training_flags(graph: fx.Graph, training: fx.Graph) -> None:
                 node.update_arg(place, value)
             else:
                 node.update_kwarg(place, value)
+
+
+def _forget_questions(graph: fx.Graph) -> None:
+    """Erase what was asked of a tensor and not used: one mode may ask more (such as the device)."""
+    for node in reversed(graph.nodes):
+        asks = node.target is getattr or (node.op, node.target) == ("call_method", "size")
+        if asks and not node.users:
+            graph.erase_node(node)
+
+
+def _alike(network: nn.Module, node: fx.Node, twin: fx.Node) -> bool:
+    """Whether both call the same thing; each trace has constants of its own, by other names."""
+    if node.op == twin.op == "get_attr" and node.target != twin.target:
+        ours, theirs = attribute(network, str(node.target)), attribute(network, str(twin.target))
+        tensors = isinstance(ours, Tensor) and isinstance(theirs, Tensor)
+        alike = tensors and ours.shape == theirs.shape
+        return alike and (ours.is_meta or torch.equal(ours, theirs))
+    return (node.op, node.target) == (twin.op, twin.target)
 
 
 def _differences(node: fx.Node, twin: fx.Node) -> Iterator[tuple[int | str, tuple[Any, Any]]]:

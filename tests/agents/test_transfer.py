@@ -19,6 +19,8 @@ from gnnrl.search.loop import search
 from gnnrl.search.spaces.channels import ChannelSpace
 from tests.dense import dense
 
+WIDTH = {"hidden": 16, "layers": 1}
+
 
 @cache
 def env_of(name: str) -> PruningEnv:
@@ -65,12 +67,43 @@ def test_what_is_no_agent_is_refused(tmp_path, content, message):
         adopt(build_agent("ppo", env_of("basic_cnn")), path)
 
 
-def test_a_policy_of_another_width_is_refused(tmp_path):
+@pytest.mark.parametrize("part", ["policy", "encoder"])
+@pytest.mark.parametrize(
+    ("made", "wanted", "said"),
+    [
+        ({"encoder": "plain"}, {},
+         "was saved with search.encoder plain, expected search.encoder multi_stage; "
+         "set search.encoder to plain, or name the agent.pt of another search"),
+        ({"hidden": 32, "layers": 2}, {"layers": 1},
+         "was saved with search.gnn.hidden 32 and search.gnn.layers 2, expected search.gnn.hidden "
+         "64 and search.gnn.layers 1; set search.gnn.hidden to 32 and search.gnn.layers to 2, or "
+         "name the agent.pt of another search"),
+    ],
+)  # fmt: skip
+def test_an_agent_of_another_encoder_is_refused_by_the_settings_that_differ(
+    made, wanted, said, part, tmp_path
+):
     env = env_of("basic_cnn")
-    path = saved(build_agent("ppo", env, hidden=32), tmp_path / "agent.pt")
-    wanted = r"another kind of policy \(\d+ of \d+ tensors differ, the first is \S+: expected \(64"
+    path = saved(build_agent("ppo", env, **made), tmp_path / "agent.pt")
+    with pytest.raises(UserError) as refused:
+        adopt(build_agent("ppo", env, **wanted), path, part)
+    assert str(refused.value) == f"agent_from {path}: the agent {said}"
+
+
+def test_an_agent_without_a_decoder_is_refused_where_one_is_wanted(tmp_path):
+    env = env_of("basic_cnn")
+    path = saved(build_agent("ppo", env, **WIDTH), tmp_path / "agent.pt")
+    wanted = r"with search\.encoder multi_stage, expected search\.encoder encoder_decoder; set"
     with pytest.raises(UserError, match=wanted):
-        adopt(build_agent("ppo", env, hidden=64), path)
+        adopt(build_agent("ppo", env, encoder="encoder_decoder", **WIDTH), path)
+
+
+def test_another_kind_of_agent_is_refused_with_the_part_of_it_that_can_be_taken(tmp_path):
+    env = env_of("basic_cnn")
+    path = saved(build_agent("ddpg", env, **WIDTH), tmp_path / "agent.pt")
+    wanted = r"another kind of policy \(\d+ of \d+ tensors differ\); .*agent_part to encoder$"
+    with pytest.raises(UserError, match=wanted):
+        adopt(build_agent("ppo", env, **WIDTH), path)
 
 
 def test_an_agent_without_a_policy_is_refused(tmp_path):
@@ -78,9 +111,6 @@ def test_an_agent_without_a_policy_is_refused(tmp_path):
     path = saved(build_agent("ppo", env), tmp_path / "agent.pt")
     with pytest.raises(UserError, match="has no policy"):
         adopt(build_agent("uniform", env), path)
-
-
-WIDTH = {"hidden": 16, "layers": 1}
 
 
 def encoders(agent):
@@ -148,11 +178,8 @@ def test_a_frozen_encoder_stays_while_decoder_and_heads_learn(name):
     assert any(".decoder." in k for k in learned) and any(".encoder." not in k for k in learned)
 
 
-def test_an_encoder_of_another_shape_is_refused(tmp_path):
+def test_an_agent_without_an_encoder_has_none_to_take(tmp_path):
     env = env_of("basic_cnn")
-    path = saved(build_agent("ppo", env, encoder="plain", **WIDTH), tmp_path / "agent.pt")
-    with pytest.raises(UserError, match="another kind of policy"):
-        adopt(build_agent("ppo", env, **WIDTH), path, "encoder")
     path = saved(build_agent("evolution", env), tmp_path / "evolution.pt")
     with pytest.raises(UserError, match="not a saved agent"):
         adopt(build_agent("ppo", env, **WIDTH), path, "encoder")

@@ -75,6 +75,8 @@ def test_normalisation_is_carried_over_to_grey_and_back():
     assert Transform((0.3,), (0.4,)).for_channels(3).std == pytest.approx((0.4, 0.4, 0.4))
     with pytest.raises(UserError, match="4"):
         colours.for_channels(4)
+    with pytest.raises(UserError, match=r"the network takes 32, the first number of network.input"):
+        Transform((0.3,), (0.4,)).for_channels(32)
 
 
 def test_normalisation_without_spread_is_refused():

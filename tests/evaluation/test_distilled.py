@@ -167,13 +167,30 @@ def test_only_the_student_of_the_plan_goes_on(network, tmp_path):
     evaluate([PLAN])
     student = kept_student(tmp_path, dense, PLAN)
     assert student.plans == (PLAN.to_json(),)
-    with pytest.raises(UserError, match=r"was not kept: raise search.students.keep"):
+    with pytest.raises(UserError, match=r"this plan is none of them: take the search's"):
         kept_student(tmp_path, dense, OTHER)
     (tmp_path / "students" / folder_of(PLAN.digest)).rename(
         tmp_path / "students" / folder_of(OTHER.digest)
     )
     with pytest.raises(UserError, match="it is the student of another plan"):
         kept_student(tmp_path, dense, OTHER)
+
+
+def test_the_student_of_the_best_plan_is_kept_beside_better_controls(network, tmp_path):
+    dense = Checkpoint.of(network, NAME, 10, SHAPE)
+    evaluate = students(network, store=StudentStore(tmp_path / "students", keep=1, dense=dense))
+    found = {plan: evaluate([plan])[0].reward for plan in (PLAN, OTHER)}
+    worse, better = sorted(found, key=found.__getitem__)
+    first = evaluate.taught(worse).state_dict()
+    with pytest.raises(UserError, match="this plan is none of them"):
+        kept_student(tmp_path, dense, worse)
+    for _ in range(2):  # a search that was killed at its end holds it again
+        evaluate.hold(worse, found[worse])
+    held = kept_student(tmp_path, dense, worse).restore().state_dict()
+    assert all(torch.equal(held[name], value) for name, value in first.items())
+    assert evaluate.store.names() == [folder_of(better.digest), folder_of(worse.digest)]
+    evaluate.hold(NOT_SMALLER, PUNISHED)
+    assert len(evaluate.store.names()) == 2, "a student that failed is none to keep"
 
 
 def test_a_constraint_needs_something_that_can_be_counted():

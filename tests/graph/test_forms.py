@@ -12,7 +12,13 @@ from gnnrl.graph.extract import extract
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.surgery import prune
 from gnnrl.tracing.check import tensors
-from tests.cutting import assert_cut_is_exact, assert_trains, random_plan, randomise
+from tests.cutting import (
+    assert_cut_is_exact,
+    assert_survives_saving,
+    assert_trains,
+    random_plan,
+    randomise,
+)
 from tests.graph.bert import Bert, words
 from tests.graph.made import Made
 
@@ -54,6 +60,35 @@ def test_of_a_protected_layer_that_can_be_read_the_filters_are_kept(kind, free) 
     cut = assert_cut_is_exact(randomise(network), IMAGE, 0.5, 0, protect=["1"])
     assert [layer for group in cut.surgeon.graph.groups for layer in group.layers] == free
     assert list(cut.plan.kept) == free
+
+
+class Products(nn.Module):
+    """Layers whose weights stand the other way round, as those of GPT-2 do; `how` they are read."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how, self.wide, self.deep = how, nn.Module(), nn.Module()
+        for layer, (inputs, outputs) in ((self.wide, (3, 8)), (self.deep, (8, 5))):
+            layer.weight = nn.Parameter(torch.zeros(inputs, outputs))
+            layer.bias = nn.Parameter(torch.zeros(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.flatten(2).transpose(1, 2)
+        return self._product(self._product(x, self.wide).relu(), self.deep).mean(1)
+
+    def _product(self, x: Tensor, layer: nn.Module) -> Tensor:
+        weight, bias = layer.weight, layer.bias
+        if self.how == "addmm":
+            return torch.addmm(bias, x.reshape(-1, x.shape[-1]), weight).view(*x.shape[:-1], -1)
+        return (x @ weight if self.how == "@" else x.matmul(weight)) + bias
+
+
+@pytest.mark.parametrize("how", ["addmm", "@", "matmul"])
+def test_a_product_with_a_weight_is_a_linear_layer(how):
+    cut = assert_cut_is_exact(randomise(Products(how)), IMAGE, 0.5, 0)
+    assert list(cut.plan.kept) == ["wide"] and not cut.surgeon.graph.whole
+    assert_trains(cut.subnet, IMAGE)
+    assert_survives_saving(cut, IMAGE)
 
 
 class JoinedBias(nn.Module):

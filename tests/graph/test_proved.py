@@ -6,10 +6,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from gnnrl.errors import UserError
 from gnnrl.graph.extract import extract
+from gnnrl.pruning.plan import PruningPlan
+from gnnrl.pruning.surgery import prune
 from gnnrl.report.coverage import coverage, summary
 
 IMAGES = torch.rand(2, 3, 8, 8)
@@ -99,6 +102,37 @@ def test_what_trains_as_the_network_does_is_accepted(part):
     assert extract(network, IMAGES).groups
 
 
+class Biased(Net):
+    """Makes a tensor of numbers alone, which is a constant of each trace, and drops channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.ones(2))
+        self.register_buffer("places", torch.tensor([[0, 1], [1, 0]]))
+
+    def forward(self, x):
+        bias = self.table[self.places.view(-1)].view(1, 4, 1, 1)
+        return super().forward(F.dropout(x, 0.5, self.training)) + bias.mean()
+
+
+class Asks(Net):
+    """Asks in evaluation mode where its input is, as a module does that keeps what it computed."""
+
+    def forward(self, x):
+        if not self.training:
+            self.seen = str(x.device)
+        return super().forward(F.dropout(x, 0.5, self.training))
+
+
+@pytest.mark.parametrize("kind", [Biased, Asks])
+def test_what_is_dropped_is_dropped_in_training_only(kind):
+    subnet = prune(kind().eval(), extract(kind(), IMAGES), PruningPlan({}))
+    with torch.no_grad():
+        assert torch.equal(subnet(IMAGES), subnet(IMAGES))
+        subnet.train()
+        assert not torch.equal(subnet(IMAGES), subnet(IMAGES))
+
+
 def test_the_network_is_left_as_it_was():
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1)).train()
     before = {name: value.clone() for name, value in network.state_dict().items()}
@@ -124,6 +158,24 @@ class OneSize(Net):
     def forward(self, x):
         assert x.shape[2] == 8
         return super().forward(x)
+
+
+class Positions(Net):
+    """Adds something for each place, of which there are as many as its images have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.position = nn.Parameter(torch.zeros(4, 6, 6))
+
+    def forward(self, x):
+        return self.head(self.body((self.stem(x) + self.position).relu()).relu())
+
+
+def test_a_size_that_a_subnet_does_not_take_leaves_nothing_on_the_terminal(capfd):
+    network = Positions().eval()
+    subnet = prune(network, extract(network, IMAGES), PruningPlan({"body": (0, 2)}))
+    assert not extract(subnet, IMAGES).one_size
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize(("network", "found"), [(Net, False), (Quarters, True), (OneSize, False)])

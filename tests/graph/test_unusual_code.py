@@ -94,6 +94,17 @@ def test_writing_into_a_part_that_is_read_again_is_refused() -> None:
     assert "'iadd'" in refusal(Made(_write_into_part))
 
 
+def _centred(n: nn.Module, x: Tensor) -> Tensor:
+    flat = x.reshape(x.shape[0], 1, -1)
+    return n.depthwise((flat - flat.mean(-1, keepdim=True)).view(x.shape))
+
+
+def test_a_depthwise_convolution_of_channels_that_all_stay_has_as_many_groups() -> None:
+    network, image = Made(_centred), torch.randn(2, 3, 6, 9)
+    network.depthwise = nn.Conv2d(8, 8, 3, groups=8)
+    assert_cut_is_exact(randomise(network), image, 0.5, seed=0)
+
+
 @pytest.mark.parametrize(
     "middle",
     [

@@ -146,6 +146,7 @@ def test_own_functions_get_what_they_ask_for(own_module):
     ("name", "said"),
     [
         ("resnet21", "did you mean .*resnet20"),
+        ("resnet19", "did you mean torchvision/resnet18 or "),
         ("zzz", "known are basic_cnn"),
         ("torchvision/resnet19", "torchvision/resnet18"),
         ("no_such_module:network", "no_such_module"),
@@ -160,7 +161,12 @@ def test_unknown_names_are_refused_with_what_would_do(name, said, own_module):
 
 
 @pytest.mark.parametrize(
-    ("name", "shape"), [("torchvision/alexnet", (3, 32, 32)), ("basic_cnn", (3, 8, 8))]
+    ("name", "shape"),
+    [
+        ("torchvision/alexnet", (3, 32, 32)),
+        ("torchvision/vit_b_16", (3, 32, 32)),
+        ("basic_cnn", (3, 8, 8)),
+    ],
 )
 def test_images_too_small_for_the_network_are_refused(name, shape):
     with pytest.raises(UserError, match="cannot take images"):

@@ -48,6 +48,19 @@ def test_masks_are_compared_weight_by_weight_and_random_ones_are_alike_by_chance
     assert mean == pytest.approx(by_chance(graph, plans), abs=0.05)
 
 
+def test_where_plans_decide_channels_and_weights_both_count(graph):
+    drawn = torch.Generator().manual_seed(0)
+    masks = [torch.rand(8 * 9, generator=drawn).numpy() < 0.5 for _ in range(3)]
+    channels = [PruningPlan({"conv2": tuple(range(first, first + 8))}) for first in (0, 0, 4)]
+    weights = [PruningPlan(masks={"conv1": packed(mask)}) for mask in masks]
+    both = [PruningPlan(kept=a.kept, masks=b.masks) for a, b in zip(channels, weights, strict=True)]
+    parts = similarities(graph, channels), similarities(graph, weights)
+    assert parts[0][0, 1] == 1 and parts[0][0, 2] < 1
+    assert similarities(graph, both) == pytest.approx((parts[0] + parts[1]) / 2)
+    expected = (by_chance(graph, channels) + by_chance(graph, weights)) / 2
+    assert by_chance(graph, both) == pytest.approx(expected)
+
+
 @pytest.mark.parametrize(
     "more", [PruningPlan(weight_sparsity={"conv1": 0.5}), PruningPlan(kernels={"conv1": 1})]
 )

@@ -9,26 +9,25 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from gnnrl.errors import UserError
 from gnnrl.evaluation.base import Decided
 from gnnrl.graph.budget import Budget
-from gnnrl.graph.cost import cost
 from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.graph.unit_mapping import kept_filters, kept_units
 from gnnrl.pruning.importance import Importance
 from gnnrl.pruning.plan import PruningPlan
-from gnnrl.rl import subsets
 from gnnrl.rl.subsets import Choice
 from gnnrl.search.observations.filters import filter_observation, ranks
-from gnnrl.search.spaces.base import PlanSpace
 from gnnrl.search.spaces.channel_order import needed
+from gnnrl.search.spaces.subset import SubsetSpace, refuse_other_budgets
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
 
 
-class FilterSpace(PlanSpace):
+class FilterSpace(SubsetSpace):
     """Which filters are kept: exactly `round((1 - sparsity) * filters)`, from any layers.
 
     Filters that must be removed together (the channels of a group) are one decision and count
@@ -38,7 +37,7 @@ class FilterSpace(PlanSpace):
     min_channels, min_fraction: what every group keeps at least, as a number and as a fraction.
     """
 
-    action_kind = "subset"
+    name, things = "filters", "filters"
 
     def __init__(
         self,
@@ -49,11 +48,10 @@ class FilterSpace(PlanSpace):
         min_channels: int = 1,
         min_fraction: float = 0.0,
     ) -> None:
-        self.choice = filter_choice(graph, importance, budget, min_channels, min_fraction)
-        self.graph, self.budget, self.dense = graph, budget, cost(graph)
-        self.size, self.keep = graph.num_units, self.choice.keep
+        self._importance = importance
+        choice = filter_choice(graph, importance, budget, min_channels, min_fraction)
+        super().__init__(graph, budget, choice)
         self.names = [group.name for group in graph.groups]
-        self._observation = filter_observation(graph, importance, self.choice)
 
     def plan(self, action: np.ndarray) -> PruningPlan:
         """Return the plan that keeps the filters chosen, bool `[U]`."""
@@ -61,47 +59,19 @@ class FilterSpace(PlanSpace):
 
     def decide(self, action: np.ndarray) -> Decided:
         """Return the plan that keeps the filters chosen, bool `[U]`, with its units."""
-        chosen = np.asarray(action)
-        if chosen.shape != (self.size,) or not np.isin(chosen, (0, 1)).all():
-            wrong: str | None = (
-                f"shape {chosen.shape}, expected a yes or no for each of {self.size} filters"
-            )
-        else:
-            wrong = subsets.choice_fault(chosen.astype(bool), self.choice)
-        if wrong:
-            raise UserError(f"space filters cannot make a plan of this action: {wrong}")
-        keep = chosen.astype(bool)
+        keep = self.chosen(action)
         return Decided(PruningPlan(kept_filters(self.graph, keep)), keep)
 
     def kept(self, plan: PruningPlan) -> np.ndarray:
         """Return the action of a plan, bool `[U]`."""
         return kept_units(self.graph, plan.kept)
 
-    def random(self, generator: torch.Generator) -> np.ndarray:
-        """Return a random action: all filters have the same chance."""
-        order = subsets.draw(torch.zeros(self.size), self.choice, generator)
-        return subsets.as_mask(order, self.size)
+    def _observation(self) -> Data:
+        """The network's graph, with a node for every filter and how many are kept."""
+        return filter_observation(self.graph, self._importance, self.choice)
 
-    def uniform(self) -> PruningPlan:
-        """Return the control: the same fraction of every group, its most important filters."""
-        best = subsets.best(ranks(self._observation), self.choice)
-        return self.plan(subsets.as_mask(best, self.size))
-
-    def step(self, keep: np.ndarray | None, action: np.ndarray) -> np.ndarray:
-        """Return the action: all filters are chosen in one step."""
-        return np.asarray(action)
-
-    def met(self, keep: np.ndarray) -> bool:
-        """Whether the filters chosen are as many as the sparsity asks for."""
-        return int(np.sum(keep)) == self.keep
-
-    def used(self, plan: PruningPlan) -> float:
-        """Return the fraction of the filters that is kept."""
-        return float(self.kept(plan).mean())
-
-    def observation(self, keep: np.ndarray | None = None) -> Data:
-        """Return the network's graph, with a node for every filter and how many are kept."""
-        return self._observation
+    def _ranks(self) -> Tensor:
+        return ranks(self._seen)
 
 
 def filter_choice(
@@ -117,11 +87,7 @@ def filter_choice(
     part of its own that is always kept, so that no operation is left without input.
     Raises `UserError` for a budget of another resource, or one that would empty a layer.
     """
-    if budget.resource != "sparsity":
-        raise UserError(
-            f"space filters keeps a number of filters, it cannot meet a budget of "
-            f"{budget.resource}; give budget.sparsity and set the others to null"
-        )
+    refuse_other_budgets(FilterSpace, budget)
     if not graph.groups:
         raise UserError("the network has no filter that can be pruned (is all protected?)")
     keep = round(budget.fraction * graph.num_units)
