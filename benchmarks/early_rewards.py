@@ -36,8 +36,8 @@ from gnnrl.data.load import load_data
 from gnnrl.data.splits import Splits
 from gnnrl.evaluation.base import Evaluation, FromFunction
 from gnnrl.graph.cost import cost
+from gnnrl.pruning.batch_norm import batch_statistics
 from gnnrl.pruning.plan import PruningPlan
-from gnnrl.pruning.saliency import as_trained
 from gnnrl.pruning.surgery import Surgeon, prune
 from gnnrl.report.sweep import markdown
 from gnnrl.runtime import device
@@ -78,7 +78,7 @@ NAMES = {
 
 def gradients(subnet: nn.Module, images: Tensor, labels: Tensor, graph: bool) -> list[Tensor]:
     """Return the gradients of the loss with respect to all parameters, batch norm as trained."""
-    with torch.enable_grad(), as_trained(subnet):
+    with torch.enable_grad(), batch_statistics(subnet.eval()):
         loss = nn.functional.cross_entropy(subnet(images), labels)
         return list(torch.autograd.grad(loss, list(subnet.parameters()), create_graph=graph))
 
@@ -125,7 +125,7 @@ def naswot(subnet: nn.Module, images: Tensor, labels: Tensor) -> float:
         for module in subnet.modules()
         if isinstance(module, nn.BatchNorm2d)  # a ReLU follows each
     ]
-    with torch.no_grad(), as_trained(subnet):
+    with torch.no_grad(), batch_statistics(subnet.eval()):
         subnet(images)
     for hook in hooks:
         hook.remove()

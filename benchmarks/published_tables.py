@@ -171,7 +171,8 @@ def layers(name: str) -> str:
             runs = found[size]
             average, deviation = layer_removal.spread(runs)
             few = "" if len(runs) == len(own) else f", {len(runs)} of {len(own)} runs"
-            cells.append(f"{average:.1f} ± {deviation:.1f}{few}")
+            around = f" ± {deviation:.1f}" if len(runs) > 1 else ""
+            cells.append(f"{average:.1f}{around}{few}")
         lines.append(cells)
     return markdown(["method", "runs", "best reward", *(f"{s:g}× smaller" for s in sizes)], lines)
 
