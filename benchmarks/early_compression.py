@@ -3,6 +3,9 @@
     python -m benchmarks.early_compression
     python -m benchmarks.early_compression --images benchmarks/data/cifar10-fragment
     python -m benchmarks.early_compression --weights
+    python -m benchmarks.early_compression --scored-after 1 --trainings 3 --evaluations 48 \
+        --sparsities 0.7 0.8 --methods random annealing reinforce \
+        --out benchmarks/results/early_compression_trained.csv
     python -m benchmarks.early_compression_table benchmarks/results/early_compression.csv
 
 As in the thesis, a network is trained, its weights are kept at some epochs (snapshots; 0: as
@@ -21,7 +24,7 @@ import itertools
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,18 +66,32 @@ TRAINED = ("magnitude", "magnitude_local", "magnitude_normalised", "magnitude_si
 CRITERIA = (*TRAINED, "snip", "grasp", "synflow")
 METHODS = (*SEARCHERS, *(f"{c}{end}" for c in CRITERIA for end in ("", "_shuffled")))
 ON_WEIGHTS = ("random", "annealing", *TRAINED, "snip")
+UNTRAINED = {"kind": "accuracy", "statistics": "batch", "batch_size": 512}
 KEYS = ("data", "network", "sparsity", "method", "snapshot", "seed")
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Which images, which network, how it is trained."""
+    """Which images, which network, how it is trained.
+
+    scored_after: epochs that searchers train subnets for before they score them; 0: none.
+    trainings: of the subnet that was found, each with another order of the images; their mean
+    counts.
+    """
 
     data: DataRecipe
     network: str
     shape: tuple[int, int, int]
     recipe: TrainingRecipe
     space: str = "filters"
+    scored_after: float = 0.0
+    trainings: int = 1
+
+    @property
+    def reward(self) -> dict[str, Any]:
+        """The reward of the searchers."""
+        trained = {"training": {"epochs": self.scored_after}} if self.scored_after else {}
+        return {**UNTRAINED, **trained}
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,21 +146,21 @@ def pretrained(setting: Setting, splits: Splits, snapshots: tuple[int, ...], see
 
 
 def found(
-    dense: Dense, splits: Splits, method: str, sparsity: float, snapshot: int, seed: int,
-    spend: int, space: str,
+    setting: Setting, dense: Dense, splits: Splits, method: str, sparsity: float, snapshot: int,
+    seed: int, spend: int,
 ) -> tuple[PruningPlan, dict[str, Any]]:  # fmt: skip
     """The plan of a method, and what it took."""
     start = time.process_time()
     ranking = {} if method in SEARCHERS else ranked(method)
-    if method in SEARCHERS and space == "single_weights":
+    if method in SEARCHERS and setting.space == "single_weights":
         ranking = {"importance": "magnitude"}  # what the agents see; these two do not look
     agent_name = method if method in SEARCHERS else "ranking"
     settings = SearchSettings(
         seed=seed,
-        space=space,
+        space=setting.space,
         agent=agent_name,
         budget={"sparsity": sparsity},
-        reward={"kind": "accuracy", "statistics": "batch", "batch_size": 512},
+        reward=setting.reward if method in SEARCHERS else UNTRAINED,
         **ranking,
     )
     surgeon = Surgeon(dense.at(snapshot).to(device()).eval(), dense.graph)
@@ -151,9 +168,8 @@ def found(
     env = build.make_env(settings, inputs)
     parameters = SEARCHERS.get(method) or ranking.get("ranking", {})
     agent = build_agent(agent_name, env, seed=seed, **parameters)
-    price = len(splits.reward) / 500
-    evaluations = spend if method in SEARCHERS else 1
-    spent = max(2, math.ceil(evaluations * price))
+    evaluations = (spend if method in SEARCHERS else 1) * env.evaluate.cost
+    spent = max(2, math.ceil(evaluations))
     result = search(env, agent, evaluations=spent, batch=8, seed=seed)
     plans = sum(not row["cached"] for row in result.evaluations)
     seconds = round(time.process_time() - start, 2)
@@ -165,11 +181,13 @@ def run(
     seed: int, spend: int,
 ) -> dict[str, Any]:  # fmt: skip
     """A row: search, cut the initial network, train, test."""
-    spent = spend, setting.space
-    plan, figures = found(dense, splits, method, sparsity, snapshot, seed, *spent)
-    subnet = prune(dense.at(0), dense.graph, plan)
-    masks = zero_masks(subnet, setting.shape, [plan.to_json()])
-    train(subnet, splits.train, setting.recipe, seed=seed, zeros=masks)
+    plan, figures = found(setting, dense, splits, method, sparsity, snapshot, seed, spend)
+    reached = []
+    for number in range(setting.trainings):
+        subnet = prune(dense.at(0), dense.graph, plan)
+        masks = zero_masks(subnet, setting.shape, [plan.to_json()])
+        train(subnet, splits.train, setting.recipe, seed=seed + 1000 * number, zeros=masks)
+        reached.append(accuracy(subnet, splits.test))
     widths = [len(plan.kept[group.layers[0]]) for group in dense.graph.groups if plan.kept]
     widths = widths or [int((~mask).sum()) for mask in masks.values()]
     return {
@@ -180,12 +198,13 @@ def run(
         "snapshot": snapshot,
         "seed": seed,
         "epochs": setting.recipe.epochs,
-        "accuracy": accuracy(subnet, splits.test),
+        "accuracy": sum(reached) / len(reached),
         "dense_accuracy": dense.accuracy,
         "flops_kept": round(cost(dense.graph, plan).flops / cost(dense.graph).flops, 4),
         "narrowest": min(widths),
         "widths": " ".join(map(str, widths)),
         **figures,
+        **({"scored_after": setting.scored_after} if setting.scored_after else {}),
     }
 
 
@@ -213,11 +232,16 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--evaluations", type=int, default=160, help="of each searcher")
+    parser.add_argument("--trainings", type=int, default=1, help="of the subnet found; their mean")
+    parser.add_argument(
+        "--scored-after", type=float, default=0.0, help="epochs of training before a plan is scored"
+    )
     given = parser.parse_args()
     setting = perceptron(given.epochs) if given.weights else digits(given.epochs)
     methods = given.methods or (ON_WEIGHTS if given.weights else METHODS)
     if given.images:
         setting = cifar10(existing(given.images, "--images"), given.epochs)
+    setting = replace(setting, scored_after=given.scored_after, trainings=given.trainings)
     splits = load_data(setting.data, setting.shape)
     for seed in range(given.first_seed, given.first_seed + given.seeds):
         dense = None

@@ -101,6 +101,21 @@ def _cell(
     return spread(100 * part["accuracy"], 2) + (f" [{published}]" if published else "")
 
 
+def levels(rows: pd.DataFrame) -> str:
+    """Compare each searcher with random at each sparsity alone."""
+    rows = named(rows)
+    control, lines = rows[rows["line"] == "random, initial"], []
+    for line in rows["line"].unique():
+        for sparsity, part in rows[rows["line"] == line].groupby("sparsity"):
+            if line != "random, initial":
+                mean, error, pairs = gain(part, control)
+                theirs = control.loc[control["sparsity"] == sparsity, "reward"].mean()
+                lines.append(f"{line}, {100 * sparsity:.0f} %: {mean:+.2f} ± {error:.2f} points "
+                             f"({pairs} pairs): {verdict(mean, error)}; reward of the plan found "
+                             f"{part['reward'].mean():.3f}, by random {theirs:.3f}")  # fmt: skip
+    return "\n".join(lines)
+
+
 def shuffles(rows: pd.DataFrame) -> str:
     """Compare each criterion with its control that keeps as many filters per layer, but any."""
     lines = []
@@ -130,7 +145,7 @@ def main() -> None:
         print(
             "in brackets the thesis: whole width, 90 epochs, all of CIFAR-10 or MNIST, best epoch"
         )
-    print(f"\n{table(rows, options.thesis)}\n\n{shuffles(rows)}")
+    print(f"\n{table(rows, options.thesis)}\n\n{levels(rows)}\n\n{shuffles(rows)}")
 
 
 if __name__ == "__main__":

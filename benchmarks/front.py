@@ -20,8 +20,7 @@ from benchmarks.after_repair import REFIT_IMAGES, setting_of
 from benchmarks.harness import Setting, append, correct, done, existing, options, packed
 from benchmarks.pruning_final import refitted
 from benchmarks.pruning_methods import METHODS
-from benchmarks.pruning_search import KIND, measure, pruning_env
-from gnnrl.agents.registry import build_agent
+from benchmarks.pruning_search import KIND, agent_of, measure, pruning_env
 from gnnrl.checkpoint import Checkpoint
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.runtime import seed_everything
@@ -43,7 +42,7 @@ def conditional(setting: Setting, agent: str, seed: int) -> Front:
     seed_everything(seed)
     method = METHODS[agent]
     env = pruning_env(setting, method, BUDGETS[0], "gram", seed, BUDGETS[1:])
-    chosen = build_agent(method.agent, env, seed=seed, **dict(method.settings))
+    chosen = agent_of(method, env, seed)
     env.controls = env.comparisons()
     front = search(env, chosen, evaluations=TOGETHER, batch=8, seed=seed).front
     assert front is not None
@@ -64,7 +63,7 @@ def plan_of(setting: Setting, method: str, seed: int, budget: float) -> PruningP
         return front.plan_for(setting.graph, budget)
     seed_everything(seed)
     env = pruning_env(setting, METHODS[method], budget, "gram", seed)
-    chosen = build_agent(METHODS[method].agent, env, seed=seed, **dict(METHODS[method].settings))
+    chosen = agent_of(METHODS[method], env, seed)
     spend = EACH if METHODS[method].evaluations is None else int(env.spent) + 2
     plan = search(env, chosen, evaluations=spend, batch=8, seed=seed).plan
     plan.save(place)

@@ -116,3 +116,13 @@ def correct(network: nn.Module, images: Images) -> np.ndarray:
 def packed(right: np.ndarray) -> str:
     """Return Booleans as hexadecimal digits, for a bootstrap over images."""
     return np.packbits(right).tobytes().hex()
+
+
+def components(values: np.ndarray) -> tuple[float, float]:
+    """Return the variance between plans and between trainings of one plan.
+
+    values `[plans, trainings]`: the components of a one-way analysis of variance; the first is
+    negative where plans differ less than chance alone lets them.
+    """
+    within = float(values.var(axis=1, ddof=1).mean())
+    return float(values.mean(1).var(ddof=1)) - within / values.shape[1], within

@@ -1,12 +1,15 @@
 """Which layers can be removed: size against accuracy of students, with and without an agent.
 
     python -m benchmarks.layer_removal --seeds 5
+    python -m benchmarks.layer_removal --seeds 3 --evaluations 100 --out layer_removal_100.csv
+    python -m benchmarks.layer_removal --noise --out benchmarks/results/layer_noise.csv
 
 ResNet-20 on scikit-learn's digits (8x8).  Each plan is a student: pruned, trained briefly with the
 dense network as teacher, and scored by C (2 - C) A / A_teacher on the reward images.  Each method
 gets the same number of students; the seed decides network, agent and students.  For every size, the
 student of a run that is best on the reward images is measured on the test images, as it was
-scored: after its short training.  A row per run and size; `--plot` draws the table.
+scored: after its short training.  A row per run and size; a run that has its rows is not repeated.
+`--plot` draws the table.
 """
 
 from __future__ import annotations
@@ -15,13 +18,16 @@ import csv
 import platform
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from benchmarks.harness import append, options
+from benchmarks.harness import RESULTS, append, components, done, options
 from gnnrl.agents.registry import build_agent
 from gnnrl.data.images import Labelled
 from gnnrl.data.load import DataRecipe, load_data
@@ -31,9 +37,12 @@ from gnnrl.evaluation.distilled import Students
 from gnnrl.evaluation.rewards import RewardSettings
 from gnnrl.evaluation.training_settings import StudentSettings
 from gnnrl.graph.extract import extract
+from gnnrl.graph.graph import ComputationalGraph
+from gnnrl.graph.removal import removable_units
 from gnnrl.networks.build import build_network
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.surgery import Surgeon
+from gnnrl.report.sweep import markdown
 from gnnrl.runtime import generator, seed_everything
 from gnnrl.search.env import PruningEnv
 from gnnrl.search.loop import search
@@ -49,7 +58,11 @@ STUDENT = TrainingRecipe(epochs=2, batch_size=128, learning_rate=0.05, schedule=
 AGENTS: Mapping[str, Mapping[str, Any]] = {
     "ppo": {"initial_action": 0.3},
     "reinforce": {"initial_action": 0.3, "learning_rate": 0.02},
+    "ppo, prior depth": {"initial_action": 0.5, "prior": "depth"},
 }
+"""Their settings, and `search.prior`."""
+REPEATED, TRAININGS = 20, 2
+"""Plans that are trained again, and how often: how much do scores differ without another plan?"""
 
 
 class Watched(Students):
@@ -66,6 +79,11 @@ class Watched(Students):
         return found
 
 
+def images() -> Splits:
+    """The digits."""
+    return load_data(DataRecipe("digits", reward_images=300, augmentation="none"), SHAPE)
+
+
 def teacher(splits: Splits, seed: int) -> nn.Module:
     """The dense network."""
     seed_everything(seed)
@@ -75,48 +93,64 @@ def teacher(splits: Splits, seed: int) -> nn.Module:
 
 
 def by_agent(name: str, space: LayerSpace, students: Watched, seed: int, count: int) -> int:
-    env = PruningEnv(space, students)
-    agent = build_agent(name, env, seed=seed, **AGENTS[name])
+    settings = dict(AGENTS[name])
+    env = PruningEnv(LayerSpace(space.graph, prior=settings.pop("prior", None)), students)
+    agent = build_agent(name.partition(",")[0], env, seed=seed, **settings)
     found = search(env, agent, evaluations=count, batch=8, seed=seed)
     return sum(not row["cached"] for row in found.evaluations)
 
 
-def at_random(space: LayerSpace, students: Watched, seed: int, count: int) -> int:
-    """Random removal: each part is removed with a probability that is random itself."""
-    own, plans = generator(seed, "random removal"), set()
-    while len(plans) < count:
-        plan = space.sample(own)
-        if plan.removed_layers and plan not in plans:
-            plans.add(plan)
-            students([plan])
-    return len(plans)
-
-
-def evenly(space: LayerSpace, students: Watched, seed: int, count: int) -> int:
-    """Uniform depth: convolutions and blocks, every n-th of them; all shares and phases."""
+def drawn(
+    draw: Callable[[LayerSpace, torch.Generator], PruningPlan],
+    purpose: str,
+    space: LayerSpace,
+    students: Watched,
+    seed: int,
+    count: int,
+) -> int:
+    """Students of different plans, as many as asked for or as many as there are."""
     plans: set[PruningPlan] = set()
-    own = generator(seed, "uniform depth")
+    own = generator(seed, purpose)
     for _ in range(20 * count):
-        share, phase = torch.rand(2, generator=own, dtype=torch.float64).tolist()
-        plan = space.uniform(share, phase)
+        plan = draw(space, own)
         if len(plans) < count and plan.removed_layers and plan not in plans:
             plans.add(plan)
             students([plan])
     return len(plans)
 
 
+def at_random(space: LayerSpace, own: torch.Generator) -> PruningPlan:
+    """Random removal: each part is removed with a probability that is random itself."""
+    return space.sample(own)
+
+
+def random_units(space: LayerSpace, own: torch.Generator) -> PruningPlan:
+    """Random depth: each whole unit is removed with a probability that is random itself."""
+    units = set(removable_units(space.graph))
+    is_unit = np.array([name in units for name in space.names])
+    return space.plan(space.random(own) & is_unit)
+
+
+def evenly(space: LayerSpace, own: torch.Generator) -> PruningPlan:
+    """Uniform depth: convolutions and blocks, every n-th of them; all shares and phases."""
+    share, phase = torch.rand(2, generator=own, dtype=torch.float64).tolist()
+    return space.uniform(share, phase)
+
+
 Method = Callable[[LayerSpace, Watched, int, int], int]
 METHODS: Mapping[str, Method] = {
     **{name: lambda *parts, name=name: by_agent(name, *parts) for name in AGENTS},
-    "random": at_random,
-    "uniform depth": evenly,
+    "random": partial(drawn, at_random, "random removal"),
+    "random units": partial(drawn, random_units, "random units"),
+    "uniform depth": partial(drawn, evenly, "uniform depth"),
 }
 
 
-def run(network: nn.Module, splits: Splits, method: str, seed: int, count: int) -> list[dict]:
-    """One run; a row for each size."""
-    graph = extract(network, torch.zeros(1, *SHAPE))
-    students = Watched(
+def students_of(
+    network: nn.Module, graph: ComputationalGraph, splits: Splits, seed: int
+) -> Watched:
+    """Return what trains and scores the students of a network."""
+    return Watched(
         Surgeon(network, graph),
         splits.train,
         splits.reward,
@@ -125,6 +159,29 @@ def run(network: nn.Module, splits: Splits, method: str, seed: int, count: int) 
         seed=seed,
         test_images=splits.test,
     )
+
+
+def noise(network: nn.Module, splits: Splits, out: Path) -> None:
+    """Train the students of some plans several times, with other orders of the images."""
+    graph = extract(network, torch.zeros(1, *SHAPE))
+    space, own = LayerSpace(graph), generator(0, "plans that are repeated")
+    plans = [random_units(space, own) for _ in range(REPEATED)]
+    for training in range(TRAININGS):
+        students = students_of(network, graph, splits, seed=training)
+        for number, plan in enumerate(plans):
+            if plan.removed_layers:
+                students([plan])
+                found, tested = students.seen[-1]
+                row = {"plan": number, "training": training, "x_factor": found.details["x_factor"],
+                       "reward": found.reward, "test_accuracy": tested}  # fmt: skip
+                append(out, row)
+                print(row, flush=True)
+
+
+def run(network: nn.Module, splits: Splits, method: str, seed: int, count: int) -> list[dict]:
+    """One run; a row for each size."""
+    graph = extract(network, torch.zeros(1, *SHAPE))
+    students = students_of(network, graph, splits, seed)
     start = time.perf_counter()
     evaluated = METHODS[method](LayerSpace(graph), students, seed, count)
     figures = {
@@ -144,13 +201,13 @@ def run(network: nn.Module, splits: Splits, method: str, seed: int, count: int) 
 
 def at_size(seen: list[tuple[Evaluation, float]], size: float) -> dict[str, float | str]:
     """The best student on reward images of those so many times smaller, on the test images."""
-    small = [(e, tested) for e, tested in seen if (e.x_factor or 0.0) >= size]
+    small = [(e, tested) for e, tested in seen if e.details["x_factor"] >= size]
     if not small:
         return {"smaller": size, "x_factor": "", "reward_accuracy": "", "test_accuracy": ""}
-    best, tested = max(small, key=lambda pair: (pair[0].accuracy, pair[0].x_factor))
+    best, tested = max(small, key=lambda pair: (pair[0].accuracy, pair[0].details["x_factor"]))
     return {
         "smaller": size,
-        "x_factor": best.x_factor or 0.0,
+        "x_factor": best.details["x_factor"],
         "reward_accuracy": best.accuracy,
         "test_accuracy": tested,
     }
@@ -182,6 +239,24 @@ def show(path: Path) -> None:
         print(f"{method:14} {'  '.join(cells)}", flush=True)
 
 
+def noise_table() -> str:
+    """Return how far scores differ between plans and between trainings of one plan."""
+    rows = pd.read_csv(RESULTS / "layer_noise.csv")
+    lines = []
+    for least in (1.0, 4.0):
+        cells = ["all students" if least == 1.0 else f"at least {least:g} times smaller"]
+        small = rows[rows["x_factor"] >= least]
+        cells.append(str(small["plan"].nunique()))
+        for name, unit, digits in (("reward", 1.0, 3), ("test_accuracy", 100.0, 1)):
+            values = small.pivot(index="plan", columns="training", values=name).to_numpy()
+            for part in components(unit * values):
+                cells.append(f"{max(part, 0.0) ** 0.5:.{digits}f}")
+        lines.append(cells)
+    head = ["students", "plans", "reward: between plans", "between trainings of a plan",
+            "test accuracy, points: between plans", "between trainings of a plan"]  # fmt: skip
+    return markdown(head, lines)
+
+
 def draw(path: Path, out: Path) -> None:
     """Draw the front of each method, over the runs that found something."""
     import matplotlib.pyplot as plt
@@ -210,16 +285,24 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--evaluations", type=int, default=40)
+    parser.add_argument("--noise", action="store_true", help="Repeat the training of some plans.")
     parser.add_argument("--plot", action="store_true", help="Draw the table, run nothing.")
     given = parser.parse_args()
     if given.plot:
         show(given.out)
         draw(given.out, given.out.with_suffix(".png"))
         return
-    splits = load_data(DataRecipe("digits", reward_images=300, augmentation="none"), SHAPE)
+    splits = images()
+    if given.noise:
+        noise(teacher(splits, 0), splits, given.out)
+        return
     for seed in range(given.first_seed, given.first_seed + given.seeds):
-        network = teacher(splits, seed)
-        for method in given.methods:
+        missing = [
+            name for name in given.methods if not done(given.out, {"method": name, "seed": seed})
+        ]
+        network = teacher(splits, seed) if missing else None
+        for method in missing:
+            assert network is not None
             rows = run(network, splits, method, seed, given.evaluations)
             append(given.out, *rows)
             shown = ("method", "seed", "students", "failed", "best_reward", "seconds")

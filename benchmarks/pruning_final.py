@@ -21,8 +21,7 @@ from torch import nn
 
 from benchmarks.harness import KEYS, RESULTS, Setting, append, correct, done, load, options, packed
 from benchmarks.pruning_methods import METHODS
-from benchmarks.pruning_search import KIND, PLANS, measure, plan_place, pruning_env
-from gnnrl.agents.registry import build_agent
+from benchmarks.pruning_search import KIND, PLANS, agent_of, measure, plan_place, pruning_env
 from gnnrl.agents.transfer import adopt
 from gnnrl.data.calibration import calibration_images, mirrored
 from gnnrl.pruning.compensation.sequential import compensate
@@ -57,8 +56,7 @@ def transfer(setting: Setting, key: tuple, given: argparse.Namespace) -> None:
     _, budget, compensation, kind, method, seed = key
     seed_everything(seed)
     env = pruning_env(setting, METHODS[method], budget, compensation, seed)
-    settings = dict(METHODS[method].settings)
-    agent = build_agent(METHODS[method].agent, env, seed=seed, **settings)
+    agent = agent_of(METHODS[method], env, seed)
     source = (given.source, budget, given.learned, kind, method, seed)
     if not given.unlearned:
         adopt(agent, plan_place(given.plans, source).with_suffix(".pt"))

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 class Method:
     """A line of the table.
 
-    importance, prior, race: as in params.yaml.  agent: its name; settings.
+    importance, prior, race: as in params.yaml.  agent: its name; settings.  pretrained: it starts
+    from the policy that ships with the library (`agent_from: pretrained`).
     """
 
     agent: str
@@ -19,6 +20,7 @@ class Method:
     evaluations: int | None = None  # None: as many as the others
     blocks: bool = False  # prune inside residual blocks only
     race: int = 0
+    pretrained: bool = False
 
 
 def _around(**settings: object) -> tuple[tuple[str, object], ...]:
@@ -51,6 +53,10 @@ METHODS = {
     "annealing": Method("annealing", prior="reconstruction", settings=_around(step=0.2)),
     "ddpg": Method("ddpg", prior="reconstruction", settings=_around(warmup=16, noise_std=0.1)),
     "ppo": Method("ppo", prior="reconstruction", settings=_ppo()),
+    "pretrained": Method("ppo", prior="reconstruction", settings=_ppo(), pretrained=True),
+    "pretrained plan": Method(
+        "ppo", prior="reconstruction", settings=_ppo(), evaluations=1, pretrained=True
+    ),
     "ppo without prior": Method("ppo", settings=_ppo(initial_std=0.7)),
     "ppo, features blanked": Method("ppo", prior="reconstruction", settings=_ppo(blind=True)),
     "ppo, no message passing": Method(

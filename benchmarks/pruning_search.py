@@ -33,7 +33,9 @@ from benchmarks.harness import (
     packed,
 )
 from benchmarks.pruning_methods import METHODS, Method
+from gnnrl.agents.pretrained import SHIPPED, encoder
 from gnnrl.agents.registry import build_agent
+from gnnrl.agents.transfer import adopt
 from gnnrl.data.calibration import calibration_images
 from gnnrl.graph.extract import extract
 from gnnrl.graph.unit_mapping import kept_units
@@ -41,10 +43,12 @@ from gnnrl.pruning.compensation.gram import GramSolve
 from gnnrl.pruning.matching import recalibrate_matched
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.surgery import Surgeon
+from gnnrl.rl.agent import Agent
 from gnnrl.runtime import device, seed_everything
 from gnnrl.search import build
 from gnnrl.search.env import PruningEnv
 from gnnrl.search.loop import SearchResult, search
+from gnnrl.search.observations.channels import FEATURES
 from gnnrl.search.settings import SearchSettings
 
 RECALIBRATION, CALIBRATION = 512, 1024
@@ -107,6 +111,17 @@ def pruning_env(
     return build.make_env(settings, inputs, given)
 
 
+def agent_of(method: Method, env: PruningEnv, seed: int) -> Agent:
+    """Return the agent of a method as it is before the search."""
+    settings = dict(method.settings)
+    if not method.pretrained:
+        return build_agent(method.agent, env, seed=seed, **settings)
+    settings |= encoder(method.agent, "channels", FEATURES, env.action_kind)
+    agent = build_agent(method.agent, env, seed=seed, **settings)
+    adopt(agent, SHIPPED)
+    return agent
+
+
 def run(
     setting: Setting, method: Method, budget: float, compensation: str, seed: int, spend: int
 ) -> tuple[dict[str, object], SearchResult]:
@@ -114,7 +129,7 @@ def run(
     seed_everything(seed)
     start = time.perf_counter()
     env = pruning_env(setting, method, budget, compensation, seed)
-    agent = build_agent(method.agent, env, seed=seed, **dict(method.settings))
+    agent = agent_of(method, env, seed)
     evaluations = spend if method.evaluations is None else int(np.ceil(env.spent)) + 1
     found = search(env, agent, evaluations=evaluations, batch=8, seed=seed)
     seconds = time.perf_counter() - start

@@ -19,6 +19,7 @@ import pandas as pd
 
 from benchmarks import (
     early_compression_table,
+    early_rewards,
     encoder_decoder,
     latency_tables,
     layer_removal,
@@ -147,31 +148,33 @@ def cost() -> str:
     return markdown(["ResNet-56, one thread", "fastest, s", "median, s"], lines)
 
 
-def early(name: str, thesis: bool = False) -> str:
-    """Return the table of early compression with the comparison of criteria to their shuffles."""
+def early(name: str, thesis: bool = False, levels: bool = False) -> str:
+    """Return the table of early compression and comparisons: of criteria with their shuffles, or
+    of searchers with random at each sparsity (levels)."""
     rows = pd.read_csv(RESULTS / name)
-    shuffles = early_compression_table.shuffles(rows).splitlines()
-    listed = "\n".join(f"- {line}" for line in shuffles)
+    compare = early_compression_table.levels if levels else early_compression_table.shuffles
+    listed = "\n".join(f"- {line}" for line in compare(rows).splitlines())
     return f"{early_compression_table.table(rows, thesis)}\n\n{listed}".rstrip()
 
 
-def layers() -> str:
+def layers(name: str) -> str:
     """Return size against accuracy of students."""
-    path = RESULTS / "layer_removal.csv"
+    path = RESULTS / name
     rewards = pd.read_csv(path).drop_duplicates(["method", "seed"]).groupby("method")["best_reward"]
     sizes = (2.0, 4.0, 6.0, 8.0)
     lines = []
     for method, found in layer_removal.table(path).items():
         own = rewards.get_group(method)
         cells = [f"`{method}`" if method in layer_removal.AGENTS else method]
-        cells.append(spread(own, 3, ddof=0))
+        cells += [str(len(own)), spread(own, 3, ddof=0)]
         for size in sizes:
             runs = found[size]
             average, deviation = layer_removal.spread(runs)
             few = "" if len(runs) == len(own) else f", {len(runs)} of {len(own)} runs"
-            cells.append(f"{average:.1f} ± {deviation:.1f}{few}")
+            around = f" ± {deviation:.1f}" if len(runs) > 1 else ""
+            cells.append(f"{average:.1f}{around}{few}")
         lines.append(cells)
-    return markdown(["method", "best reward", *(f"{s:g}× smaller" for s in sizes)], lines)
+    return markdown(["method", "runs", "best reward", *(f"{s:g}× smaller" for s in sizes)], lines)
 
 
 TABLES: Mapping[str, Callable[[], str]] = {
@@ -185,12 +188,18 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "cost": cost,
     "early_digits": lambda: early("early_compression.csv"),
     "early_cifar10": lambda: early("early_compression_cifar10.csv", thesis=True),
+    "early_trained": lambda: early("early_compression_trained.csv", levels=True),
+    "early_rewards": lambda: early_rewards.correlations(early_rewards.rows_of()),
+    "early_spreads": lambda: early_rewards.spreads(early_rewards.rows_of()),
+    "early_searched": early_rewards.exploited,
+    "layers": lambda: layers("layer_removal.csv"),
+    "layer_noise": layer_removal.noise_table,
     "early_snapshots": lambda: early("early_compression_snapshots.csv", thesis=True),
     "early_weights": lambda: early("early_compression_weights.csv", thesis=True),
     "agmc": lambda: encoder_decoder.table(pd.read_csv(RESULTS / "encoder_decoder.csv")),
     "federated": lambda: rounds.table(pd.read_csv(RESULTS / "federated.csv")),
-    "layers": layers,
     "after_repair": repair_tables.after_repair,
+    "warm": repair_tables.warm,
     "front": repair_tables.front,
     "transformer_repairs": transformer_tables.repairs,
     "transformer_searches": transformer_tables.searches,

@@ -25,6 +25,16 @@ METHODS = {
     "ppo": "`ppo`",
 }
 
+STARTS = {
+    ("allocation", 1): "allocation, no search",
+    ("pretrained plan", 1): "first plan of the pretrained agent",
+    ("pretrained", 33): "`ppo`, from the pretrained agent",
+    ("ppo", 33): "`ppo`, from the plain prior",
+    ("pretrained", 80): "`ppo`, from the pretrained agent",
+    ("ppo", 80): "`ppo`, from the plain prior",
+}
+"""Lines of the table of warm starts, by method and evaluations."""
+
 
 def after_repair() -> str:
     """Return what every method reaches after the layers are refitted, and its gains."""
@@ -57,6 +67,25 @@ def _methods(key: str, part: pd.DataFrame) -> Iterator[list[str]]:
                 over = "" if method == "allocation" else gained(own, allocation)
                 lead = "" if method == "ppo" else gained(ours, own)
                 yield [key, says, spent, str(len(own)), *figures, over, lead]
+
+
+def warm() -> str:
+    """Return what a search reaches that starts from the pretrained agent, beside plain ones."""
+    rows = pd.read_csv(RESULTS / "after_repair.csv")
+    rows = rows[(rows["checkpoint"] == "a2648c022bb3") & (rows["budget"] == 0.33)]
+    parts = {key: rows[(rows["method"] == key[0]) & (rows["evaluations"] == key[1])]
+             for key in STARTS}  # fmt: skip
+    lines = []
+    for key, own in parts.items():
+        if len(own):
+            others = [parts[key] for key in (("allocation", 1), ("ppo", 33), ("ppo", 80))]
+            gains = ["" if own is other else gained(own, other) for other in others]
+            figures = [mean(own["accuracy_one_shot"]), mean(own["accuracy"])]
+            spent = f"{own['spent'].mean():.0f}"
+            lines.append([STARTS[key], spent, str(len(own)), *figures, *gains])
+    head = ["start", "evaluations", "seeds", "one-shot", "refitted", "gain over allocation (p)",
+            "over the plain prior with 33 (p)", "over the plain prior with 80 (p)"]  # fmt: skip
+    return markdown(head, lines)
 
 
 def front() -> str:

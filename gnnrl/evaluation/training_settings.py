@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 from gnnrl.settings import BelowOne, Count, CountOrNone, NotNegative, Positive, Settings
 from gnnrl.training.recipe import DistillationSettings, TrainingRecipe
@@ -16,7 +17,9 @@ class ShortTraining(Settings):
     batch_size: Count = 64
     """Images of a step."""
     learning_rate: Positive = 0.05
-    """Constant."""
+    """Its maximum."""
+    schedule: Literal["constant", "one_cycle"] = "constant"
+    """Of the learning rate; one_cycle ends low, so that few epochs rank subnets more clearly."""
     momentum: BelowOne = 0.9
     """Of the gradient."""
     weight_decay: NotNegative = 5e-4
@@ -40,7 +43,7 @@ class ShortTraining(Settings):
             momentum=self.momentum,
             nesterov=self.momentum > 0,
             weight_decay=self.weight_decay,
-            schedule="constant",
+            schedule=self.schedule,
             augment=False,
         )
 

@@ -30,6 +30,8 @@ class GraphEnv(gymnasium.Env[Data, Any]):
         edge_attr [E, D]      float32 edge features, D >= 1; for instance one-hot of the edge type
         decision_index [A]    the nodes that are decided, A >= 1
         action_mask [A]       optional, bool: which decisions are allowed now (binary, categorical)
+        prior [A]             optional, float32: added by a policy to the mean or the logit of every
+                              decision, so that its first actions lie near it
         keep [1], part [A], least [P]         of a subset: how many decisions are chosen in all,
                               the part that each is of, how many of each part at least (int64)
         score [A]             optional, of a subset: what speaks for each decision, higher = keep

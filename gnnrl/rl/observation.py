@@ -17,7 +17,7 @@ from torch_geometric.data import Batch, Data
 ActionKind = Literal["continuous", "binary", "categorical", "subset"]
 ACTION_KINDS = ("continuous", "binary", "categorical", "subset")
 REQUIRED = ("x", "edge_index", "edge_attr", "decision_index")
-OPTIONAL = ("channel_x", "channel_index", "action_mask", "decided_index", "decided")
+OPTIONAL = ("channel_x", "channel_index", "action_mask", "prior", "decided_index", "decided")
 SUBSET = ("keep", "part", "least", "score")  # of observations whose decisions form a subset
 POINTERS = ("edge_index", "decision_index", "channel_index", "decided_index")
 STRUCTURE = (*POINTERS, "part", "least")
@@ -46,6 +46,9 @@ def _shape_fault(data: Data) -> str | None:
     mask = data.get("action_mask")
     if mask is not None and tuple(mask.shape) != (decisions,):
         return f"has action_mask of shape {tuple(mask.shape)}, expected [{decisions}]"
+    prior = data.get("prior")
+    if prior is not None and tuple(prior.shape) != (decisions,):
+        return f"has prior of shape {tuple(prior.shape)}, expected [{decisions}]"
     channels = [data.get(key) is not None for key in ("channel_x", "channel_index")]
     if any(channels) and not all(channels):
         return "has only one of channel_x and channel_index"
@@ -67,7 +70,7 @@ def _value_fault(data: Data) -> str | None:
             return f"has {key} of {pointer.dtype}, expected torch.int64"
         if int(pointer.min()) < 0 or int(pointer.max()) >= nodes:
             return f"has {key} outside its {nodes} nodes"
-    for key in ("x", "edge_attr", "channel_x", "decided"):
+    for key in ("x", "edge_attr", "channel_x", "prior", "decided"):
         values = data.get(key)
         if values is not None and not bool(torch.isfinite(values).all()):
             return f"has NaN or infinite values in {key}"

@@ -113,7 +113,9 @@ class ActorCritic(nn.Module, ABC):
                 f"{graphs.decision_index.numel()} decisions and {(graphs.num_graphs,)}"
             )
         which, owner = repeat_decisions(graphs, place)
-        mask = graphs.get("action_mask")
+        mask, prior = graphs.get("action_mask"), graphs.get("prior")
+        if prior is not None:  # of the first parameter: a mean, or a logit
+            params = torch.cat([params[:, :1] + prior.unsqueeze(1), params[:, 1:]], dim=1)
         return PolicyOutput(
             params=params[which],
             owner=owner,

@@ -48,7 +48,7 @@ from gnnrl.search.observations.channels import FEATURES
 from gnnrl.search.parallel.ray import ray_workers
 from gnnrl.search.parallel.workers import Shared
 from gnnrl.search.rescoring import Rescoring
-from gnnrl.search.settings import BOTTLENECK, RECONSTRUCTION, SearchSettings, SpaceSettings
+from gnnrl.search.settings import BOTTLENECK, DEPTH, RECONSTRUCTION, SearchSettings, SpaceSettings
 from gnnrl.search.spaces.channels import ChannelSpace
 from gnnrl.search.spaces.filters import filter_choice
 from gnnrl.search.spaces.registry import build_space
@@ -332,8 +332,8 @@ def make_env(
     calibrated = calibrated or calibrate(settings, inputs)
     scored, found = scores(settings, inputs, calibrated), calibrated.reconstruction
     prior: Mapping[str, float] | str | None = None
-    if settings.prior == RECONSTRUCTION:
-        prior = RECONSTRUCTION
+    if settings.prior in (RECONSTRUCTION, DEPTH):
+        prior = settings.prior
     elif calibrated.gates is not None and settings.prior == BOTTLENECK:
         prior = calibrated.gates.keep_ratios
     space = make_space(

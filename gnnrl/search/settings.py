@@ -77,7 +77,7 @@ SECTIONS: Mapping[str, type[Settings]] = {
 }
 """The settings of agents, by the key that they stand under."""
 
-RECONSTRUCTION, BOTTLENECK = "reconstruction", "bottleneck"
+RECONSTRUCTION, BOTTLENECK, DEPTH = "reconstruction", "bottleneck", "depth"
 
 IMPORTANCES = (*CRITERIA, *SALIENCIES, RECONSTRUCTION, BOTTLENECK)
 """Names of importances."""
@@ -124,8 +124,9 @@ class CalibrationSettings(Settings):
 
     importance: Annotated[str, name_in("gnnrl.search.settings:IMPORTANCES")] = "l1"
     """l1, l2, batch_norm, fpgm, reconstruction, bottleneck, ...: docs/concepts.md."""
-    prior: Literal["none", "reconstruction", "bottleneck"] = "none"
-    """none; actions depart from an allocation: reconstruction, bottleneck."""
+    prior: Literal["none", "reconstruction", "bottleneck", "depth"] = "none"
+    """none; actions depart from an allocation: reconstruction, bottleneck; from removal by depth,
+    whole blocks first: depth (space layers)."""
     calibration_images: Count = 1024
     """Unlabelled training images for importance, prior, compensation."""
     bottleneck: BottleneckSettings = BottleneckSettings()
@@ -321,10 +322,20 @@ class SearchSettings(SpaceSettings, CalibrationSettings):
                 "'search.max_steps' to 1 and 'search.space' to channels, joint, weights or "
                 "channels_and_weights"
             )
-        if space in ("weights", "layers") and self.prior != "none":
+        if space in ("weights", "layers") and self.prior not in ("none", DEPTH):
             raise ValueError(
                 f"has a prior, which is an allocation of channels, but the space {space}: set "
                 "'search.prior' to none"
+            )
+        if self.prior == DEPTH and space != "layers" and not is_own(space):
+            raise ValueError(
+                f"has the prior {DEPTH}, which the space layers knows, but the space {space}: set "
+                "'search.prior' to none"
+            )
+        if self.prior == DEPTH and not is_own(agent) and not AGENTS[agent].encoder:
+            raise ValueError(
+                f"has the prior {DEPTH}, near which a policy starts, but the agent {agent}, which "
+                "has none: set 'search.prior' to none, or 'search.agent' to ppo, reinforce or a3c"
             )
         return self
 

@@ -88,3 +88,12 @@ def test_no_file_expects_data_beside_the_checkout():
     if found.returncode > 1:
         pytest.skip("not a Git checkout")
     assert found.stdout == ""
+
+
+def test_the_spread_of_plans_is_told_from_that_of_their_trainings():
+    random = np.random.default_rng(0)
+    plans = 2.0 * random.standard_normal((4000, 1))
+    between, within = harness.components(plans + random.standard_normal((4000, 3)))
+    assert between == pytest.approx(4.0, rel=0.1) and within == pytest.approx(1.0, rel=0.1)
+    between, _ = harness.components(random.standard_normal((4000, 3)))
+    assert between == pytest.approx(0.0, abs=0.05)

@@ -97,6 +97,23 @@ def test_training_is_charged_and_may_be_a_part_of_an_epoch(setting):
     assert trained(setting, epochs=1.5).cost == (3 * 60 * 2 + 40) / 500
 
 
+def test_the_learning_rate_is_constant_or_falls_as_its_schedule_says(setting, monkeypatch):
+    rates = []
+
+    def watched(subnet, *given, **options):
+        history = train(subnet, *given, **options).history
+        rates.append([epoch["learning_rate"] for epoch in history])
+
+    monkeypatch.setattr(short_training, "train", watched)
+    network, graph, *_ = setting
+    plan = ChannelSpace(graph, l1(network, graph), 0.5).uniform()
+    trained(setting, epochs=3, learning_rate=0.05)([plan])
+    trained(setting, epochs=3, learning_rate=0.05, schedule="one_cycle")([plan])
+    constant, cycle = rates
+    assert constant == [0.05] * 3
+    assert cycle[-1] < cycle[1] <= 0.05
+
+
 def test_a_subnet_that_diverges_is_a_bad_plan_and_not_an_error(setting):
     network, graph, *_ = setting
     plan = ChannelSpace(graph, l1(network, graph), 0.5).uniform()

@@ -116,6 +116,17 @@ def test_gradients_reach_every_observation_of_a_batch(settings):
     assert all(weights.grad is not None for weights in made.parameters())
 
 
+def test_a_prior_is_added_to_the_first_parameter_of_its_decision_alone():
+    seen, made = graphs(2), policy()
+    before = made(seen)
+    for one in seen:
+        one.prior = torch.arange(len(one.decision_index), dtype=torch.float32)
+    after = made(seen)
+    moved = torch.cat([one.prior for one in seen])
+    torch.testing.assert_close(after.params[:, 0], before.params[:, 0] + moved)
+    torch.testing.assert_close(after.params[:, 1:], before.params[:, 1:])
+
+
 def test_equal_observations_are_encoded_once_and_unequal_ones_are_not():
     first, second = graphs(2)
     kept, place = distinct([first, second, copy.copy(first), second.clone()])

@@ -73,6 +73,18 @@ def test_a_prior_of_channels_is_refused_by_a_space_that_decides_others():
         SearchSettings(budget={"parameters": 0.5}, space="weights", prior="bottleneck")
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"space": "channels"}, "the space layers knows, but the space channels"),
+        ({"space": "layers", "agent": "annealing"}, "a policy starts, but the agent annealing"),
+    ],
+)
+def test_a_prior_of_depth_is_refused_where_nothing_starts_near_it(settings, said):
+    with pytest.raises(UserError, match=f"has the prior depth, .*{said}"):
+        SearchSettings(budget={"parameters": 0.5}, prior="depth", **settings)
+
+
 @pytest.mark.parametrize("name", ["l1", "grasp", "reconstruction"])
 def test_an_importance_that_ranks_no_single_weights_is_refused_before_anything_is_read(name):
     with pytest.raises(UserError, match=f"importance {name}, which ranks no single weights, .* to"):

@@ -97,6 +97,10 @@ def without_edge_attr(seen):
     del seen.edge_attr
 
 
+def with_a_short_prior(seen):
+    seen.prior = torch.zeros(3)
+
+
 def all_masked(seen):
     seen.action_mask = torch.zeros(4, dtype=torch.bool)
 
@@ -108,6 +112,7 @@ def all_masked(seen):
         (with_nan, "NaN or infinite values in x"),
         (with_stray_edge, "edge_index outside its 4 nodes"),
         (without_edge_attr, "has no tensor edge_attr"),
+        (with_a_short_prior, r"has prior of shape \(3,\), expected \[4\]"),
         (all_masked, "allows no decision"),
     ],
 )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from gnnrl.errors import UserError
 from gnnrl.graph.budget import Budget
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from torch_geometric.data import Data
 
 
+DETAIL = -3.0
+"""Prior of a decision that is no whole unit, as a logit: a twentieth of the odds."""
+
+
 class LayerSpace(PlanSpace):
     """Which parts of a network are removed, and which kernels are made smaller: true for each one.
 
@@ -41,6 +46,8 @@ class LayerSpace(PlanSpace):
     it, one more decision is made: the one that saves least of those that suffice, or, where none
     does, most.
     project: False leaves plans over budget as they are, for a reward that punishes them.
+    prior: "depth" lets a policy start near removal by depth: from whole units (`removable_units`,
+    what `uniform` removes), while layers within them and kernels are seldom changed at first.
     Raises `UserError` where nothing can be decided or the budget cannot be met.
     """
 
@@ -54,6 +61,7 @@ class LayerSpace(PlanSpace):
         project: bool = True,
         table: LatencyTable | None = None,
         kernels: bool = False,
+        prior: str | None = None,
     ) -> None:
         self.graph = graph
         self.budget = Budget.of(budget, "parameters")
@@ -90,6 +98,10 @@ class LayerSpace(PlanSpace):
         self._project = project
         self._check_reachable()
         self._view = LayerView(graph, self.parts, list(self.sizes.values()))
+        self._prior: Tensor | None = None
+        if prior is not None:
+            units = set(removable_units(graph))
+            self._prior = torch.tensor([0.0 if n in units else DETAIL for n in self.names])
 
     def plan(self, action: np.ndarray) -> PruningPlan:
         """Return the plan of what is decided where `action` `[D]` is true, and on budget.
@@ -141,7 +153,10 @@ class LayerSpace(PlanSpace):
     def observation(self, keep: np.ndarray | None = None) -> Data:
         """Return the network's graph; `keep` `[D]`: what is decided already."""
         chosen = [] if keep is None else self._named(keep)
-        return self._view.data(self._gone(chosen), [name in chosen for name in self.sizes])
+        seen = self._view.data(self._gone(chosen), [name in chosen for name in self.sizes])
+        if self._prior is not None:
+            seen.prior = self._prior
+        return seen
 
     def _costs_of(
         self, graph: ComputationalGraph, table: LatencyTable | None

@@ -15,6 +15,7 @@ from gnnrl.graph.budget import Budget
 from gnnrl.graph.cost import cost
 from gnnrl.graph.extract import extract
 from gnnrl.graph.graph import ComputationalGraph
+from gnnrl.graph.removal import removable_units
 from gnnrl.pruning.importance import l1
 from gnnrl.pruning.surgery import prune
 from gnnrl.rl.observation import fault
@@ -160,6 +161,18 @@ def test_the_observation_keeps_the_contract_and_says_what_is_gone():
     gone = space.observation(np.array([name == "layer1.0" for name in space.names]))
     assert float(first.x[:, -1].sum()) == 0
     assert float(gone.x[:, -1].sum()) > 1
+
+
+def test_with_the_prior_depth_whole_units_go_at_first_and_layers_in_them_seldom():
+    _, graph = read("resnet20", 8)
+    space = LayerSpace(graph, prior="depth")
+    agent = build_agent("ppo", PruningEnv(space, lambda plans: []), seed=0, initial_action=0.5)
+    seen, units = space.observation(), set(removable_units(graph))
+    assert fault(seen) is None
+    drawn = agent.act([seen] * 50, torch.Generator().manual_seed(0))
+    chances = dict(zip(space.names, np.mean([d.action for d in drawn], axis=0), strict=True))
+    assert np.mean([chances[name] for name in units]) == pytest.approx(0.5, abs=0.1)
+    assert np.mean([chances[n] for n in space.names if n not in units]) < 0.1
 
 
 def test_what_remains_can_be_shrunk_as_in_the_second_step_of_n2n():
