@@ -84,28 +84,31 @@ def _refuse_other(
             f"agent_from {path}: the agent was saved with {saved}, expected {needed}; set "
             f"{settings}, or name the agent.pt of another search"
         )
-    other = ", or set search.agent_part to encoder" if part == "policy" else ""
+    alike = part == "policy" and wanted and wanted == got
+    other = ", or set search.agent_part to encoder" if alike else ""
     raise UserError(
         f"agent_from {path}: another kind of policy ({len(differ)} of {len(names)} tensors "
         "differ); use the agent, encoder and gnn settings that it was saved with" + other
     )
 
 
-STEM = re.compile(r"(?:.*\.)?encoder\.stem\.weight")
-CONV = re.compile(r"(?:.*\.)?encoder\.convs\.(\d+)\..*")
+OURS = {"stem", "channels", "convs", "norms", "norm", "decoder"}
+"""The parts of the encoders of this library."""
+
+PART = re.compile(r"(?:.*\.)?encoder\.(\w+)\.(.*)")
 
 
 def made_with(weights: Mapping[str, Tensor]) -> dict[str, object]:
     """Return the settings that the weights of a policy tell, by key; none of a user's encoder."""
-    stem = next((value for name, value in weights.items() if STEM.fullmatch(name)), None)
-    if stem is None:
+    found = {match.groups(): weights[name] for name in weights if (match := PART.fullmatch(name))}
+    parts = {part for part, _ in found}
+    if not {"stem", "norm"} <= parts <= OURS:
         return {}
-    kinds = {"encoder_decoder": DECODER, "multi_stage": "encoder.channels.", "plain": ""}
-    rounds = {match[1] for name in weights if (match := CONV.fullmatch(name))}
+    kinds = {"encoder_decoder": "decoder", "multi_stage": "channels", "plain": "stem"}
     return {
-        "search.encoder": next(k for k, part in kinds.items() if any(part in n for n in weights)),
-        "search.gnn.hidden": len(stem),
-        "search.gnn.layers": len(rounds),
+        "search.encoder": next(kind for kind, part in kinds.items() if part in parts),
+        "search.gnn.hidden": len(found["stem", "weight"]),
+        "search.gnn.layers": len({name.split(".")[0] for part, name in found if part == "convs"}),
     }
 
 

@@ -117,8 +117,9 @@ def paired(rows: pd.DataFrame, groups: Mapping[tuple[str, ...], pd.DataFrame], f
         if line == best or len(gaps) < 2 or not gaps.std() > 0:
             continue
         p = stats.ttest_rel(both[:, 0], both[:, 1]).pvalue
+        gap = round(gaps.mean(), 4) + 0.0  # not minus zero
         said.append(
-            f"{figure}: {', '.join(line)} against {', '.join(best)} {gaps.mean():+.4f} ± "
+            f"{figure}: {', '.join(line)} against {', '.join(best)} {gap:+.4f} ± "
             f"{gaps.std(ddof=1):.4f} over {len(gaps)} seeds, p = {p:.2g} (paired t-test)"
         )
     return said

@@ -7,6 +7,7 @@ from functools import cache
 
 import pytest
 import torch
+from torch import nn
 
 from gnnrl.agents.registry import build_agent
 from gnnrl.agents.transfer import adopt, save_encoder
@@ -96,6 +97,25 @@ def test_an_agent_without_a_decoder_is_refused_where_one_is_wanted(tmp_path):
     wanted = r"with search\.encoder multi_stage, expected search\.encoder encoder_decoder; set"
     with pytest.raises(UserError, match=wanted):
         adopt(build_agent("ppo", env, encoder="encoder_decoder", **WIDTH), path)
+
+
+class Own(nn.Module):
+    """An encoder of the user's own."""
+
+    def __init__(self, spec, settings):
+        super().__init__()
+        self.stem = nn.Linear(spec.node_features, settings.hidden)
+        self.join = nn.Linear(settings.hidden, settings.hidden)
+
+    def forward(self, data):
+        return self.join(self.stem(data.x))
+
+
+def test_nothing_is_said_of_the_settings_of_an_encoder_of_ones_own(tmp_path):
+    env = env_of("basic_cnn")
+    path = saved(build_agent("ppo", env, encoder=f"{__name__}:Own", **WIDTH), tmp_path / "agent.pt")
+    with pytest.raises(UserError, match=r"another kind of policy .* saved with$"):
+        adopt(build_agent("ppo", env, **WIDTH), path)
 
 
 def test_another_kind_of_agent_is_refused_with_the_part_of_it_that_can_be_taken(tmp_path):

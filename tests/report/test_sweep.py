@@ -73,6 +73,17 @@ def test_what_differs_is_found_and_seeds_are_averaged_over():
     )
 
 
+def test_no_difference_has_no_minus():
+    even = shown(
+        {"agent": "ppo", "seed": 1, "right": 0.90, "reward": -0.10},
+        {"agent": "ppo", "seed": 2, "right": 0.94, "reward": -0.12},
+        {"agent": "random", "seed": 1, "right": 0.91999, "reward": -0.10},
+        {"agent": "random", "seed": 2, "right": 0.91999, "reward": -0.12},
+    )
+    said = sweep.comparison(sweep.experiments(even), ["search.agent"]).split("\n\n")[1]
+    assert "random against ppo +0.0000 ± 0.0283 over 2 seeds" in said
+
+
 def test_figures_that_an_experiment_did_not_compute_are_left_out():
     def computed(revision: str, path: str) -> bool:
         return "evaluate" not in path or revision == "rev0"
