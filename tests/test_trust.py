@@ -288,7 +288,7 @@ def test_figures_are_written_although_the_export_fails(dense, monkeypatch):
     (out / "subnet.onnx").write_text("of an earlier run")
     settings = (*SETTINGS, "evaluate.latency_rounds=1", "evaluate.latency_batches=[1]")
     code, said = stage_runs.outcome("evaluate", PARAMS, settings, *words)
-    assert code == 1 and said == "evaluate: the exported network differs\n"
+    assert code == 1 and said.endswith("\nevaluate: the exported network differs\n")
     assert json.loads((out / "metrics.json").read_text())["evaluate"]["accuracy"] > 0
     assert not (out / "subnet.onnx").exists()
 

@@ -125,8 +125,7 @@ class CalibrationSettings(Settings):
     importance: Annotated[str, name_in("gnnrl.search.settings:IMPORTANCES")] = "l1"
     """l1, l2, batch_norm, fpgm, reconstruction, bottleneck, ...: docs/concepts.md."""
     prior: Literal["none", "reconstruction", "bottleneck", "depth"] = "none"
-    """none; actions depart from an allocation: reconstruction, bottleneck; from removal by depth,
-    whole blocks first: depth (space layers)."""
+    """none; where actions start: reconstruction, bottleneck, depth (space layers)."""
     calibration_images: Count = 1024
     """Unlabelled training images for importance, prior, compensation."""
     bottleneck: BottleneckSettings = BottleneckSettings()

@@ -21,7 +21,7 @@ def test_the_thesiss_recipe_is_shortened_in_proportion(tmp_path: Path):
 def test_a_criterion_costs_one_plan_however_many_images_score_it(setting):
     splits = load_data(setting.data.changed(reward_images=1024), setting.shape)
     dense = pretrained(setting, splits, (), seed=0)
-    _, figures = found(dense, splits, "magnitude_local", 0.5, 1, 0, 8, setting.space)
+    _, figures = found(setting, dense, splits, "magnitude_local", 0.5, 1, 0, 8)
     assert figures["plans"] == 1
 
 
