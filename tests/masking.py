@@ -18,6 +18,7 @@ from torch import Tensor, fx, nn
 
 from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.pruning.plan import PruningPlan
+from gnnrl.tracing.fx_utils import thawed
 from gnnrl.tracing.trace import trace
 
 MOVES = set(
@@ -132,7 +133,7 @@ class _Interpreter(fx.Interpreter):
         pick(args, lambda m: read.append(m) or m)
         pick(kwargs, lambda m: read.append(m) or m)
         if not read and name not in CREATIONS:
-            return function(*args, **kwargs)
+            return function(*thawed(args), **thawed(kwargs))
         if name == "linear" or name.startswith("conv"):
             given: Any = (*self.node.args[1:2], self.node.kwargs.get("weight"))
             layer = str(given[0].target).rpartition(".")[0]
