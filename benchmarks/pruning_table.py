@@ -63,6 +63,15 @@ def chance(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
 
 
+def gained(ours: pd.DataFrame, other: pd.DataFrame) -> str:
+    """Return the mean gain in points, with p over seeds and images; empty: no seeds in common."""
+    if not set(ours["seed"]) & set(other["seed"]):
+        return ""
+    points, _, p, pairs = gain(ours, other)
+    few = "" if pairs == len(ours) == len(other) else f"; {pairs} of the seeds"
+    return f"{points:+.1f} ({chance(p)}{few})"
+
+
 def rows_of(path: Path) -> pd.DataFrame:
     """Read the rows of a benchmark; transferred agents count as methods of their own."""
     rows = pd.read_csv(path)

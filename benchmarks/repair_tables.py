@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.pruning_table import chance, gain, images_right, mean
+from benchmarks.pruning_table import chance, gained, images_right, mean
 from gnnrl.report.sweep import markdown
 
 RESULTS = Path(__file__).parent / "results"
@@ -126,12 +126,3 @@ def mean_gain_chance(rows: pd.DataFrame, budgets: list[float], other: str) -> st
     picks = random.integers(len(seeds), size=(2000, len(seeds)))
     means = [gaps[seed][:, random.integers(number, size=number)].mean() for seed in picks]
     return chance(float((np.array(means) <= 0).mean()))
-
-
-def gained(ours: pd.DataFrame, other: pd.DataFrame) -> str:
-    """Return the mean gain in points, with p over seeds and images; empty: no seeds in common."""
-    if not set(ours["seed"]) & set(other["seed"]):
-        return ""
-    points, _, p, pairs = gain(ours, other)
-    few = "" if pairs == len(ours) == len(other) else f"; {pairs} of the seeds"
-    return f"{points:+.1f} ({chance(p)}{few})"

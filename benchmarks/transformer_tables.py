@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.pruning_table import mean
-from benchmarks.repair_tables import gained
+from benchmarks.pruning_table import gained, mean
 from gnnrl.report.sweep import markdown
 
 RESULTS = Path(__file__).parent / "results"
