@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
@@ -90,7 +89,8 @@ class FixedNorm(nn.Module):
         if self.fixed is None:
             self.fixed = self._measured(rows, many)
         mean, variance, scale, shift = self.fixed.repeat(1, many)
-        out = F.batch_norm(rows, mean, variance, scale, shift, eps=0.0)
+        # not F.batch_norm, which refuses the epsilon 0 in some versions of PyTorch
+        out = torch.batch_norm(rows, scale, shift, mean, variance, False, 0.0, 0.0, True)
         return out if many == 1 else _one_by_one(out, x)
 
     def _measured(self, rows: Tensor, many: int) -> Tensor:

@@ -157,7 +157,7 @@ class Recorder(fx.Tracer):
             _OPERATIONS
         )
         if kind == "call_function" and own:
-            last = next(reversed(self.graph.nodes))
+            last = next(iter(reversed(self.graph.nodes)))
             try:
                 found = target(*args, **kwargs)
                 if type(found) is _ShapeProxy:
@@ -184,7 +184,7 @@ class Recorder(fx.Tracer):
         if self._running:
             return forward(*args, **kwargs)
         name = self.path_of_module(m)
-        last, depth = next(reversed(self.graph.nodes)), len(self.module_stack)
+        last, depth = next(iter(reversed(self.graph.nodes))), len(self.module_stack)
         if (
             isinstance(m, nn.MultiheadAttention)
             and type(m).forward is nn.MultiheadAttention.forward
