@@ -107,8 +107,6 @@ def latency(
                     "spread": round(gain.spread, 4),
                 },
             }
-    for network in networks.values():
-        network.to(place)  # a runtime may have moved it
     with pinned(threads) as count:
         return sealed(
             {

@@ -90,7 +90,9 @@ def ready(name: str, network: nn.Module, images: Tensor, threads: int) -> Run:
 
     Raises `UserError` where the runtime cannot take the network.
     """
-    network = network.to(images.device).eval()
+    network = network.eval()
+    if any(p.device != images.device for p in network.parameters()):
+        network = copy.deepcopy(network).to(images.device)  # the caller's stays where it is
     try:
         return imported(runtime_of(name).ready, "runtime")(network, images, threads)
     except UserError:

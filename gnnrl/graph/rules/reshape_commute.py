@@ -7,6 +7,7 @@ or all of them are kept.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 from gnnrl.tracing.fx_utils import attribute, call, module_of, on_images, owner_of
 
@@ -127,7 +128,7 @@ def run(
         if n in values:
             return values[n]
         if n.op == "get_attr":
-            return attribute(owner_of(node), str(n.target))
+            return _here(attribute(owner_of(node), str(n.target)))
         example = n.meta["example"]
         if isinstance(example, torch.device):
             return torch.device("cpu")
@@ -135,10 +136,23 @@ def run(
             return example  # what a part that is left whole gives beside its tensors
         if n.all_input_nodes and not (isinstance(example, Tensor) and on_images(n)):
             return run(n, values)  # a number, or what follows from parameters alone
-        return example
+        return _here(example)
 
     args = fx.node.map_arg(node.args if args is None else args, concrete)
     kwargs = fx.node.map_arg(node.kwargs if kwargs is None else kwargs, concrete)
     if node.op == "call_module":
-        return module_of(node)(*args, **kwargs)
+        return _module_here(node)(*args, **kwargs)
     return call(node, args, kwargs)
+
+
+def _here(value: Any) -> Any:
+    """A tensor of a GPU where positions are: on the processor."""
+    on_gpu = isinstance(value, Tensor) and value.device.type not in ("cpu", "meta")
+    return value.cpu() if on_gpu else value
+
+
+def _module_here(node: fx.Node) -> Any:
+    """A module that can take positions, also where its index is on a GPU."""
+    module = module_of(node)
+    state = (*module.parameters(), *module.buffers()) if isinstance(module, nn.Module) else ()
+    return module if all(_here(t) is t for t in state) else copy.deepcopy(module).cpu()
