@@ -9,7 +9,6 @@ inputs gets another map of those that it keeps.  At most one small solve a layer
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,25 +16,11 @@ from torch import Tensor, fx, nn
 
 from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.graph.unit_mapping import kept_units
-from gnnrl.pruning.compensation.elimination import Moments, inputs_of, ridged
+from gnnrl.pruning.compensation.equations import Equations, Stacks
 from gnnrl.pruning.compensation.linear_maps import Reader, readers, rewrite
 from gnnrl.pruning.compensation.moments import Calibration, collect
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.surgery import Surgeon
-
-
-@dataclass(frozen=True)
-class _Layer:
-    """second `[D, D]`: moments.  solution `[D, O]`: the dense map.  matrix `[D, D]`, right
-    `[D, O]`: of the normal equations.  units, filters: of the input channels and of the filters."""
-
-    reader: Reader
-    second: Tensor
-    solution: Tensor
-    matrix: Tensor
-    right: Tensor
-    units: np.ndarray
-    filters: np.ndarray
 
 
 class GramSolve:
@@ -44,6 +29,9 @@ class GramSolve:
     Ridge regression on Gram matrices, for convolutions, linear layers and attention's projections
     (as GRAIL has it: "zero-finetuning", CPAL 2026, PMLR 328:881).
     """
+
+    stacked = True
+    """Whether a GPU solves layers of the same size at once."""
 
     def __init__(
         self,
@@ -57,7 +45,9 @@ class GramSolve:
         for reader in calibration.readers if readers is None else readers:
             if bool((reader.units >= 0).any()) and reader.layer in calibration.moments:
                 filters = graph.layers[reader.layer].filter_units
-                self._layers.append(_layer(reader, calibration.moments, filters))
+                moments = calibration.moments[reader.layer]
+                self._layers.append(Equations.of(reader, moments, filters))
+        self._stacks: Stacks | None = None
 
     def __call__(self, subnet: nn.Module, keep: np.ndarray) -> None:
         """Give the layers of a subnet that lost inputs the weights that compensate for them.
@@ -65,16 +55,19 @@ class GramSolve:
         keep `[num_units]`: units that the subnet keeps.
         """
         stays, names = np.append(keep, True), dict(subnet.named_modules())
-        for layer in self._layers:
-            channels = np.flatnonzero(stays[layer.units])
-            if len(channels) < len(layer.units) and layer.reader.layer in names:
-                filters = torch.from_numpy(np.flatnonzero(stays[layer.filters]))
-                last = torch.tensor([len(layer.matrix) - 1])[: layer.reader.has_constant]
-                kept = torch.cat([inputs_of(torch.from_numpy(channels), layer.reader.taps), last])
-                best = self._best(layer, kept, filters)
-                rewrite(subnet, layer.reader, best, _statistics(layer, kept, best))
+        lost = [e for e in self._layers if e.reader.layer in names and not stays[e.units].all()]
+        place = next(subnet.parameters()).device
+        if place.type != "cpu" and self.stacked:
+            self._stacks = self._stacks or Stacks(self._layers, place)
+            for each, best, statistics in self._stacks.solved(lost, stays):
+                rewrite(subnet, each.reader, best, statistics)
+            return
+        for each in lost:
+            kept, filters = each.kept(stays)
+            best = self._best(each, kept, filters)
+            rewrite(subnet, each.reader, best, each.statistics(kept, best))
 
-    def _best(self, layer: _Layer, kept: Tensor, filters: Tensor) -> Tensor:
+    def _best(self, layer: Equations, kept: Tensor, filters: Tensor) -> Tensor:
         """Return the map of the inputs `kept` to `filters` that compensates for the others."""
         factor = torch.linalg.cholesky(layer.matrix[kept][:, kept])
         return torch.cholesky_solve(layer.right[kept][:, filters], factor)
@@ -86,7 +79,9 @@ class MeanShift(GramSolve):
     The weights that are kept stay as they are (VBP, variance-based pruning, ICCV 2025).
     """
 
-    def _best(self, layer: _Layer, kept: Tensor, filters: Tensor) -> Tensor:
+    stacked = False
+
+    def _best(self, layer: Equations, kept: Tensor, filters: Tensor) -> Tensor:
         best = layer.solution[kept][:, filters]
         if layer.reader.has_constant:
             lost = torch.ones(len(layer.second), dtype=torch.bool)
@@ -97,30 +92,6 @@ class MeanShift(GramSolve):
 
 SOLVES: Mapping[str, type[GramSolve]] = {"mean_shift": MeanShift, "gram": GramSolve}
 """Compensations that need nothing of a subnet but its plan, by name."""
-
-
-def _layer(reader: Reader, moments: Mapping[str, Moments], filters: np.ndarray) -> _Layer:
-    found = moments[reader.layer]
-    second, solution = found.second.double(), found.solution.double()
-    return _Layer(
-        reader,
-        second,
-        solution,
-        ridged(found.second),
-        second @ solution,
-        reader.units.numpy(),
-        filters,
-    )
-
-
-def _statistics(layer: _Layer, kept: Tensor, best: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and variance `[O]` of a layer's output without its constant, for its norm."""
-    if not layer.reader.norm:
-        return best[-1], best[-1]
-    weights, second = best[:-1], layer.second[kept][:, kept]
-    mean = weights.t() @ second[:-1, -1]
-    square = (weights * (second[:-1, :-1] @ weights)).sum(0)
-    return mean, (square - mean**2).clamp(min=1e-6)
 
 
 class Solved:
