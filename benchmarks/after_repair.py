@@ -14,7 +14,6 @@ compensation; `accuracy`: after refitting; `correct`: images classified correctl
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -29,6 +28,8 @@ from gnnrl.checkpoint import Checkpoint
 from gnnrl.data.load import DataRecipe, load_data
 from gnnrl.evaluation.rewards import RewardSettings
 from gnnrl.graph.extract import extract
+from gnnrl.measurement.running import machine_of
+from gnnrl.runtime import device
 
 COMPARED = (
     "uniform in blocks",
@@ -56,7 +57,7 @@ def setting_of(checkpoint: Checkpoint, images: Path) -> Setting:
     splits = load_data(recipe, checkpoint.input_shape)
     network = checkpoint.restore().eval()
     graph = extract(network, torch.zeros(1, *checkpoint.input_shape))
-    return Setting(network, graph, splits.train, splits.reward, splits.test)
+    return Setting(network.to(device()), graph, splits.train, splits.reward, splits.test)
 
 
 def one(setting: Setting, key: tuple, out: Path) -> None:
@@ -85,7 +86,7 @@ def write(
         "reward_kind": KIND,
         "precision": RewardSettings(precision="auto").precision,
         "torch": torch.__version__,
-        "machine": platform.machine(),
+        "machine": machine_of(device()),
         "correct": packed(right),
     }
     append(out, {**dict(zip(KEYS, key, strict=True)), **figures, **measured})

@@ -19,6 +19,8 @@ from gnnrl.graph.extract import extract
 from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.networks.build import build_network
 from gnnrl.networks.weights import load_weights
+from gnnrl.runtime import device
+from gnnrl.training.evaluate import device_of
 
 DATA = Path(os.environ.get("GNNRL_BENCHMARK_DATA", "benchmarks/data"))
 """Made by `python -m benchmarks.data`: the folders `cifar10-fragment` and `weights`."""
@@ -61,6 +63,7 @@ def load(name: str, images: Path, weights: Path, shared_calibration: bool = Fals
     network = build_network(name)
     load_weights(network, str(existing(weights / PUBLISHED[name], "--weights")))
     graph = extract(network.eval(), torch.zeros(1, 3, 32, 32))
+    network = network.to(device())
     return Setting(network, graph, splits.train, splits.reward, splits.test, shared_calibration)
 
 
@@ -109,8 +112,8 @@ def done(path: Path, wanted: Mapping[str, object]) -> bool:
 def correct(network: nn.Module, images: Images) -> np.ndarray:
     """Return which images a network classifies correctly, bool `[N]`."""
     with torch.inference_mode():
-        found = [network(x).argmax(1) == y for x, y in images.batches(256, torch.device("cpu"))]
-    return torch.cat(found).numpy()
+        found = [network(x).argmax(1) == y for x, y in images.batches(256, device_of(network))]
+    return torch.cat(found).cpu().numpy()
 
 
 def packed(right: np.ndarray) -> str:

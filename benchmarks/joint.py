@@ -2,6 +2,7 @@
 
     python -m stages.pretrain …        (a network adapted to the images: a checkpoint)
     python -m benchmarks.joint --images FOLDER --checkpoint final.safetensors --seeds 5
+    python -m benchmarks.joint --images FOLDER --checkpoint final.safetensors --measure
 
 Every method searches with the same agent, evaluations, calibration images and reward images, for a
 subnet that takes the same share of the dense network's latency by one table (ONNX Runtime, one
@@ -9,20 +10,21 @@ image, one thread).  `flops` searches within the budget of flops whose allocatio
 the budget of latency allows.  The plan that is found is refitted layer by layer and, with
 --epochs, trained with the dense network as teacher.  `torch-pruning` (with --torch-pruning: the
 folder it is installed in) prunes the channels inside blocks by Taylor importance, globally and in
-one step, at the lowest ratio whose subnet, measured, meets the latency; it is trained alike, and
-not refitted.  Each run is one row; a run that has a row is not repeated.  `latency`: the median,
-round by round, of subnet over dense network.
+one step, at the lowest ratio whose subnet meets the latency by the table; it is trained alike, and
+not refitted.  Each run is one row; a run that has a row is not repeated.  --measure, on the machine
+of the table, which need not be the one that searched: times the plans that were found, side by side
+with the dense network; `latency` is the median, round by round, of subnet over dense network.
 """
 
 from __future__ import annotations
 
 import argparse
-import platform
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas
 import torch
 from torch import nn
 
@@ -35,17 +37,19 @@ from gnnrl.agents.registry import build_agent
 from gnnrl.checkpoint import Checkpoint
 from gnnrl.errors import UserError
 from gnnrl.graph.budget import largest
+from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.graph.latency import LatencyTable, predicted
-from gnnrl.measurement.latency import Timing, time_networks
+from gnnrl.measurement.latency import time_networks
 from gnnrl.measurement.latency_table import table_of
+from gnnrl.measurement.running import machine_of
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.surgery import Surgeon
-from gnnrl.runtime import generator, seed_everything
+from gnnrl.runtime import device, generator, seed_everything
 from gnnrl.search import build
 from gnnrl.search.loop import search
 from gnnrl.search.settings import SearchSettings
 from gnnrl.search.spaces.channels import Widths
-from gnnrl.training.distillation import Distillation
+from gnnrl.training.distillation import Distillation, Objective
 from gnnrl.training.loop import train
 from gnnrl.training.recipe import TrainingRecipe
 
@@ -122,12 +126,24 @@ def plan_of(
     return found.plan, {"asked_of": next(iter(asked)), "plans": plans}
 
 
-def measured(setting: Setting, table: LatencyTable, subnet: nn.Module, rounds: int) -> Timing:
-    """Return the latency of a subnet over the dense network's, in the runtime of the table."""
-    networks = {"dense": setting.network, "subnet": subnet}
-    shape, runtime = setting.graph.input_shape, table.runtime
-    taken = time_networks(networks, shape, table.batch_size, rounds, runtime, 1)
-    return taken["subnet"].over(taken["dense"])
+def measure(setting: Setting, table: LatencyTable, given: argparse.Namespace) -> None:
+    """Write the latency of every plan of the rows that has none yet."""
+    out, surgeon = (
+        given.out.with_stem(f"{given.out.stem}_latency"),
+        Surgeon(setting.network, setting.graph),
+    )
+    for row in pandas.read_csv(given.out).to_dict("records"):
+        if done(out, {"plan": row["plan"]}):
+            continue
+        plan = PruningPlan.load(given.plans / f"{row['plan']}.json")
+        networks = {"dense": setting.network, "subnet": surgeon.cut(plan)}
+        shape, runtime = setting.graph.input_shape, table.runtime
+        taken = time_networks(networks, shape, table.batch_size, given.rounds, runtime, 1)
+        ratio = taken["subnet"].over(taken["dense"])
+        append(out, {"plan": row["plan"], "predicted": row["predicted"],
+                     "latency": round(ratio.milliseconds, 4), "spread": round(ratio.spread, 4),
+                     "machine": machine_of(device())})  # fmt: skip
+        print(row["budget"], row["method"], row["seed"], row["predicted"], ratio.milliseconds)
 
 
 def trained(setting: Setting, subnet: nn.Module, key: tuple, images: int) -> nn.Module:
@@ -138,53 +154,64 @@ def trained(setting: Setting, subnet: nn.Module, key: tuple, images: int) -> nn.
         teacher = Distillation(setting.network, 0.9)
         order = torch.randperm(len(setting.train), generator=generator(seed, "training"))
         drawn = setting.train.take(order[:images])
-        train(subnet, drawn, recipe, seed=seed, distillation=teacher)
+        train(subnet, drawn, recipe, seed=seed, objective=Objective(distillation=teacher))
     return subnet.eval()
 
 
 def found_by(
     setting: Setting, table: LatencyTable, file: Path, key: tuple
-) -> tuple[nn.Module, dict[str, object]]:
-    """Return the subnet of a method, refitted where the method is ours, and its figures."""
+) -> tuple[nn.Module, PruningPlan, dict[str, object]]:
+    """Return the subnet of a method, refitted where the method is ours, its plan, its figures."""
     _, budget, *_, name, seed = key
+    graph = setting.graph
+    whole = predicted(graph, table, PruningPlan())
     if name == RIVAL:
-        figures = {"asked_of": "latency", "plans": 0, "removed_layers": 0, "predicted": None}
 
         def fits(subnet: nn.Module) -> bool:
-            return measured(setting, table, subnet, 30).milliseconds <= budget
+            return predicted(graph, table, as_wide_as(graph, subnet)) <= budget * whole
 
-        return lowest(setting, fits, seed), figures
-    plan, figures = plan_of(setting, METHODS[name], table, file, key)
-    graph = setting.graph
-    share = predicted(graph, table, plan) / predicted(graph, table, PruningPlan())
+        subnet, figures = lowest(setting, fits, seed), {"asked_of": "latency", "plans": 0}
+        plan = as_wide_as(graph, subnet)
+    else:
+        plan, figures = plan_of(setting, METHODS[name], table, file, key)
+        subnet = refitted(setting, plan, REFIT_IMAGES, seed)
+    share = predicted(graph, table, plan) / whole
     told = {"removed_layers": len(plan.removed_layers), "predicted": round(share, 4)}
-    return refitted(setting, plan, REFIT_IMAGES, seed), {**figures, **told}
+    return subnet, plan, {**figures, **told}
+
+
+def as_wide_as(graph: ComputationalGraph, subnet: nn.Module) -> PruningPlan:
+    """Return the plan of a subnet's widths, which costs as much; its filters are the first ones."""
+    sizes = {
+        name: len(module.weight) for name, module in subnet.named_modules() if name in graph.layers
+    }
+    whole = {name: len(graph.layers[name].filter_units) for name in sizes}
+    return PruningPlan({n: tuple(range(k)) for n, k in sizes.items() if k < whole[n]})
 
 
 def one(setting: Setting, table: LatencyTable, key: tuple, given: argparse.Namespace) -> None:
     """Write the row of one run."""
     seed_everything(key[-1])
     start = time.perf_counter()
-    subnet, figures = found_by(setting, table, given.table, key)
+    subnet, plan, figures = found_by(setting, table, given.table, key)
+    plan.save(given.plans / f"{plan.digest}.json")
     seconds = time.perf_counter() - start
     untrained = float(correct(subnet, setting.report).mean())
     subnet = trained(setting, subnet, key, given.training_images)
     right = correct(subnet, setting.report)
-    ratio = measured(setting, table, subnet, 100)
     row = {
         **dict(zip(KEYS, key, strict=True)),
         **figures,
-        "latency": round(ratio.milliseconds, 4),
-        "spread": round(ratio.spread, 4),
+        "plan": plan.digest,
         "accuracy_before_training": untrained,
         "accuracy": float(right.mean()),
         "search_seconds": round(seconds, 1),
-        "machine": f"{platform.machine()} {table.machine}",
+        "machine": f"{machine_of(device())}, {table.machine}",
         "torch": torch.__version__,
         "correct": packed(right),
     }
     append(given.out, row)
-    print(*key[1:], row["predicted"], row["latency"], round(row["accuracy"], 4), flush=True)
+    print(*key[1:], row["predicted"], round(row["accuracy"], 4), flush=True)
 
 
 def main() -> None:
@@ -198,7 +225,10 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=0, help="of training after the refit")
     parser.add_argument("--training-images", type=int, default=5000, help="of each epoch")
     parser.add_argument("--torch-pruning", type=Path, help="the folder that it is installed in")
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(5)))
+    parser.add_argument("--plans", type=Path, default=Path(".gnnrl/joint"), help="a folder")
+    parser.add_argument("--measure", action="store_true", help="time the plans of the rows")
+    parser.add_argument("--rounds", type=int, default=100, help="of --measure")
     given = parser.parse_args()
     checkpoint = Checkpoint.load(existing(given.checkpoint, "--checkpoint"))
     setting = setting_of(checkpoint, given.images)
@@ -210,7 +240,11 @@ def main() -> None:
         surgeon = Surgeon(setting.network, setting.graph)
         table_of(surgeon, 1, 15, "onnxruntime", 1).save(given.table)
     table = LatencyTable.load(given.table)
-    for seed in range(given.seeds):
+    if given.measure:
+        measure(setting, table, given)
+        return
+    given.plans.mkdir(parents=True, exist_ok=True)
+    for seed in given.seeds:
         for budget in given.budgets:
             for name in given.methods:
                 spend = 0 if name == RIVAL or METHODS[name].control else given.evaluations

@@ -16,7 +16,6 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from benchmarks.harness import KEYS, RESULTS, Setting, append, correct, done, load, options, packed
@@ -27,7 +26,7 @@ from gnnrl.data.calibration import calibration_images, mirrored
 from gnnrl.pruning.compensation.sequential import compensate
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.surgery import Surgeon
-from gnnrl.runtime import generator, seed_everything
+from gnnrl.runtime import device, generator, seed_everything
 from gnnrl.search.loop import search
 from gnnrl.training.loop import train
 from gnnrl.training.recipe import TrainingRecipe
@@ -38,7 +37,7 @@ EPOCHS = (1, 5, 10)
 def refitted(setting: Setting, plan: PruningPlan, images: int, seed: int) -> nn.Module:
     """Return the subnet of a plan, refitted on training images, half of them mirrored."""
     own = generator(seed, "compensation")
-    drawn = calibration_images(setting.train, images, seed, torch.device("cpu"))
+    drawn = calibration_images(setting.train, images, seed, device())
     return compensate(Surgeon(setting.network, setting.graph), plan, mirrored(drawn, own), own)
 
 

@@ -62,7 +62,7 @@ def in_blocks(setting: Setting) -> Setting:
     """Return the same network, in which only the channels inside residual blocks can be pruned."""
     graph = setting.graph
     whole = [name for name in graph.layers if not name.startswith("layer") or "conv1" not in name]
-    graph = extract(setting.network, torch.zeros(1, 3, 32, 32), protect=whole)
+    graph = extract(setting.network, torch.zeros(1, 3, 32, 32, device=device()), protect=whole)
     return replace(setting, graph=graph)
 
 
@@ -74,7 +74,7 @@ def calibration_of(setting: Setting, seed: int) -> build.Reconstruction:
 @cache
 def calibrated(setting: Setting, seed: int) -> build.Reconstruction:
     """The calibration pass that all methods of a seed share."""
-    images = calibration_images(setting.train, CALIBRATION, seed, torch.device("cpu"))
+    images = calibration_images(setting.train, CALIBRATION, seed, device())
     return build.reconstruct(Surgeon(setting.network, setting.graph), images, seed)
 
 
@@ -105,7 +105,7 @@ def pruning_env(
             "batch_size": 512,
         },
     )
-    surgeon = Surgeon(setting.network.to(device()).eval(), setting.graph)
+    surgeon = Surgeon(setting.network.eval(), setting.graph)
     inputs = build.Inputs(surgeon, setting.reward, setting.train)
     given = build.Calibrated(calibration_of(setting, seed)) if needed else None
     return build.make_env(settings, inputs, given)
@@ -145,7 +145,7 @@ def run(
 
 def measure(setting: Setting, plan: PruningPlan, compensation: str, seed: int) -> dict[str, object]:
     """Return the accuracy on the report images of the pruned network, batch norm re-estimated."""
-    images = calibration_images(setting.train, RECALIBRATION, seed, torch.device("cpu"))
+    images = calibration_images(setting.train, RECALIBRATION, seed, device())
     subnet = Surgeon(setting.network, setting.graph).cut(plan).eval()
     if compensation == "gram":
         found = calibration_of(setting, seed)

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import platform
 import sys
 from pathlib import Path
 
@@ -33,11 +32,12 @@ from gnnrl.checkpoint import Checkpoint
 from gnnrl.data.calibration import calibration_images, labelled_images, mirrored
 from gnnrl.graph.cost import cost
 from gnnrl.graph.extract import analyse
+from gnnrl.measurement.running import machine_of
 from gnnrl.pruning.compensation.gram import SOLVES, Solved
 from gnnrl.pruning.compensation.sequential import compensate
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.surgery import Surgeon
-from gnnrl.runtime import generator
+from gnnrl.runtime import device, generator
 
 PLANS = ("uniform", "allocation", "solver", "evolution", "ppo")
 REPAIRS = ("none", *SOLVES, "sequential")
@@ -51,7 +51,7 @@ def repaired(setting: Setting, plan: PruningPlan, how: str, seed: int) -> nn.Mod
     surgeon, own = Surgeon(setting.network, setting.graph), generator(seed, "compensation")
     if how == "none":
         return surgeon.cut(plan)
-    drawn = calibration_images(setting.train, REFIT_IMAGES, seed, torch.device("cpu"))
+    drawn = calibration_images(setting.train, REFIT_IMAGES, seed, device())
     drawn = mirrored(drawn, own)
     if how == "sequential":
         return compensate(surgeon, plan, drawn, own)
@@ -61,7 +61,7 @@ def repaired(setting: Setting, plan: PruningPlan, how: str, seed: int) -> nn.Mod
 def flops(network: nn.Module) -> int:
     """Multiply-accumulates of one image, as this library counts them; PyTorch's own counter does
     not see the fast path of `nn.MultiheadAttention`."""
-    return cost(analyse(network, torch.zeros(1, 3, 32, 32)).graph).flops
+    return cost(analyse(network, torch.zeros(1, 3, 32, 32, device=device())).graph).flops
 
 
 def taylor(setting: Setting, budget: float, seed: int) -> nn.Module | None:
@@ -72,11 +72,11 @@ def taylor(setting: Setting, budget: float, seed: int) -> nn.Module | None:
     import torch_pruning as tp
 
     network, whole = copy.deepcopy(setting.network).eval(), flops(setting.network)
-    images, labels = labelled_images(setting.train, TAYLOR_IMAGES, seed, torch.device("cpu"))
+    images, labels = labelled_images(setting.train, TAYLOR_IMAGES, seed, device())
     heads = {m: m.num_heads for m in network.modules() if isinstance(m, nn.MultiheadAttention)}
     pruner = tp.pruner.BasePruner(
         network,
-        torch.zeros(1, 3, 32, 32),
+        torch.zeros(1, 3, 32, 32, device=device()),
         importance=tp.importance.GroupTaylorImportance(),
         pruning_ratio=1.0,
         iterative_steps=STEPS,
@@ -103,7 +103,7 @@ def write(setting: Setting, key: tuple, network: nn.Module, search: object, out:
         "accuracy": float(right.mean()),
         "report_images": len(right),
         "torch": torch.__version__,
-        "machine": platform.machine(),
+        "machine": machine_of(device()),
         "correct": packed(right),
     }
     append(out, {**dict(zip(KEYS, key, strict=True)), **figures})
