@@ -13,10 +13,16 @@ from gnnrl.agents.registry import build_agent
 from gnnrl.data.load import DataRecipe, load_data
 from gnnrl.data.splits import Splits
 from gnnrl.evaluation.one_shot import OneShot
+from gnnrl.graph.cost import cost
 from gnnrl.graph.extract import extract
+from gnnrl.measurement.latency import time_networks
 from gnnrl.networks.build import build_network
+from gnnrl.pruning.compensation.gram import GramSolve
+from gnnrl.pruning.compensation.moments import collect
+from gnnrl.pruning.gather import ChannelGather
 from gnnrl.pruning.importance import l1
 from gnnrl.pruning.surgery import Surgeon
+from gnnrl.runtime import generator
 from gnnrl.search.env import PruningEnv
 from gnnrl.search.loop import SearchResult, search
 from gnnrl.search.parallel.ray import ray_workers
@@ -91,6 +97,37 @@ def test_one_evaluation_gives_the_reward_of_the_processor():
     (one,), (other,) = here.evaluate([plan]), there.evaluate([plan])
     assert other.reward == pytest.approx(one.reward, abs=1e-3)
     assert (other.flops, other.parameters) == (one.flops, one.parameters)
+
+
+def test_compensated_subnets_get_the_reward_of_the_processor():
+    """A GPU solves layers of the same size together, a processor one by one."""
+    rewards = {}
+    for device in ("cpu", DEVICE):
+        env = task(device)
+        scorer, images = env.evaluate, torch.rand(64, 1, 8, 8, generator=generator(1, "x"))
+        analysis = scorer.surgeon.analysis
+        found = collect(analysis, images.to(device), generator=generator(1, "calibration"))
+        solve = GramSolve(analysis.graph, found)
+        again = OneShot(scorer.surgeon, scorer._images, scorer.labels, compensate=solve)
+        (evaluation,) = again([env.space.uniform()])
+        rewards[device] = evaluation.reward
+    assert rewards[DEVICE] == pytest.approx(rewards["cpu"], abs=5e-3)
+
+
+def test_a_cut_network_is_read_as_on_the_processor():
+    env = task("cpu")
+    subnet = env.evaluate.surgeon.cut(env.space.uniform())
+    assert any(isinstance(m, ChannelGather) and m.index is not None for m in subnet.modules())
+    here = cost(extract(subnet, torch.zeros(1, 1, 8, 8)))
+    there = cost(extract(subnet.to(DEVICE), torch.zeros(1, 1, 8, 8, device=DEVICE)))
+    assert here == there
+
+
+def test_a_runtime_on_the_processor_leaves_networks_where_they_are():
+    pytest.importorskip("onnxruntime")
+    dense = network().to(DEVICE).eval()
+    time_networks({"dense": dense}, (1, 8, 8), 1, 1, "onnxruntime", 1)
+    assert all(p.device.type == DEVICE for p in dense.parameters())
 
 
 def test_a_search_with_updates_stays_within_the_budget():

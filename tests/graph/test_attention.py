@@ -13,6 +13,7 @@ from torchvision.models.swin_transformer import (
     SwinTransformer,
     SwinTransformerBlockV2,
 )
+from torchvision.models.video.swin_transformer import SwinTransformer3d
 from torchvision.models.vision_transformer import VisionTransformer
 
 from gnnrl.graph.cost import cost
@@ -114,6 +115,9 @@ VISION: dict[str, Callable[[], nn.Module]] = {
         [4, 4], 16, [2, 2], [2, 4], [4, 4], num_classes=5, block=SwinTransformerBlockV2,
         downsample_layer=PatchMergingV2,
     ),
+    "swin3d": lambda: SwinTransformer3d(
+        [2, 4, 4], 16, [2, 2], [2, 4], [4, 7, 7], num_classes=5
+    ),
     "maxvit": lambda: MaxVit((64, 64), 16, 4, [16, 32], [1, 1], 8, 0.1, num_classes=5),
     "encoder": lambda: Tokens(),
 }  # fmt: skip
@@ -127,9 +131,14 @@ def test_known_transformers_are_cut_exactly(name: str) -> None:
     torch.manual_seed(0)
     network, side = randomise(VISION[name]()), 32 if name == "vit" else 64
     image = torch.randn(2, 3, side, side)
+    if name == "swin3d":
+        image = torch.randn(2, 3, 4, 32, 32)
     if name == "encoder":
         image = torch.randint(0, 40, (2, 7))
     cut = assert_cut_is_exact(network, image, 0.5, seed=1)
-    assert not cut.surgeon.analysis.graph.whole
+    graph = cut.surgeon.analysis.graph
+    assert not graph.whole
+    if "swin" in name:  # heads go with their column of the table of position biases
+        assert all(graph.parameters[p].channels for p in graph.parameters if "bias_table" in p)
     assert_trains(cut.subnet, image)
     assert_survives_saving(cut, image)

@@ -25,7 +25,7 @@ from gnnrl.graph.rules.flow import (
     shape_of,
 )
 from gnnrl.graph.rules.reshape_commute import classes_along, commutes, line_of, run
-from gnnrl.tracing.fx_utils import module_of, on_batch, operation_name
+from gnnrl.tracing.fx_utils import module_of, on_images, operation_name
 
 
 def layout_of(flow: Flow, node: fx.Node) -> Layout | None:
@@ -96,7 +96,7 @@ def settle(flow: Flow, node: fx.Node, source: fx.Node, positions: Tensor) -> Lay
 
 def _axes(node: fx.Node, dims: int) -> range:
     """Axes on which channels may lie: not that of the images."""
-    return range(1 if on_batch(node) else 0, dims)
+    return range(1 if on_images(node) else 0, dims)
 
 
 def _reads(node: fx.Node, source: fx.Node) -> bool:
