@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from gnnrl.agents.knapsack import knapsack
 from gnnrl.agents.registry import build_agent
-from gnnrl.agents.solver import knapsack
 from gnnrl.errors import UserError
 from gnnrl.evaluation.base import Evaluation
 from gnnrl.graph.unit_mapping import kept_units

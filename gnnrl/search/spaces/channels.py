@@ -110,6 +110,18 @@ class ChannelSpace(PlanSpace):
         twin._aim()
         return twin
 
+    @property
+    def allocates(self) -> bool:
+        """Whether the prior is the allocation by the measured curves."""
+        return isinstance(self._asked, str)
+
+    def around(self, ratios: np.ndarray) -> ChannelSpace:
+        """Return the same space with keep ratios `[G]` as its prior."""
+        twin = copy.copy(self)
+        twin.__dict__.pop("view", None)
+        twin._ratios, twin._prior = ratios, np.clip(ratios, SMALLEST_RATIO, 1.0)
+        return twin
+
     def within(self) -> ChannelSpace:
         """Return the same space, but an action that is within the budget is left as it is.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from gnnrl.agents.knapsack import solve
 from gnnrl.agents.menu import Menu
 from gnnrl.errors import UserError
 from gnnrl.evaluation.base import Decided
@@ -41,6 +42,10 @@ class JointSpace(PlanSpace):
     widths alone cannot meet it, the parts of the lowest entries are removed, too; where all
     channels would fit, those of the highest entries come back.
 
+    Where errors were measured and are the prior of the widths, the action 0.5 is the plan of least
+    error: a part that this plan removes is kept where its entry is at least `REMOVED_BELOW` + 0.5,
+    and of equal entries the part that loses least is removed first.
+
     widths: of all groups, with the budget, which may be out of reach of channels alone.
     Raises `UserError` where no part can be removed or the budget cannot be met.
     """
@@ -61,6 +66,9 @@ class JointSpace(PlanSpace):
         inside = members(self.graph)
         self._view = JointView(widths.view, [inside[name] for name in self.parts])
         self._check_reachable()
+        self._losses, self._prior = np.zeros(len(self.parts)), np.zeros(len(self.parts), dtype=bool)
+        if widths.allocates:
+            self._start()
 
     def plan(self, action: np.ndarray) -> PruningPlan:
         """Return the plan of entries `[D]`, on budget."""
@@ -74,12 +82,13 @@ class JointSpace(PlanSpace):
     def wanted(self, entries: np.ndarray) -> np.ndarray:
         """Return keep ratios of groups and entries of parts `[D]` that an action asks for."""
         count = len(self.widths.names)
-        return np.concatenate([self.widths.wanted(entries[:count]), entries[count:]])
+        return np.concatenate([self.widths.wanted(entries[:count]), self._from(entries[count:])])
 
     def removed(self, entries: np.ndarray) -> frozenset[str]:
         """Return the parts that entries `[P]` remove, and those that the budget does."""
-        order = [self.parts[i] for i in np.argsort(entries, kind="stable")]
-        count = int((entries < REMOVED_BELOW).sum())
+        asked = self._from(entries)
+        order = [self.parts[i] for i in np.lexsort((self._losses, asked))]
+        count = int((asked < REMOVED_BELOW).sum())
         while not self.left(order[:count]).reachable:
             count += 1
         while count and self.left(order[: count - 1]).fits:
@@ -181,6 +190,20 @@ class JointSpace(PlanSpace):
             return self._view.joined(self.widths.observation(), np.ones(len(self.parts)))
         stays = np.array([0.0 if self._out(entry) else 1.0 for entry in keep[count:]])
         return self._view.joined(self.widths.observation(keep[:count]), stays)
+
+    def _from(self, entries: np.ndarray) -> np.ndarray:
+        """Entries of parts `[P]` as departures from the prior."""
+        return entries - 0.5 * self._prior
+
+    def _start(self) -> None:
+        """Make the plan of least error the prior."""
+        menu = self.menu()
+        assert menu is not None
+        rows, levels = torch.arange(self.size), torch.from_numpy(solve(menu, np.ones(self.size)))
+        ratios, stay = np.split((1.0 - menu.removed[rows, levels]).numpy(), [self.widths.size])
+        self._losses = np.array([self._lost(part) for part in self.parts])
+        self._prior, self.widths = stay < 0.5, self.widths.around(ratios)
+        self._left.clear()
 
     @staticmethod
     def _out(entry: float) -> bool:

@@ -237,3 +237,39 @@ def test_ppo_learns_to_take_layers_rather_than_channels():
     start, learned = rewards["ppo"][0], rewards["ppo"][-1]  # both are greedy
     assert learned > start + 0.5
     assert learned > max(rewards["random"])
+
+
+def measured(graph, cheap: str) -> dict[str, torch.Tensor]:
+    """Errors of every group that grow with what is removed, next to none inside one block."""
+    rng = torch.Generator().manual_seed(0)
+    curves = {}
+    for group in graph.groups:
+        steps = torch.rand(group.size, generator=rng, dtype=torch.float64).sort().values
+        scale = 1e-6 if all(layer.startswith(f"{cheap}.") for layer in group.layers) else 1.0
+        curves[group.name] = scale * torch.cat([steps.new_zeros(1), steps.cumsum(0)])
+    return curves
+
+
+def test_with_measured_errors_one_half_is_the_plan_of_least_error(resnet20):
+    _, graph = resnet20
+    given = {"curves": measured(graph, "layer2.1"), "prior": "reconstruction", "min_channels": 4}
+    space, half = space_of(resnet20, 0.3, **given), np.full(space_of(resnet20).size, 0.5)
+    plan = space.plan(half)
+    assert "layer2.1" in plan.removed_layers
+    env = PruningEnv(space, lambda plans: [Evaluation(0.0) for _ in plans])
+    solver = build_agent("solver", env, seed=0)
+    solver.prepare(env)
+    seen, _ = env.reset(seed=0)
+    (decision,) = solver.act([seen], torch.Generator().manual_seed(0), greedy=True)
+    assert space.plan(decision.action) == plan
+    half[space.names.index("layer2.1")] = 0.5 + REMOVED_BELOW
+    assert "layer2.1" not in space.plan(half).removed_layers
+
+
+def test_of_equal_entries_the_part_that_loses_least_is_removed_first(resnet20):
+    _, graph = resnet20
+    given = {"curves": measured(graph, "layer3.2"), "prior": "reconstruction", "min_channels": 8}
+    space = space_of(resnet20, 0.1, **given)
+    keep = np.full(space.size, 0.99)  # all are asked to stay, and widths alone miss the budget
+    assert not space.left(()).reachable
+    assert "layer3.2" in space.plan(keep).removed_layers
