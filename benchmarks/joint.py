@@ -24,6 +24,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas
 import torch
 from torch import nn
@@ -49,11 +50,15 @@ from gnnrl.search import build
 from gnnrl.search.loop import search
 from gnnrl.search.settings import SearchSettings
 from gnnrl.search.spaces.channels import Widths
+from gnnrl.search.spaces.joint import JointSpace
 from gnnrl.training.distillation import Distillation, Objective
 from gnnrl.training.loop import train
 from gnnrl.training.recipe import TrainingRecipe
 
-AROUND = {"initial_action": 0.5}
+AROUND, WHOLE = {"initial_action": 0.5}, PruningPlan()
+LEAST_DEPTH, START = "least depth", "start"
+"""Plans by the errors that the calibration pass measured: without the blocks that lose least for
+what they save, all others whole; and the plan that a search of depth and width starts from."""
 RATE = 0.001
 """Of the training after the refit; three times as much makes a refitted subnet worse."""
 
@@ -73,6 +78,8 @@ METHODS = {
     "uniform depth": Method("joint", "uniform depth"),
     "uniform depth and width": Method("joint", "uniform"),
     "allocation": Method("channels", "allocation"),
+    "least depth": Method("joint", LEAST_DEPTH),
+    "least depth and width": Method("joint", START),
     "flops": Method("channels", flops=True),
     "width": Method("channels"),
     "depth": Method("layers", prior="none"),
@@ -84,7 +91,7 @@ KEYS = ("checkpoint", "budget", "agent", "evaluations", "epochs", "method", "see
 def flops_of(setting: Setting, table: LatencyTable, budget: float, seed: int) -> float:
     """Return the budget of flops whose allocation takes this share of the latency."""
     found, graph = calibration_of(setting, seed), setting.graph
-    whole = predicted(graph, table, PruningPlan())
+    whole = predicted(graph, table, WHOLE)
 
     def fits(share: float) -> bool:
         space = Widths(
@@ -100,10 +107,23 @@ def plan_of(
     setting: Setting, method: Method, table: LatencyTable, file: Path, key: tuple
 ) -> tuple[PruningPlan, dict[str, object]]:
     """Return the plan of a method, and the figures of its search."""
-    _, budget, agent, evaluations, _, _, seed = key
-    asked = {"latency": budget}
-    if method.flops:
-        asked = {"flops": flops_of(setting, table, budget, seed)}
+    _, budget, *_, seed = key
+    if not method.flops:
+        return searched(setting, method, table, file, key, {"latency": budget})
+    share, whole = flops_of(setting, table, budget, seed), predicted(setting.graph, table, WHOLE)
+    while True:  # until the plan that is found, not only the allocation, meets the latency
+        plan, figures = searched(setting, method, table, file, key, {"flops": share})
+        if predicted(setting.graph, table, plan) <= budget * whole:
+            return plan, figures
+        share = round(0.97 * share, 4)
+
+
+def searched(
+    setting: Setting, method: Method, table: LatencyTable, file: Path, key: tuple,
+    asked: dict[str, float],
+) -> tuple[PruningPlan, dict[str, object]]:  # fmt: skip
+    """Return the plan of a method within a budget, and the figures of its search."""
+    *_, agent, evaluations, _, _, seed = key
     settings = SearchSettings(
         seed=seed, space=method.space, budget=asked, importance="reconstruction",
         prior=method.prior, calibration_images=CALIBRATION, latency_table=str(file),
@@ -114,7 +134,7 @@ def plan_of(
     inputs = build.Inputs(surgeon, setting.reward, setting.train)
     env = build.make_env(settings, inputs, build.Calibrated(calibration_of(setting, seed)))
     if method.control:
-        controls = env.space.controls()
+        controls = own_controls(env.space) | env.space.controls()
         if method.control not in controls:
             raise UserError(f"{method.control} does not meet the budget")
         return controls[method.control], {"asked_of": "latency", "plans": 0}
@@ -126,6 +146,20 @@ def plan_of(
     found = search(env, player, evaluations=evaluations, batch=8, seed=seed)
     plans = sum(not row["cached"] for row in found.evaluations)
     return found.plan, {"asked_of": next(iter(asked)), "plans": plans}
+
+
+def own_controls(space: object) -> dict[str, PruningPlan]:
+    """Return the plans by measured errors that no search has as a control."""
+    if not isinstance(space, JointSpace):
+        return {}
+    saved = [space.left(()).whole - space.left([part]).whole for part in space.parts]
+    order = np.argsort([space.loss(part) / s for part, s in zip(space.parts, saved, strict=True)])
+    found = {START: space.plan(np.full(space.size, 0.5))}
+    for count in range(len(order) + 1):
+        gone = frozenset(space.parts[i] for i in order[:count])
+        if space.left(gone).fits:
+            return found | {LEAST_DEPTH: PruningPlan(removed_layers=gone)}
+    return found
 
 
 def measure(setting: Setting, table: LatencyTable, given: argparse.Namespace) -> None:
@@ -166,7 +200,7 @@ def found_by(
     """Return the subnet of a method, refitted where the method is ours, its plan, its figures."""
     _, budget, *_, name, seed = key
     graph = setting.graph
-    whole = predicted(graph, table, PruningPlan())
+    whole = predicted(graph, table, WHOLE)
     if name == RIVAL:
 
         def fits(subnet: nn.Module) -> bool:

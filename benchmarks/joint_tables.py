@@ -15,6 +15,8 @@ METHODS = {
     "uniform depth": "uniform depth",
     "uniform depth and width": "uniform depth and width",
     "allocation": "allocation (width)",
+    "least depth": "depth by measured errors",
+    "least depth and width": "depth and width by measured errors",
     "flops": "`ppo`, width, budget of flops",
     "width": "`ppo`, width",
     "depth": "`ppo`, depth",

@@ -155,7 +155,7 @@ class JointSpace(PlanSpace):
         levels, parts = menu.actions.shape[1], len(self.parts)
         gone = torch.ones(parts, levels, dtype=torch.float64)
         gone[:, 0] = 0.0
-        lost = torch.tensor([self._lost(part) for part in self.parts], dtype=torch.float64)
+        lost = torch.tensor([self.loss(part) for part in self.parts], dtype=torch.float64)
         alone = [self.left([part]) for part in self.parts]
         linear = torch.tensor([left.whole - self._whole for left in alone], dtype=torch.float64)
         pairs = torch.zeros(self.size, self.size, dtype=torch.float64)
@@ -171,7 +171,7 @@ class JointSpace(PlanSpace):
             pairs, menu.dense, menu.limit,
         )  # fmt: skip
 
-    def _lost(self, part: str) -> float:
+    def loss(self, part: str) -> float:
         """The residual of removing all channels of one group inside a part, the least of them."""
         layers = {node.layer for node in members(self.graph)[part]}
         inner = [g.name for g in self.graph.groups if set(g.layers) <= layers]
@@ -201,7 +201,7 @@ class JointSpace(PlanSpace):
         assert menu is not None
         rows, levels = torch.arange(self.size), torch.from_numpy(solve(menu, np.ones(self.size)))
         ratios, stay = np.split((1.0 - menu.removed[rows, levels]).numpy(), [self.widths.size])
-        self._losses = np.array([self._lost(part) for part in self.parts])
+        self._losses = np.array([self.loss(part) for part in self.parts])
         self._prior, self.widths = stay < 0.5, self.widths.around(ratios)
         self._left.clear()
 
