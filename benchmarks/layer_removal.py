@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from benchmarks.harness import RESULTS, append, components, done, options
 from gnnrl.agents.registry import build_agent
+from gnnrl.data.calibration import calibration_images
 from gnnrl.data.images import Labelled
 from gnnrl.data.load import DataRecipe, load_data
 from gnnrl.data.splits import Splits
@@ -43,9 +44,12 @@ from gnnrl.networks.build import build_network
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.surgery import Surgeon
 from gnnrl.report.sweep import markdown
-from gnnrl.runtime import generator, seed_everything
+from gnnrl.runtime import device, generator, seed_everything
+from gnnrl.search import build
 from gnnrl.search.env import PruningEnv
 from gnnrl.search.loop import search
+from gnnrl.search.spaces.channels import Widths
+from gnnrl.search.spaces.joint import JointSpace
 from gnnrl.search.spaces.layers import LayerSpace
 from gnnrl.training.evaluate import accuracy
 from gnnrl.training.loop import train
@@ -61,6 +65,9 @@ AGENTS: Mapping[str, Mapping[str, Any]] = {
     "ppo, prior depth": {"initial_action": 0.5, "prior": "depth"},
 }
 """Their settings, and `search.prior`."""
+CALIBRATION, AROUND = 512, 1.0
+"""Images of a calibration pass; spread of the logarithm of random factors on errors."""
+
 REPEATED, TRAININGS = 20, 2
 """Plans that are trained again, and how often: how much do scores differ without another plan?"""
 
@@ -137,12 +144,36 @@ def evenly(space: LayerSpace, own: torch.Generator) -> PruningPlan:
     return space.uniform(share, phase)
 
 
+def by_error(space: LayerSpace, students: Watched, seed: int, count: int) -> int:
+    """Removal in the order of what parts lose, by one calibration pass, for what they save.
+
+    All depths of this order first, then orders around it: errors times a random factor.
+    """
+    images = calibration_images(students._train_images, CALIBRATION, seed, device())
+    surgeon = Surgeon(students.network, space.graph)
+    found = build.reconstruct(surgeon, images, seed)
+    joint = JointSpace(Widths(space.graph, found.importance, 1.0, curves=found.curves))
+    lost = np.array([joint.loss(part) for part in joint.parts])
+    saved = np.array([joint.left(()).whole - joint.left([part]).whole for part in joint.parts])
+    rng, seen = np.random.default_rng(seed), set()
+    for draw in range(20 * count):
+        depth = 1 + draw % len(lost)
+        factors = np.exp(rng.normal(0.0, AROUND, len(lost))) if draw >= len(lost) else 1.0
+        order = np.argsort(factors * lost / saved)
+        plan = PruningPlan(removed_layers=frozenset(joint.parts[i] for i in order[:depth]))
+        if len(seen) < count and plan not in seen:
+            seen.add(plan)
+            students([plan])
+    return len(seen)
+
+
 Method = Callable[[LayerSpace, Watched, int, int], int]
 METHODS: Mapping[str, Method] = {
     **{name: lambda *parts, name=name: by_agent(name, *parts) for name in AGENTS},
     "random": partial(drawn, at_random, "random removal"),
     "random units": partial(drawn, random_units, "random units"),
     "uniform depth": partial(drawn, evenly, "uniform depth"),
+    "measured errors": by_error,
 }
 
 
