@@ -12,11 +12,11 @@ from gnnrl.graph.cost import cost
 from gnnrl.graph.group_costs import GroupCosts
 from gnnrl.graph.latency import POINTS, LatencyTable
 from gnnrl.graph.resources import costs_of
-from gnnrl.measurement.operation_latency import measure
 from gnnrl.pruning.importance import l1
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.search.spaces.channels import ChannelSpace
 from tests.dense import dense
+from tests.measurement.test_latency_table import made_up
 
 NAMES = ["resnet20", "basic_cnn", "mobilenet_v2"]
 
@@ -122,7 +122,7 @@ def test_steps_cut_further_until_the_budget_is_met(resnet20):
 
 def test_a_latency_budget_is_met_by_the_table():
     network, graph = dense("basic_cnn")
-    table = measure(graph, batch_size=2, rounds=1, machine="test")
+    table = made_up(graph)
     space = ChannelSpace(graph, l1(network, graph), Budget(latency=0.6), table=table)
     assert 0.9 * 0.6 <= space.used(space.uniform()) <= 0.6
     again = ChannelSpace(graph, l1(network, graph), Budget(latency=0.6), table=table)
