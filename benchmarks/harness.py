@@ -20,6 +20,7 @@ from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.networks.build import build_network
 from gnnrl.networks.weights import load_weights
 from gnnrl.runtime import device
+from gnnrl.search.spaces.joint import JointSpace
 from gnnrl.training.evaluate import device_of
 
 DATA = Path(os.environ.get("GNNRL_BENCHMARK_DATA", "benchmarks/data"))
@@ -107,6 +108,12 @@ def done(path: Path, wanted: Mapping[str, object]) -> bool:
             all(row[name] == str(value) for name, value in wanted.items())
             for row in csv.DictReader(file)
         )
+
+
+def losses_for_savings(space: JointSpace) -> np.ndarray:
+    """Return the measured error of removing each part, in parts of what that saves `[P]`."""
+    whole = space.left(()).whole
+    return np.array([space.loss(p) / (whole - space.left([p]).whole) for p in space.parts])
 
 
 def correct(network: nn.Module, images: Images) -> np.ndarray:

@@ -1,13 +1,14 @@
 """Accuracy at equal latency: a budget of latency against one of flops, and width against depth.
 
     python -m stages.pretrain …        (a network adapted to the images: a checkpoint)
-    python -m benchmarks.joint --images FOLDER --checkpoint final.safetensors --seeds 5
+    python -m benchmarks.joint --images FOLDER --checkpoint final.safetensors --epochs 1
     python -m benchmarks.joint --images FOLDER --checkpoint final.safetensors --measure
 
 Every method searches with the same agent, evaluations, calibration images and reward images, for a
 subnet that takes the same share of the dense network's latency by one table (ONNX Runtime, one
 image, one thread).  `flops` searches within the budget of flops whose allocation takes as long as
-the budget of latency allows.  The plan that is found is refitted layer by layer and, with
+the budget of latency allows, and again with less until the plan that it finds does.
+The plan that is found is refitted layer by layer and, with
 --epochs, trained with the dense network as teacher.  `torch-pruning` (with --torch-pruning: the
 folder it is installed in) prunes the channels inside blocks by Taylor importance, globally and in
 one step, at the lowest ratio whose subnet meets the latency by the table; it is trained alike, and
@@ -30,7 +31,16 @@ import torch
 from torch import nn
 
 from benchmarks.after_repair import REFIT_IMAGES, setting_of
-from benchmarks.harness import Setting, append, correct, done, existing, options, packed
+from benchmarks.harness import (
+    Setting,
+    append,
+    correct,
+    done,
+    existing,
+    losses_for_savings,
+    options,
+    packed,
+)
 from benchmarks.pruning_final import refitted
 from benchmarks.pruning_search import CALIBRATION, KIND, calibration_of
 from benchmarks.torch_pruning_taylor import RIVAL, lowest
@@ -152,8 +162,7 @@ def own_controls(space: object) -> dict[str, PruningPlan]:
     """Return the plans by measured errors that no search has as a control."""
     if not isinstance(space, JointSpace):
         return {}
-    saved = [space.left(()).whole - space.left([part]).whole for part in space.parts]
-    order = np.argsort([space.loss(part) / s for part, s in zip(space.parts, saved, strict=True)])
+    order = np.argsort(losses_for_savings(space))
     found = {START: space.plan(np.full(space.size, 0.5))}
     for count in range(len(order) + 1):
         gone = frozenset(space.parts[i] for i in order[:count])
@@ -164,10 +173,8 @@ def own_controls(space: object) -> dict[str, PruningPlan]:
 
 def measure(setting: Setting, table: LatencyTable, given: argparse.Namespace) -> None:
     """Write the latency of every plan of the rows that has none yet."""
-    out, surgeon = (
-        given.out.with_stem(f"{given.out.stem}_latency"),
-        Surgeon(setting.network, setting.graph),
-    )
+    out = given.out.with_stem(f"{given.out.stem}_latency")
+    surgeon = Surgeon(setting.network, setting.graph)
     for row in pandas.read_csv(given.out).to_dict("records"):
         if done(out, {"plan": row["plan"]}):
             continue

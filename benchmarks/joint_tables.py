@@ -36,7 +36,12 @@ def joint() -> str:
         for method, says in METHODS.items():
             own = part[part["method"] == method]
             if len(own):
-                key = [f"{1 / budget:.0f}×", says, str(len(own)), f"{mean_of(own):.0f}"]
+                key = [
+                    f"{1 / budget:.0f}×",
+                    says,
+                    str(len(own)),
+                    f"{own['removed_layers'].mean():.0f}",
+                ]
                 taken = [spread(own["predicted"], 3), spread(own["latency"], 3)]
                 figures = [mean(own["accuracy_before_training"]), mean(own["accuracy"])]
                 lead = "" if method == "joint" else gained(whole, own)
@@ -44,8 +49,3 @@ def joint() -> str:
     head = ["speed asked", "method", "seeds", "blocks removed", "latency, predicted", "measured",
             "refitted", "trained", "gain of depth and width over it (p)"]  # fmt: skip
     return markdown(head, lines)
-
-
-def mean_of(rows: pd.DataFrame) -> float:
-    """Blocks that are removed, in the mean."""
-    return float(rows["removed_layers"].mean())

@@ -27,7 +27,14 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from benchmarks.harness import RESULTS, append, components, done, options
+from benchmarks.harness import (
+    RESULTS,
+    append,
+    components,
+    done,
+    losses_for_savings,
+    options,
+)
 from gnnrl.agents.registry import build_agent
 from gnnrl.data.calibration import calibration_images
 from gnnrl.data.images import Labelled
@@ -153,13 +160,12 @@ def by_error(space: LayerSpace, students: Watched, seed: int, count: int) -> int
     surgeon = Surgeon(students.network, space.graph)
     found = build.reconstruct(surgeon, images, seed)
     joint = JointSpace(Widths(space.graph, found.importance, 1.0, curves=found.curves))
-    lost = np.array([joint.loss(part) for part in joint.parts])
-    saved = np.array([joint.left(()).whole - joint.left([part]).whole for part in joint.parts])
+    lost = losses_for_savings(joint)
     rng, seen = np.random.default_rng(seed), set()
     for draw in range(20 * count):
         depth = 1 + draw % len(lost)
         factors = np.exp(rng.normal(0.0, AROUND, len(lost))) if draw >= len(lost) else 1.0
-        order = np.argsort(factors * lost / saved)
+        order = np.argsort(factors * lost)
         plan = PruningPlan(removed_layers=frozenset(joint.parts[i] for i in order[:depth]))
         if len(seen) < count and plan not in seen:
             seen.add(plan)
