@@ -46,15 +46,15 @@ def _saved(params: Path) -> bool:
 
 
 def budget(asked: dict[str, float | None]) -> list[str]:
-    """Return the settings of the one budget that is not None."""
+    """Return the settings of the one budget that is not None; latency is saved by depth, too."""
     from gnnrl.errors import UserError
 
     given = {name: value for name, value in asked.items() if value is not None}
     if len(given) != 1:
         names = " and ".join(f"--{name}" for name in given) or "none"
         raise UserError(f"got {names}: give exactly one of --flops, --latency and --parameters")
-    table = [f"search.latency_table={TABLE}"] if "latency" in given else []
-    return [*(f"search.budget.{name}={given.get(name, 'null')}" for name in asked), *table]
+    latency = [f"search.latency_table={TABLE}", "search.space=joint"] if "latency" in given else []
+    return [*(f"search.budget.{name}={given.get(name, 'null')}" for name in asked), *latency]
 
 
 def sources(network: str, images: Path, weights: str) -> list[str]:

@@ -2,21 +2,29 @@
 
 A group's curve is the residual after its least important channels are removed
 (`pruning.compensation.reconstruction`).  Channels are removed where the residual rises least for
-the budget that they free; this is the prior of a search, and a baseline without a search.
+the budget that they free, then exchanged between groups while that lowers it.  The result is the
+prior of a search, and a baseline without a search.
 """
 
-# G: groups
+# G: groups   L: widths that a group may have
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 STEPS = (1, 2, 4, 8)
-"""Channels that may be removed at once, so that one expensive channel does not stop a group."""
+"""Widths that are passed at once, so that one expensive width does not stop a group."""
+
+WORTH = 0.005
+"""What an exchange saves at least, as a fraction of the residual: curves are estimates."""
+
+UNKNOWN = 1e30
+"""Residual of a channel in a group without a curve."""
 
 
 def allocate(
@@ -25,41 +33,101 @@ def allocate(
     floor: np.ndarray,
     cost: Callable[[np.ndarray], float],
     limit: float,
+    multiple: int = 1,
 ) -> np.ndarray:
-    """Return keep ratios `[G]` that meet the budget with the least total residual (greedily).
+    """Return keep ratios `[G]` that meet the budget with a small total residual.
+
+    First greedily.  Where costs rise in steps, as latency does, that leaves a part of the budget
+    unused; then one group is widened and another one narrowed as long as the residual falls.
 
     curves: for each group, the residual without its least important 0, 1, 2 ... channels
-    `[size + 1]`; groups without a curve keep all channels as long as others can be removed.
-    sizes: channels of each group.  floor `[G]`: channels that each keeps at least.  cost: of
-    channel counts `[G]`.  limit: in the unit of `cost`.
+    `[size + 1]`, zero first; groups without a curve keep all channels as long as others can be
+    removed.  sizes: channels of each group.  floor `[G]`: channels that each keeps at least.
+    cost: of channel counts `[G]`.  limit: in the unit of `cost`.  multiple: a group keeps its floor
+    and multiples more, or all.
     """
     whole = np.array(list(sizes.values()))
-    known = [
-        curves[name].double().numpy().copy() if name in curves else np.full(size + 1, np.inf)
-        for name, size in sizes.items()
+    widths = [np.append(np.arange(f, s, multiple), s) for f, s in zip(floor, whole, strict=True)]
+    losses = [
+        curves[name].double().numpy()[size - width] if name in curves else UNKNOWN * (size - width)
+        for (name, size), width in zip(sizes.items(), widths, strict=True)
     ]
-    for curve in known:
-        curve[0] = 0.0
-    counts, current = whole.copy(), cost(whole)
-    while current > limit:
-        best: tuple[float, int, int, float] | None = None
-        for group in range(len(whole)):
-            for step in STEPS:
-                left = counts[group] - step
-                if left < floor[group]:
-                    break
-                tried = counts.copy()
-                tried[group] = left
-                freed = current - cost(tried)
-                removed = whole[group] - counts[group]
-                rise = known[group][removed + step] - known[group][removed]
-                slope = (rise if np.isfinite(rise) else 1e30) / max(freed, 1e-12)
-                if best is None or slope < best[0]:
-                    best = (slope, group, left, current - freed)
-        if best is None:
+
+    def counts(at: np.ndarray) -> np.ndarray:
+        return np.array([width[place] for width, place in zip(widths, at, strict=True)])
+
+    def price(at: np.ndarray) -> float:
+        return cost(counts(at))
+
+    return counts(_exchanged(_narrowed(losses, price, limit), losses, price, limit)) / whole
+
+
+class _Change(NamedTuple):
+    """Another width of one group, how much residual it adds, and how much cost."""
+
+    group: int
+    place: int
+    residual: float
+    cost: float
+
+
+def _narrowed(
+    losses: Sequence[np.ndarray], cost: Callable[[np.ndarray], float], limit: float
+) -> np.ndarray:
+    """Return places in the widths `[G]` within the limit; each step loses least for what it frees.
+
+    losses: the residual at each width of a group, the narrowest first `[L]`.  cost: of places.
+    """
+    at = np.array([len(loss) - 1 for loss in losses])
+    while cost(at) > limit:
+        freeing = [change for change in _changes(at, losses, cost, -1) if change.cost < 0]
+        if not freeing:
             break
-        _, group, counts[group], current = best
-    return counts / whole
+        at = _with(at, min(freeing, key=lambda change: -change.residual / change.cost))
+    return at
+
+
+def _exchanged(
+    at: np.ndarray, losses: Sequence[np.ndarray], cost: Callable[[np.ndarray], float], limit: float
+) -> np.ndarray:
+    """Return places `[G]` after all exchanges that are worth it, each the best of its round."""
+    while True:
+        total = sum(float(loss[place]) for loss, place in zip(losses, at, strict=True))
+        room = limit - cost(at)
+        wider, narrower = (_changes(at, losses, cost, way) for way in (1, -1))
+        pairs = [(w, n) for w in wider for n in narrower if w.group != n.group]
+        saving = [
+            trade for trade in [*((w,) for w in wider), *pairs]
+            if sum(change.residual for change in trade) < -WORTH * total
+            and sum(change.cost for change in trade) <= room
+        ]  # fmt: skip
+        for trade in sorted(saving, key=lambda trade: sum(change.residual for change in trade)):
+            if cost(_with(at, *trade)) <= limit:
+                at = _with(at, *trade)
+                break
+        else:
+            return at
+
+
+def _changes(
+    at: np.ndarray, losses: Sequence[np.ndarray], cost: Callable[[np.ndarray], float], way: int
+) -> list[_Change]:
+    """Return all changes of one group to wider (way 1) or narrower (-1) places."""
+    now, found = cost(at), []
+    for group, (place, loss) in enumerate(zip(at, losses, strict=True)):
+        for step in STEPS:
+            if 0 <= (new := place + way * step) < len(loss):
+                change = _Change(group, new, float(loss[new] - loss[place]), 0.0)
+                found.append(change._replace(cost=cost(_with(at, change)) - now))
+    return found
+
+
+def _with(at: np.ndarray, *changes: _Change) -> np.ndarray:
+    """Return places `[G]` after changes."""
+    after = at.copy()
+    for change in changes:
+        after[change.group] = change.place
+    return after
 
 
 def sensitivity_curves(

@@ -35,7 +35,7 @@ def columns_digest(*tables: Sequence[str]) -> str:
 def one_hot(names: Sequence[str], kinds: Sequence[str]) -> np.ndarray:
     """Return a column for each kind, and one for all that are none of them: `[N, K + 1]`."""
     column = [kinds.index(name) if name in kinds else len(kinds) for name in names]
-    return np.eye(len(kinds) + 1)[column]
+    return np.eye(len(kinds) + 1)[np.array(column, dtype=np.int64)]
 
 
 def two_way(triples: Sequence[tuple[int, int, int]], kinds: int) -> tuple[Tensor, Tensor]:

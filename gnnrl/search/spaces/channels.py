@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
@@ -267,10 +267,16 @@ class ChannelSpace(PlanSpace):
         curves = sensitivity_curves(self.names, self._sizes, left, losses)
         return self.action_of(self.allocation(curves))
 
-    def allocation(self, curves: Mapping[str, Tensor]) -> np.ndarray:
-        """Return keep ratios `[G]` that meet the budget with the least residual, by `curves`."""
+    def allocation(
+        self, curves: Mapping[str, Tensor], cost: Callable[[np.ndarray], float] | None = None
+    ) -> np.ndarray:
+        """Return keep ratios `[G]` that meet the budget with a small residual, by `curves`.
+
+        cost: of channel counts `[G]`, where it is not that of the whole graph.
+        """
         sizes = dict(zip(self.names, self._sizes.tolist(), strict=True))
-        return allocate(curves, sizes, self.floor, self.costs.cost, self.limit)
+        price = cost or self.costs.cost
+        return allocate(curves, sizes, self.floor, price, self.limit, self.multiple)
 
     def menu(self) -> Menu | None:
         """Return what every width of each group loses and costs; None where it was not measured."""

@@ -40,14 +40,15 @@ class JointSpace(PlanSpace):
     weights in no such block, whose removal leaves a valid network.  Parts with an entry below
     `REMOVED_BELOW` are removed; the channels of all others are scaled onto the budget.  Where the
     widths alone cannot meet it, the parts of the lowest entries are removed, too; where all
-    channels would fit, those of the highest entries come back.
+    channels would fit, those of the highest entries come back.  Without removable parts it is the
+    space of channels.
 
-    Where errors were measured and are the prior of the widths, the action 0.5 is the plan of least
-    error: a part that this plan removes is kept where its entry is at least `REMOVED_BELOW` + 0.5,
-    and of equal entries the part that loses least is removed first.
+    Where residuals were measured and are the prior of the widths, the action 0.5 is the plan of
+    least residual: a part that this plan removes is kept where its entry is at least
+    `REMOVED_BELOW` + 0.5, and of equal entries the part that loses least is removed first.
 
     widths: of all groups, with the budget, which may be out of reach of channels alone.
-    Raises `UserError` where no part can be removed or the budget cannot be met.
+    Raises `UserError` where the budget cannot be met.
     """
 
     action_kind = "continuous"
@@ -55,10 +56,6 @@ class JointSpace(PlanSpace):
     def __init__(self, widths: ChannelSpace) -> None:
         self.widths, self.graph, self.budget = widths, widths.graph, widths.budget
         self.parts = removable_units(self.graph)
-        if not self.parts:
-            raise UserError(
-                "the network has no block and no layer that can be removed: take the space channels"
-            )
         self.dense, self.names = widths.dense, [*widths.names, *self.parts]
         self.size = len(self.names)
         self._whole = widths.costs.cost(widths.counts_of_all())
@@ -152,17 +149,17 @@ class JointSpace(PlanSpace):
         menu = self.widths.menu()
         if menu is None:
             return None
-        levels, parts = menu.actions.shape[1], len(self.parts)
-        gone = torch.ones(parts, levels, dtype=torch.float64)
+        groups, levels = menu.actions.shape
+        gone = torch.ones(len(self.parts), levels, dtype=torch.float64)
         gone[:, 0] = 0.0
         lost = torch.tensor([self.loss(part) for part in self.parts], dtype=torch.float64)
         alone = [self.left([part]) for part in self.parts]
         linear = torch.tensor([left.whole - self._whole for left in alone], dtype=torch.float64)
         pairs = torch.zeros(self.size, self.size, dtype=torch.float64)
-        pairs[:-parts, :-parts] = menu.pairs
+        pairs[:groups, :groups] = menu.pairs
         saved = self.widths.saved_by_group()
-        for column, left in enumerate(alone, start=len(saved)):
-            pairs[:-parts, column] = torch.from_numpy(saved - left.saved_by_group())
+        for column, left in enumerate(alone, start=groups):
+            pairs[:groups, column] = torch.from_numpy(saved - left.saved_by_group())
         return Menu(
             torch.cat([menu.actions, 1.0 - gone]),
             torch.cat([menu.removed, gone]),
@@ -196,13 +193,18 @@ class JointSpace(PlanSpace):
         return entries - 0.5 * self._prior
 
     def _start(self) -> None:
-        """Make the plan of least error the prior."""
+        """Make the plan of least residual the prior.
+
+        The parts are those of the menu's solution, whose costs of widths are an approximation; what
+        is left is allocated by its own costs.
+        """
         menu = self.menu()
         assert menu is not None
         rows, levels = torch.arange(self.size), torch.from_numpy(solve(menu, np.ones(self.size)))
-        ratios, stay = np.split((1.0 - menu.removed[rows, levels]).numpy(), [self.widths.size])
+        self._prior = menu.removed[rows, levels].numpy()[self.widths.size :] > 0.5
         self._losses = np.array([self.loss(part) for part in self.parts])
-        self._prior, self.widths = stay < 0.5, self.widths.around(ratios)
+        left = self.left(part for part, gone in zip(self.parts, self._prior, strict=True) if gone)
+        self.widths = self.widths.around(left.allocation())
         self._left.clear()
 
     @staticmethod

@@ -78,6 +78,11 @@ class Reduced:
         """Whether keep ratios `[G]` meet the budget without being scaled."""
         return self.space.met(self._mean @ ratios)
 
+    def allocation(self) -> np.ndarray:
+        """Return keep ratios `[G]` that meet the budget with a small residual, 1 where a group is
+        gone."""
+        return self.widths.allocation(self.widths.curves, self._cost)
+
     def cost_of(self, plan: PruningPlan) -> float:
         """Return the cost of a plan that removes these parts."""
         return self.space.used(plan) * self.whole
@@ -86,6 +91,10 @@ class Reduced:
         """Return what removing each group of the whole graph saves here `[G]`, nothing if it is
         gone."""
         return self.space.saved_by_group() @ self._mean
+
+    def _cost(self, counts: np.ndarray) -> float:
+        """Cost of channel counts of the whole graph's groups `[G]`."""
+        return self.space.costs.cost(np.round(self._mean @ counts).astype(np.int64))
 
     def _decided(self, plan: PruningPlan) -> Decided:
         full = PruningPlan(plan.kept, self.removed_layers)

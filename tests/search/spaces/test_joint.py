@@ -14,6 +14,8 @@ from gnnrl.graph.budget import Budget
 from gnnrl.graph.cost import cost
 from gnnrl.graph.extract import extract
 from gnnrl.graph.latency import predicted
+from gnnrl.graph.removal import absent_layers
+from gnnrl.graph.unit_mapping import kept_units
 from gnnrl.pruning.importance import l1
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.surgery import prune
@@ -116,8 +118,20 @@ def test_parts_are_removed_where_widths_alone_miss_the_budget_and_come_back_wher
 def test_a_budget_that_no_depth_and_width_meets_is_refused(resnet20):
     with pytest.raises(UserError, match="cannot be met: without all 9 removable parts"):
         space_of(resnet20, 0.01, min_channels=8)
-    with pytest.raises(UserError, match="no block and no layer that can be removed"):
-        space_of(graph_of("basic_cnn"))
+
+
+@pytest.mark.parametrize("prior", [None, "reconstruction"])
+def test_without_removable_parts_it_is_the_space_of_channels(prior):
+    network, graph = graph_of("basic_cnn")
+    settings = {"curves": measured(graph, ""), "prior": prior}
+    space = space_of((network, graph), **settings)
+    channels = ChannelSpace(graph, l1(network, graph), 0.5, **settings)
+    assert not space.parts
+    for seed in range(3):
+        action = space.random(torch.Generator().manual_seed(seed))
+        assert space.plan(action) == channels.plan(action)
+    assert space.menu().errors.equal(channels.menu().errors)
+    assert space.observation().x.equal(channels.observation().x)
 
 
 def test_the_units_of_a_plan_are_found_again_from_the_plan_alone(resnet20):
@@ -250,20 +264,42 @@ def measured(graph, cheap: str) -> dict[str, torch.Tensor]:
     return curves
 
 
-def test_with_measured_errors_one_half_is_the_plan_of_least_error(resnet20):
+def test_with_measured_errors_one_half_removes_what_loses_least(resnet20):
     _, graph = resnet20
     given = {"curves": measured(graph, "layer2.1"), "prior": "reconstruction", "min_channels": 4}
     space, half = space_of(resnet20, 0.3, **given), np.full(space_of(resnet20).size, 0.5)
     plan = space.plan(half)
     assert "layer2.1" in plan.removed_layers
-    env = PruningEnv(space, lambda plans: [Evaluation(0.0) for _ in plans])
-    solver = build_agent("solver", env, seed=0)
-    solver.prepare(env)
-    seen, _ = env.reset(seed=0)
-    (decision,) = solver.act([seen], torch.Generator().manual_seed(0), greedy=True)
-    assert space.plan(decision.action) == plan
+    assert 0.29 < space.used(plan) <= 0.3
     half[space.names.index("layer2.1")] = 0.5 + REMOVED_BELOW
     assert "layer2.1" not in space.plan(half).removed_layers
+
+
+def test_the_start_loses_no_more_than_the_first_plan_of_the_solver(resnet20):
+    _, graph = resnet20
+    table = made_up(graph, 4, overhead=100.0)
+    for budget in (Budget(flops=0.3), Budget(latency=0.4)):
+        given = {"curves": measured(graph, "layer2.1"), "prior": "reconstruction", "table": table}
+        space = space_of(resnet20, budget, min_channels=4, multiple=4, **given)
+        env = PruningEnv(space, lambda plans: [Evaluation(0.0) for _ in plans])
+        solver = build_agent("solver", env, seed=0)
+        solver.prepare(env)
+        seen, _ = env.reset(seed=0)
+        (decision,) = solver.act([seen], torch.Generator().manual_seed(0), greedy=True)
+        start, solved = space.plan(np.full(space.size, 0.5)), space.plan(decision.action)
+        assert start.removed_layers == solved.removed_layers
+        assert lost(space, start) <= lost(space, solved) * 1.02
+
+
+def lost(space: JointSpace, plan: PruningPlan) -> float:
+    """The sum of what the widths of all groups that are left lose."""
+    gone = absent_layers(space.graph, plan.removed_layers)
+    keep = kept_units(space.graph, plan.kept, gone)
+    return sum(
+        float(space.widths.curves[g.name][(~keep[g.start : g.start + g.size]).sum()])
+        for g in space.graph.groups
+        if not set(g.layers) <= set(gone)
+    )
 
 
 def test_of_equal_entries_the_part_that_loses_least_is_removed_first(resnet20):
