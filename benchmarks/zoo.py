@@ -18,14 +18,19 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor, nn
+from torchvision.models.video import mvit
 
 from gnnrl.networks.build import NETWORKS, build_network
 
 TIMM = Path(__file__).parent / "timm.csv"
 CLASSES = 10
+CLIP = (8, 64)
+"""Frames and pixels of the multiscale transformers of videos, which have 16 and 224 by default."""
+_MVIT = mvit.MViT
 _LARGE = re.compile("large|huge|giant|gigant|so400m|_xl|base|_[blh]1[46]|so150m|medium|enormous")
 """Never the smallest of a family that has others."""
 _SIDES = (64, 96, 128, 160, 192, 224, 256)
@@ -99,8 +104,8 @@ def example(name: str, images: int = 2) -> Any:
         side = TRANSFORMERS[short][0].get("image_size", 64)
         return torch.randn(images, 3, side, side)
     if library == "torchvision.video":
-        large = short.startswith(("mvit", "s3d"))
-        frames, side = (16, 224) if large else (4, 64)
+        sizes = {"mvit_v1_b": CLIP, "mvit_v2_s": CLIP, "s3d": (16, 224)}
+        frames, side = sizes.get(short, (4, 64))
         return torch.randn(images, 3, frames, side, side)
     if library == "torchvision.optical_flow":  # two frames of the least size that RAFT takes
         return tuple(torch.rand(images, 3, 128, 128) for _ in range(2))
@@ -165,6 +170,17 @@ def _transformer(short: str) -> nn.Module:
     return getattr(transformers, f"{short}Model")(config)
 
 
+def _video(short: str) -> nn.Module:
+    """A network of videos; multiscale transformers have a size of clip built in."""
+    with mock.patch.object(mvit, "MViT", _small_clips):
+        return _vision(short)
+
+
+def _small_clips(**arguments: Any) -> nn.Module:
+    frames, side = CLIP
+    return _MVIT(**{**arguments, "temporal_size": frames, "spatial_size": (side, side)})
+
+
 def _installed(module: str, found: Callable[[], list[str]]) -> Callable[[], list[str]]:
     return lambda: found() if importlib.util.find_spec(module) else []
 
@@ -178,7 +194,7 @@ LIBRARIES: Mapping[str, tuple[Callable[[], list[str]], Callable[[str], nn.Module
         partial(_listed, ".segmentation"),
         partial(_vision, weights_backbone=None),
     ),
-    "torchvision.video": (partial(_listed, ".video"), _vision),
+    "torchvision.video": (partial(_listed, ".video"), _video),
     "torchvision.optical_flow": (
         partial(_listed, ".optical_flow"),
         lambda short: _torchvision("").get_model(short, weights=None),

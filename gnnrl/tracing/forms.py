@@ -19,7 +19,7 @@ from gnnrl.tracing.fx_utils import attribute, operation_name
 _FRESH = set(
     "add sub mul div truediv matmul clone cat stack zeros ones empty relu gelu silu sigmoid tanh "
     "softmax conv1d conv2d conv3d linear layer_norm batch_norm group_norm mean sum "
-    "new_zeros new_ones new_empty zeros_like ones_like interpolate".split()
+    "new_zeros new_ones new_empty zeros_like ones_like interpolate repeat_interleave".split()
 )
 """Functions that give a tensor which nothing else holds."""
 _OWNERS = (nn.modules.conv._ConvNd, nn.Linear, nn.LayerNorm, nn.modules.batchnorm._NormBase)
@@ -37,6 +37,8 @@ def rewrite(network: nn.Module, graph: fx.Graph) -> None:
         if node.target is F.linear:
             _bias_apart(graph, node)
     for node in list(graph.nodes):
+        if node.target is operator.setitem:
+            _added_apart(node)
         writes = node.op == "call_method" and str(node.target).endswith("_")
         if not node.users and (writes or node.target is operator.setitem):
             _result_of_writing(network, graph, node)
@@ -71,6 +73,24 @@ def _bias_apart(graph: fx.Graph, node: fx.Node) -> None:
     with graph.inserting_after(node):
         added = _like(node, graph.call_function(operator.add, (node, bias)))
     node.replace_all_uses_with(added, lambda user: user is not added)
+
+
+def _added_apart(node: fx.Node) -> None:
+    """`x[i] += y` writes x[i] + y into x[i]."""
+    written, index, value = node.args
+    if not isinstance(value, fx.Node) or value.target not in _PLAIN or list(value.users) != [node]:
+        return
+    part: Any = value.args[0]
+    if _is(part, operator.getitem) and part.args == (written, index) and len(part.users) == 1:
+        value.target = _PLAIN[value.target]
+
+
+_PLAIN = {
+    operator.iadd: operator.add,
+    operator.isub: operator.sub,
+    operator.imul: operator.mul,
+    operator.itruediv: operator.truediv,
+}
 
 
 def _as_linear(network: nn.Module, graph: fx.Graph, node: fx.Node) -> None:

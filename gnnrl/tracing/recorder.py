@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Callable, ItemsView, Iterator, Mapping
-from types import FunctionType
+from types import FunctionType, SimpleNamespace
 from typing import Any
 
 import torch
@@ -92,6 +92,13 @@ class _ShapeAttribute(_ShapeProxy, fx.proxy.Attribute):
     """`x.shape` and the like."""
 
 
+class _Several(tuple):
+    """What a marked function gave: several values."""
+
+    node = SimpleNamespace(meta={})
+    """`torch.fx` notes on it that its function was marked."""
+
+
 class Recorder(fx.Tracer):
     """A tracer that knows the shape of everything recorded so far.
 
@@ -162,6 +169,8 @@ class Recorder(fx.Tracer):
                 found = target(*args, **kwargs)
                 if type(found) is _ShapeProxy:
                     return found
+                if type(found) is tuple and any(type(part) is _ShapeProxy for part in found):
+                    return _Several(found)
             except Exception:  # whatever its Python raises under the tracer
                 pass
             self._forget(last)

@@ -13,6 +13,7 @@ from torchvision.models.swin_transformer import (
     SwinTransformer,
     SwinTransformerBlockV2,
 )
+from torchvision.models.video.mvit import MSBlockConfig, MViT
 from torchvision.models.video.swin_transformer import SwinTransformer3d
 from torchvision.models.vision_transformer import VisionTransformer
 
@@ -108,6 +109,16 @@ def test_dropout_of_attention_acts_in_training_only() -> None:
         assert not torch.equal(subnet(image), subnet(image))
 
 
+def clips(**settings: bool) -> nn.Module:
+    """Multiscale attention over clips of 4 frames, whose keys and queries are pooled."""
+    kernels = {"kernel_q": [3, 3, 3], "kernel_kv": [3, 3, 3]}
+    blocks = [
+        MSBlockConfig(2, 16, 32, **kernels, stride_q=[1, 1, 1], stride_kv=[1, 2, 2]),
+        MSBlockConfig(4, 32, 32, **kernels, stride_q=[1, 2, 2], stride_kv=[1, 1, 1]),
+    ]
+    return MViT((32, 32), 4, blocks, num_classes=5, **settings)
+
+
 VISION: dict[str, Callable[[], nn.Module]] = {
     "vit": lambda: VisionTransformer(32, 8, 2, 4, 32, 64, num_classes=5),
     "swin": lambda: SwinTransformer([4, 4], 16, [2, 2], [2, 4], [4, 4], num_classes=5),
@@ -117,6 +128,14 @@ VISION: dict[str, Callable[[], nn.Module]] = {
     ),
     "swin3d": lambda: SwinTransformer3d(
         [2, 4, 4], 16, [2, 2], [2, 4], [4, 7, 7], num_classes=5
+    ),
+    "mvit": lambda: clips(
+        residual_pool=False, residual_with_cls_embed=True, rel_pos_embed=False,
+        proj_after_attn=False,
+    ),
+    "mvit_v2": lambda: clips(
+        residual_pool=True, residual_with_cls_embed=False, rel_pos_embed=True,
+        proj_after_attn=True,
     ),
     "maxvit": lambda: MaxVit((64, 64), 16, 4, [16, 32], [1, 1], 8, 0.1, num_classes=5),
     "encoder": lambda: Tokens(),
@@ -131,7 +150,7 @@ def test_known_transformers_are_cut_exactly(name: str) -> None:
     torch.manual_seed(0)
     network, side = randomise(VISION[name]()), 32 if name == "vit" else 64
     image = torch.randn(2, 3, side, side)
-    if name == "swin3d":
+    if name in ("swin3d", "mvit", "mvit_v2"):
         image = torch.randn(2, 3, 4, 32, 32)
     if name == "encoder":
         image = torch.randint(0, 40, (2, 7))

@@ -72,6 +72,13 @@ def _write_into_part(n: nn.Module, x: Tensor) -> Tensor:
     return n.conv2(x) + F.pad(part, (0, 0, 0, 0, 2, 2))
 
 
+def _add_to_part(n: nn.Module, x: Tensor) -> Tensor:
+    y = n.conv2(x)
+    y[:, :, 1:] += x[:, :, 1:]
+    y[:, :, :, :4] *= 2.0
+    return y
+
+
 def _write_and_forget(n: nn.Module, x: Tensor) -> Tensor:
     x.add_(1.0)
     return n.conv2(x)
@@ -88,6 +95,12 @@ def test_what_is_written_in_place_is_seen_under_every_name() -> None:
     network, image = randomise(Made(_write_and_go_on)), torch.randn(2, 3, 8, 8)
     subnet = prune(network, extract(network, image), PruningPlan({}))
     torch.testing.assert_close(subnet(image), network(image))
+
+
+def test_what_is_added_to_a_part_of_a_tensor_is_cut_with_it() -> None:
+    network, image = randomise(Made(_add_to_part)), torch.randn(2, 3, 8, 8)
+    cut = assert_cut_is_exact(network, image, 0.5, seed=0)
+    assert not cut.surgeon.analysis.graph.whole
 
 
 def test_writing_into_a_part_that_is_read_again_is_refused() -> None:
