@@ -19,9 +19,8 @@ from gnnrl.graph.extract import extract
 from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.networks.build import build_network
 from gnnrl.networks.weights import load_weights
-from gnnrl.runtime import device
+from gnnrl.runtime import device, device_of
 from gnnrl.search.spaces.joint import JointSpace
-from gnnrl.training.evaluate import device_of
 
 DATA = Path(os.environ.get("GNNRL_BENCHMARK_DATA", "benchmarks/data"))
 """Made by `python -m benchmarks.data`: the folders `cifar10-fragment` and `weights`."""

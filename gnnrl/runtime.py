@@ -18,6 +18,7 @@ from gnnrl.errors import UserError
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
 
 def device() -> torch.device:
@@ -33,6 +34,14 @@ def device() -> torch.device:
             f"GNNRL_DEVICE={wanted} cannot be used here ({reason}); unset it or set it to cpu"
         ) from error
     return torch.device(wanted)
+
+
+def device_of(network: nn.Module) -> torch.device:
+    """Return the device that a network's first parameter is on, the CPU if it has none."""
+    import torch
+
+    first = next(network.parameters(), None)
+    return torch.device("cpu") if first is None else first.device
 
 
 def has_bfloat16() -> bool:

@@ -20,6 +20,7 @@ from gnnrl.graph.unit_mapping import kept_units
 from gnnrl.pruning.gather import ChannelGather
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.surgery import Surgeon, fit_module, gather_name, gathered
+from gnnrl.runtime import device_of
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ def _regather(
     surgeon: Surgeon, node: fx.Node, subnet: fx.GraphModule
 ) -> Callable[[np.ndarray], None]:
     gather, dims = surgeon.analysis.flow.gathers[node], len(node.meta["example"].shape)
-    device = next(subnet.parameters()).device
+    device = device_of(subnet)
 
     def fit(keep: np.ndarray) -> None:
         index, _ = gathered(surgeon.analysis, node, keep)

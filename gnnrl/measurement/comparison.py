@@ -17,6 +17,7 @@ from gnnrl.measurement.latency import Timing, pinned, time_networks
 from gnnrl.measurement.running import machine_of
 from gnnrl.measurement.runtimes import runtime_of
 from gnnrl.measurement.settings import EvaluateSettings
+from gnnrl.runtime import device_of
 from gnnrl.sealed import sealed
 from gnnrl.shapes import Shape
 from gnnrl.tasks.base import Task, spoken
@@ -89,7 +90,7 @@ def latency(
     figure that was taken on a noisy machine.  With a digest (`sealed`).  Raises `UserError` where
     a runtime is not installed.
     """
-    place = next(networks["dense"].parameters()).device
+    place = device_of(networks["dense"])
     rounds, threads = settings.latency_rounds, settings.latency_threads
     found: dict[str, Any] = {}
     for runtime in settings.latency_runtimes:

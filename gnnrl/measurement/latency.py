@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from gnnrl.measurement.running import device_of, ready
+from gnnrl.measurement.running import ready, runs_on
 from gnnrl.progress import progress
 from gnnrl.shapes import Shape
 
@@ -94,7 +94,7 @@ def time_networks(
     not installed.
     """
     weight = next(iter(networks.values())).parameters()
-    place = device_of(runtime, next(weight).device)
+    place = runs_on(runtime, next(weight).device)
     images = torch.rand(
         batch_size, *input_shape, generator=torch.Generator().manual_seed(0)
     ).to(place)  # fmt: skip

@@ -24,7 +24,7 @@ from gnnrl.graph.removal import removable_units, without
 from gnnrl.graph.unit_mapping import kept_filters
 from gnnrl.measurement.latency import time_networks
 from gnnrl.measurement.operation_latency import measure
-from gnnrl.measurement.running import device_of, machine_of
+from gnnrl.measurement.running import machine_of, runs_on
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.surgery import Surgeon
 from gnnrl.runtime import device as own_device
@@ -56,7 +56,7 @@ def table_of(
     rounds: of single operations; whole subnets pass four times as many.  subnets: that correct the
     sum of the operations; 0: it is not corrected.  multiple: as `measure` has it.
     """
-    machine = machine_of(device_of(runtime, own_device()))
+    machine = machine_of(runs_on(runtime, own_device()))
     graph = surgeon.graph
     table = measure(graph, batch_size, rounds, machine, runtime, threads, multiple)
     if subnets == 0:

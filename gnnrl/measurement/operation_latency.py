@@ -17,7 +17,7 @@ from gnnrl.graph.graph import ComputationalGraph, Node
 from gnnrl.graph.latency import POINTS, LatencyTable, keys, width
 from gnnrl.graph.operations import operation_of
 from gnnrl.measurement.latency import pinned, time_in_turns
-from gnnrl.measurement.running import Run, device_of, ready
+from gnnrl.measurement.running import Run, ready, runs_on
 from gnnrl.measurement.runtimes import runtime_of
 from gnnrl.progress import progress
 from gnnrl.runtime import device as own_device
@@ -52,7 +52,7 @@ def measure(
     """
     found = runtime_of(runtime)
     alone = found.alone or runtime
-    place = device_of(runtime, own_device())
+    place = runs_on(runtime, own_device())
     with pinned(threads) as count:
         bench = _Bench(graph, batch_size, rounds, alone, place, count)
         blocks, ragged = bench.blocks(multiple)

@@ -80,7 +80,7 @@ def session_of(model: bytes, threads: int):  # type: ignore[no-untyped-def]
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def device_of(name: str, device: torch.device) -> torch.device:
+def runs_on(name: str, device: torch.device) -> torch.device:
     """Return where a runtime runs a network that is on a device."""
     return device if runtime_of(name).on_gpu else torch.device("cpu")
 

@@ -24,6 +24,7 @@ from gnnrl.pruning.compensation.stepper import out_of_place
 from gnnrl.pruning.criteria import BottleneckSettings
 from gnnrl.pruning.expected_cost import ExpectedCost
 from gnnrl.pruning.importance import Importance
+from gnnrl.runtime import device_of
 from gnnrl.tasks import nested
 from gnnrl.tasks.base import Outputs, Task
 from gnnrl.tasks.classification import CLASSIFICATION
@@ -122,7 +123,7 @@ def gated_network(analysis: Analysis) -> tuple[fx.GraphModule, Gates]:
     gated, gates = out_of_place(analysis.traced), Gates()
     gated.add_submodule("unit_gates", gates)
     copies = {node.name: node for node in gated.graph.nodes}
-    device = next(gated.parameters()).device
+    device = device_of(gated)
     for original, layer in analysis.flow.layers.items():
         if not layer.positions or layer.per_group:  # a depthwise layer: its readers are gated
             continue

@@ -28,6 +28,7 @@ from gnnrl.pruning.gather import ChannelGather
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.proof import prove
 from gnnrl.pruning.sparsity import sparsify
+from gnnrl.runtime import device_of
 from gnnrl.tracing.dress import dressed
 from gnnrl.tracing.fx_utils import attribute
 
@@ -183,7 +184,7 @@ def _gather(
         copies[original] = source
         return
     name = gather_name(analysis, original)
-    device = next(subnet.parameters()).device
+    device = device_of(subnet)
     dims = len(original.meta["example"].shape)
     picked = torch.from_numpy(index).to(device)
     subnet.add_submodule(name, ChannelGather(gather.axis, dims, picked))

@@ -10,6 +10,7 @@ from torch import nn
 
 from gnnrl.data.images import Labelled
 from gnnrl.errors import UserError
+from gnnrl.runtime import device_of
 from gnnrl.tasks.base import Task, spoken
 from gnnrl.tasks.classification import CLASSIFICATION
 
@@ -88,9 +89,3 @@ class RewardScore:
     def each_epoch(self, epoch: int, network: nn.Module) -> dict[str, float]:
         """Return the figure of an epoch."""
         return {self.name: self(network)}
-
-
-def device_of(network: nn.Module) -> torch.device:
-    """Return the device the network's first parameter is on (the CPU if it has none)."""
-    first = next(network.parameters(), None)
-    return torch.device("cpu") if first is None else first.device

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from gnnrl.data.images import Labelled, batch_count
 from gnnrl.errors import UserError
 from gnnrl.progress import Progress
-from gnnrl.runtime import generator
+from gnnrl.runtime import device_of, generator
 from gnnrl.tasks.base import Outputs
 from gnnrl.training.distillation import Objective
 from gnnrl.training.distributed import Part, ProcessGroup
@@ -55,7 +55,7 @@ class TrainingState:
     def __post_init__(self) -> None:
         recipe = self.recipe = self.asked.recipe
         self.objective = self.asked.objective
-        self.device = next(self.network.parameters()).device
+        self.device = device_of(self.network)
         self.layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
         if recipe.channels_last:
             self.network.to(memory_format=self.layout)

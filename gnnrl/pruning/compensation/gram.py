@@ -21,6 +21,7 @@ from gnnrl.pruning.compensation.linear_maps import Reader, readers, rewrite
 from gnnrl.pruning.compensation.moments import Calibration, collect
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.surgery import Surgeon
+from gnnrl.runtime import device_of
 
 
 class GramSolve:
@@ -56,7 +57,7 @@ class GramSolve:
         """
         stays, names = np.append(keep, True), dict(subnet.named_modules())
         lost = [e for e in self._layers if e.reader.layer in names and not stays[e.units].all()]
-        place = next(subnet.parameters()).device
+        place = device_of(subnet)
         if place.type != "cpu" and self.stacked:
             self._stacks = self._stacks or Stacks(self._layers, place)
             for each, best, statistics in self._stacks.solved(lost, stays):
