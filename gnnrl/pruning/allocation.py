@@ -2,8 +2,8 @@
 
 A group's curve is the residual after its least important channels are removed
 (`pruning.compensation.reconstruction`).  Channels are removed where the residual rises least for
-the budget that they free, then exchanged between groups while that lowers it.  The result is the
-prior of a search, and a baseline without a search.
+the budget that they free, in steps of several channels also exchanged between groups.  The result
+is the prior of a search, and a baseline without a search.
 """
 
 # G: groups   L: widths that a group may have
@@ -37,8 +37,9 @@ def allocate(
 ) -> np.ndarray:
     """Return keep ratios `[G]` that meet the budget with a small total residual.
 
-    First greedily.  Where costs rise in steps, as latency does, that leaves a part of the budget
-    unused; then one group is widened and another one narrowed as long as the residual falls.
+    Greedily.  With a multiple of several channels that leaves a part of the budget unused, the more
+    so where costs fall in steps, as latency does: then one group is widened and another one
+    narrowed as long as the residual falls.
 
     curves: for each group, the residual without its least important 0, 1, 2 ... channels
     `[size + 1]`, zero first; groups without a curve keep all channels as long as others can be
@@ -59,7 +60,8 @@ def allocate(
     def price(at: np.ndarray) -> float:
         return cost(counts(at))
 
-    return counts(_exchanged(_narrowed(losses, price, limit), losses, price, limit)) / whole
+    found = _narrowed(losses, price, limit)
+    return counts(found if multiple == 1 else _exchanged(found, losses, price, limit)) / whole
 
 
 class _Change(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import accumulate
 from typing import Any
 
+from gnnrl.graph.removal import absent_layers
 from gnnrl.graph.unit_mapping import kept_units
 from gnnrl.report.contents import budgets, rewards_in_turn
 from gnnrl.report.run import Run
@@ -103,7 +104,8 @@ def searched(run: Run) -> list[dict[str, Any]]:
 
 def widths(run: Run) -> list[dict[str, Any]]:
     """Return the fraction of channels that is kept of every channel group, for a plot."""
-    keep = kept_units(run.graph, run.plan.kept)
+    gone = absent_layers(run.graph, run.plan.removed_layers)
+    keep = kept_units(run.graph, run.plan.kept, gone)
     return [
         {"group": group.name, "kept": float(keep[group.start : group.start + group.size].mean())}
         for group in run.graph.groups

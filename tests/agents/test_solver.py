@@ -108,8 +108,7 @@ def test_a_solver_without_measured_errors_is_refused(measured):
 
 def test_switches_improve_on_where_they_started(space, measured):
     result = found("evopress", space, measured[2], 60)
-    gained = result.reward - result.evaluations[0]["reward"]
-    assert gained > 0 if space.prior is None else gained >= 0  # the allocation is next to the best
+    assert result.reward > result.evaluations[0]["reward"]
     parents = [row["best"] for row in result.history]
     assert parents == sorted(parents)
 

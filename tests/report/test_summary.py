@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from gnnrl.pruning.importance import l1
 from gnnrl.report import contents, summary
+from gnnrl.search.spaces.channels import Widths
+from gnnrl.search.spaces.joint import JointSpace
+from tests.dense import dense
 from tests.report.test_contents import run_of
 
 
@@ -48,6 +53,19 @@ def test_plots_show_both_networks_every_plan_with_its_control_and_every_group():
     kept = {row["group"]: row["kept"] for row in summary.widths(run)}
     assert list(kept) == [group.name for group in run.graph.groups]
     assert sorted(kept.values())[0] == pytest.approx(0.5) and max(kept.values()) == 1.0
+
+
+def test_widths_of_a_plan_that_removes_blocks_are_those_of_the_layers_that_are_left():
+    network, graph = dense("resnet20")
+    space = JointSpace(Widths(graph, l1(network, graph), 0.2))
+    action = np.full(space.size, 0.9)
+    action[space.names.index("layer2.1")] = 0.0
+    plan = space.plan(action)
+    assert "layer2.1" in plan.removed_layers
+    rows = summary.widths(replace(run_of(), graph=graph, plan=plan))
+    kept = {row["group"]: row["kept"] for row in rows}
+    assert kept["layer2.0.conv1"] == len(plan.kept["layer2.0.conv1"]) / 32
+    assert max(kept.values()) <= 1.0
 
 
 def test_the_search_is_in_turn_and_of_one_budget_whatever_the_order_of_its_rows():

@@ -15,7 +15,7 @@ from gnnrl.pruning.compensation.moments import collect
 from gnnrl.pruning.surgery import Surgeon
 
 
-@pytest.fixture(scope="module", params=["resnet20", "vgg16_bn"])
+@pytest.fixture(scope="module", params=["resnet20", "mobilenet_v2"])
 def solve(request) -> GramSolve:
     torch.manual_seed(0)
     network = build_network(request.param, input_shape=(1, 8, 8), num_classes=10).eval()
