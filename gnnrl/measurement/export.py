@@ -58,8 +58,9 @@ def onnx_of(
     try:
         model = _exported(network, inputs)
     except Exception as error:  # the exporter has dozens of kinds
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise UserError(f"the network cannot be exported to ONNX ({reason})") from error
+        raise UserError(
+            f"the network cannot be exported to ONNX ({_first_cause(error)})"
+        ) from error
     _strip(model)
     for key, value in (about or {}).items():
         model.metadata_props.add(key=key, value=json.dumps(value))
@@ -92,8 +93,9 @@ def program_bytes(
             extra = {"about.json": json.dumps(about or {})}
             torch.export.save(program, buffer, extra_files=extra)
     except Exception as error:  # the exporter has dozens of kinds
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise UserError(f"the network cannot be exported by torch.export ({reason})") from error
+        raise UserError(
+            f"the network cannot be exported by torch.export ({_first_cause(error)})"
+        ) from error
     return buffer.getvalue()
 
 
@@ -165,6 +167,13 @@ def require_onnx() -> None:
         raise UserError(
             f"the export needs {error.name}: pip install 'gnnrl-pipeline[onnx]'"
         ) from error
+
+
+def _first_cause(error: BaseException) -> str:
+    """Return what went wrong first: exporters wrap it in errors that speak of themselves."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
 
 def _exported(network: nn.Module, inputs: Mapping[str, Tensor]) -> Any:

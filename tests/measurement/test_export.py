@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor, nn
 
+from gnnrl.errors import UserError
 from gnnrl.measurement.export import onnx_difference, onnx_of, program_bytes
 
 
@@ -33,3 +35,24 @@ def test_a_network_of_several_inputs_is_exported_with_their_names_and_a_free_bat
     data = onnx_of(network, {"words": torch.arange(6).view(2, 3), "there": torch.ones(2, 3)})
     assert [given.name for given in onnx.load_from_string(data).graph.input] == ["words", "there"]
     assert onnx_difference(network, data, torch.arange(9).view(3, 3), torch.rand(3, 3)) < 1e-6
+
+
+class OfThreeAxes(nn.Module):
+    """Attention without an axis of heads, which the exporter to ONNX has no translation for."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.scaled_dot_product_attention(x, x, x)
+
+
+class Undecided(nn.Module):
+    """Its way depends on the numbers, so that there is no program of it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x if x.sum() > 0 else -x
+
+
+def test_a_network_that_cannot_be_exported_is_refused_with_the_first_cause():
+    with pytest.raises(UserError, match=r"^the network cannot be exported to ONNX \(\w+: only 4D"):
+        onnx_of(OfThreeAxes(), {"x": torch.rand(2, 3, 4)})
+    with pytest.raises(UserError, match=r"by torch.export \(\w+: Could not guard on data-depend"):
+        program_bytes(Undecided(), (3,))
