@@ -32,18 +32,22 @@ def latency(
         from gnnrl.graph.graph import ComputationalGraph
         from gnnrl.measurement.latency_table import about, table_of
         from gnnrl.measurement.runtimes import runtime_of
+        from gnnrl.measurement.settings import EvaluateSettings
         from gnnrl.params import load_params
         from gnnrl.pruning.surgery import Surgeon
         from gnnrl.runtime import device
 
         runtime_of(runtime)
-        trust = load_params("extract", params).network.name if params.exists() else False
+        found = load_params("extract", params) if params.exists() else None
+        trust = found.network.name if found else False
         checkpoint, read = Checkpoint.load(dense, trust), ComputationalGraph.load(graph)
         checkpoint.refuse_graph(read)
         surgeon = Surgeon(checkpoint.restore().to(device()).eval(), read)
         table = table_of(surgeon, images, rounds, runtime, threads, subnets)
         table.save(out)
         print(f"{out}: {about(table)}")
+        if noise := table.noise((found.evaluate if found else EvaluateSettings()).noisy_above):
+            print(f"latency: {noise}")
 
 
 if __name__ == "__main__":

@@ -42,7 +42,8 @@ class LatencyTable:
     multiple: kernels compute whole blocks of so many channels; other widths take the time of the
     next multiple, times `ragged`.  fused: operations that take no time behind others.  overhead:
     milliseconds of a run besides its operations.  error: median relative error of the predicted
-    latency of whole subnets that were measured; None: none were.
+    latency of whole subnets that were measured, spread: interquartile range of the times of one
+    over their median, the median of all; None: none were.
     """
 
     milliseconds: Mapping[str, tuple[tuple[float, ...], ...]]
@@ -56,6 +57,17 @@ class LatencyTable:
     overhead: float = 0.0
     fused: tuple[str, ...] = ()
     error: float | None = None
+    spread: float | None = None
+
+    def noise(self, above: float) -> str:
+        """Return a warning if the machine was busy when the table was made, else nothing."""
+        if self.spread is None or self.spread <= above:
+            return ""
+        return (
+            f"noisy machine: the times that the latency table was made of have a spread of "
+            f"{100 * self.spread:.0f} %, above {100 * above:.0f} %: measure it again when nothing "
+            "else runs"
+        )
 
     def save(self, path: str | Path) -> None:
         """Write the table as JSON."""
@@ -184,7 +196,7 @@ def _rest(content: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in found.items():
         kind = kinds.get(name, (int, float))
         fits = isinstance(value, kind) and not isinstance(value, bool)
-        if not fits and not (name == "error" and value is None):
+        if not fits and not (name in ("error", "spread") and value is None):
             raise UserError(f"{name} is {value!r}")
         least = {"threads": 1, "multiple": 1, "ragged": 1.0}.get(name, 0)
         if isinstance(value, int | float) and not least <= value < np.inf:

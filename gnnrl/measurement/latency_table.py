@@ -67,7 +67,8 @@ def table_of(
     bar = f"latency of subnets in {runtime}"
     timings = time_networks(networks, shape, batch_size, 4 * rounds, runtime, threads, bar)
     taken = np.array([timings[i].milliseconds for i in networks])
-    return corrected(table, graph, plans, taken)
+    spread = np.median([timings[i].spread for i in networks])
+    return replace(corrected(table, graph, plans, taken), spread=round(float(spread), 4))
 
 
 def about(table: LatencyTable) -> str:

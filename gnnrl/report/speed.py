@@ -94,10 +94,12 @@ def notes(run: Run) -> list[str]:
 
 
 def _elsewhere(run: Run) -> Iterator[str]:
-    """Say where the latency table differs from what was measured."""
+    """Say where the latency table differs from what was measured, and that it is a noisy one."""
     if run.table is None or run.latency is None:
         return
     table, here = run.table, run.latency["device"]
+    if noise := table.noise(run.latency["noisy_above"]):
+        yield noise
     made = f"{table.device} {table.machine}".strip()
     like = [(speed.runtime, speed.batch) for speed in speeds(run)]
     if made != here:

@@ -143,7 +143,7 @@ def test_a_table_keeps_what_it_was_made_on_and_reads_tables_of_earlier_versions(
     path, graph = tmp_path / "table.json", world().graph
     table = made_up(
         graph, 4, runtime="onnxruntime", device="cuda", threads=3, ragged=1.25, overhead=0.5,
-        fused=("norm",), error=0.04,
+        fused=("norm",), error=0.04, spread=0.25,
     )  # fmt: skip
     table.save(path)
     assert LatencyTable.load(path) == table
@@ -153,6 +153,8 @@ def test_a_table_keeps_what_it_was_made_on_and_reads_tables_of_earlier_versions(
     path.write_text(json.dumps(content))
     old = LatencyTable.load(path)
     assert (old.runtime, old.device, old.multiple, old.overhead) == ("torch", "cpu", 1, 0.0)
+    assert "a spread of 25 %, above 10 %: measure it again" in table.noise(0.1)
+    assert not table.noise(0.25) and not old.noise(0.0)
 
 
 OLD = ("milliseconds", "batch_size", "machine")
@@ -165,6 +167,7 @@ OLD = ("milliseconds", "batch_size", "machine")
         {"multiple": 2.5},
         {"ragged": 0.5},
         {"overhead": -1},
+        {"spread": "wide"},
         {"runtime": 3},
     ],
 )

@@ -19,7 +19,10 @@ def run_with(reached: float, spread: float = 0.02, **table: Any) -> Run:
         "subnet": {"milliseconds": 6.0 * reached, "spread": spread},
         "speedup": {"median": 1 / reached, "spread": spread},
     }
-    latency = {**(run.latency or {}), "device": "cpu here", "runtimes": {"torch": {"1": both}}}
+    latency = {
+        **(run.latency or {}), "device": "cpu here", "noisy_above": 0.1,
+        "runtimes": {"torch": {"1": both}},
+    }  # fmt: skip
     made = LatencyTable({}, 1, "here", **{"threads": 2, **table})
     asked = {"budget": {"latency": 0.5}}
     return replace(run, latency=latency, search=asked, table=made)
@@ -37,6 +40,14 @@ def test_a_budget_that_is_missed_by_more_than_the_spread_is_said():
     assert "less than was asked for (0.5)" in said(run_with(0.4))
     assert "Budget missed" not in said(run_with(0.505))
     assert "Budget missed" not in said(run_with(0.56, spread=0.2))
+
+
+def test_a_table_made_on_a_noisy_machine_is_said():
+    assert "noisy machine" not in said(run_with(0.5)) + said(run_with(0.5, spread=0.1))
+    noisy = replace(run_with(0.5).table, spread=0.31)
+    assert "latency table was made of have a spread of 31 %, above 10 %: measure it again" in said(
+        replace(run_with(0.5), table=noisy)
+    )
 
 
 def test_a_table_made_elsewhere_is_said():
