@@ -38,7 +38,7 @@ def latency(
         from gnnrl.runtime import device
 
         runtime_of(runtime)
-        found = load_params("extract", params) if params.exists() else None
+        found = load_params("evaluate", params) if params.exists() else None
         trust = found.network.name if found else False
         checkpoint, read = Checkpoint.load(dense, trust), ComputationalGraph.load(graph)
         checkpoint.refuse_graph(read)

@@ -18,7 +18,7 @@ from gnnrl.errors import UserError
 from gnnrl.measurement import int8
 from gnnrl.measurement.settings import EvaluateSettings
 from gnnrl.sealed import sealed
-from gnnrl.shapes import Shape, as_shape
+from gnnrl.shapes import Shape
 from gnnrl.tasks.base import Task
 from gnnrl.tasks.nested import tensors
 from gnnrl.tracing.programs import programs
@@ -35,7 +35,7 @@ without this library (images: float32 [n, *{shape}], pixels in [0, 1], then minu
 
 
 def onnx_bytes(
-    network: nn.Module, input_shape: Shape, about: Mapping[str, Any] | None = None
+    network: nn.Module, input_shape: tuple[int, ...], about: Mapping[str, Any] | None = None
 ) -> bytes:
     """Return a network of images as ONNX; all else as in `onnx_of`."""
     # two images: the exporter takes a batch of one for a constant
@@ -76,7 +76,7 @@ def onnx_of(
 
 
 def program_bytes(
-    network: nn.Module, input_shape: Shape, about: Mapping[str, Any] | None = None
+    network: nn.Module, input_shape: tuple[int, ...], about: Mapping[str, Any] | None = None
 ) -> bytes:
     """Return the network as a file of `torch.export` with a free batch size.
 
@@ -127,8 +127,11 @@ def files_of(
     return found
 
 
-def parts_of(network: nn.Module, input_shape: Shape) -> dict[str, tuple[nn.Module, Shape]]:
-    """Return what can be exported of a network by name, each with the shape of its input.
+def parts_of(
+    network: nn.Module, input_shape: Shape
+) -> dict[str, tuple[nn.Module, tuple[int, ...]]]:
+    """Return what can be exported of a network by name, each with the shape of its input, which
+    need not be an image.
 
     That is the network, or, of one whose own code is no graph (a detector), what computes: from
     images to what its heads give; then from regions to theirs.  Raises `UserError` for none.
@@ -136,7 +139,7 @@ def parts_of(network: nn.Module, input_shape: Shape) -> dict[str, tuple[nn.Modul
     found = programs(network.cpu().eval(), torch.zeros(2, *input_shape))
     if not found:
         raise UserError(f"nothing of {type(network).__name__} can be exported as a program")
-    return {name: (part, as_shape(x.shape[1:])) for name, (part, x) in found.items()}
+    return {name: (part, tuple(x.shape[1:])) for name, (part, x) in found.items()}
 
 
 @torch.inference_mode()
