@@ -7,7 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from gnnrl.errors import UserError
-from gnnrl.measurement.export import onnx_difference, onnx_of, program_bytes
+from gnnrl.measurement.export import (
+    onnx_bytes,
+    onnx_difference,
+    onnx_of,
+    parts_of,
+    program_bytes,
+)
 
 
 def test_a_program_holds_no_addresses_in_memory():
@@ -56,3 +62,24 @@ def test_a_network_that_cannot_be_exported_is_refused_with_the_first_cause():
         onnx_of(OfThreeAxes(), {"x": torch.rand(2, 3, 4)})
     with pytest.raises(UserError, match=r"by torch.export \(\w+: Could not guard on data-depend"):
         program_bytes(Undecided(), (3,))
+
+
+class OfWords(nn.Module):
+    """Its own code drops rows by what they hold, between a part for images and one for words."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Flatten(2))
+        self.words = nn.Sequential(nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 4))
+
+    def forward(self, images: Tensor) -> Tensor:
+        words = self.body(images)
+        return self.words(words[words.mean((1, 2)) > -9.0]).mean(1)
+
+
+def test_parts_that_read_no_images_are_exported_as_well():
+    parts = parts_of(OfWords().eval(), (3, 8, 8))
+    assert {name: shape for name, (_, shape) in parts.items()} == {
+        "body": (3, 8, 8), "words": (8, 64),
+    }  # fmt: skip
+    assert all(onnx_bytes(part, shape) for part, shape in parts.values())
