@@ -93,11 +93,12 @@ def app(help: str | None) -> typer.Typer:
 
 @contextmanager
 def stage(
-    name: str, params: Path, overrides: list[str] | None, out: Path
+    name: str, params: Path, overrides: list[str] | None, out: Path, timed: bool = False
 ) -> Iterator[SimpleNamespace]:
     """Hand out the sections of stage `name`, once it is clear that `out` can be written to.
 
-    The seed of the stage, where it has one, seeds everything.
+    The seed of the stage, where it has one, seeds everything.  timed: it measures how fast
+    networks are, with threads as users have them.
     """
     with refusals(name):
         if os.environ.get("DVC_STAGE"):
@@ -107,8 +108,10 @@ def stage(
         from gnnrl.scratch import refuse_unwritable
         from gnnrl.watch import refuse_no_board
 
-        # threads that wait must not spin: two runs on the same cores would take many times as long
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        if not timed:
+            # threads that wait must not spin: two runs on the same cores would take many times as
+            # long; but waking them takes longer than a layer of a small network
+            os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         sections = load_params(name, params, overrides or ())
         refuse_unwritable(out)
         refuse_no_board()

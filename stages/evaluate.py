@@ -20,7 +20,7 @@ def evaluate(
     overrides: _cli.Overrides = None,
 ) -> None:
     """Measure accuracy, costs and latency of both, and export the subnet."""
-    with _cli.stage("evaluate", params, overrides, out) as sections:
+    with _cli.stage("evaluate", params, overrides, out, timed=True) as sections:
         from gnnrl.checkpoint import Checkpoint
         from gnnrl.data.load import load_data
         from gnnrl.files import atomic_write, write_json

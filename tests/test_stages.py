@@ -6,6 +6,7 @@ import csv
 import errno
 import html
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -314,6 +315,16 @@ def test_overrides_are_refused_within_dvc(monkeypatch, tmp_path):
     code, said = outcome("extract", "--out", tmp_path / "out")
     assert code == 1
     assert "dvc exp run -S" in said
+
+
+@pytest.mark.parametrize(("timed", "policy"), [(False, "PASSIVE"), (True, None)])
+def test_only_what_measures_speed_has_threads_as_users_have_them(
+    timed, policy, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "")  # so that it is put back
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+    with _cli.stage("evaluate", ROOT / "params.yaml", None, tmp_path, timed):
+        assert os.environ.get("OMP_WAIT_POLICY") == policy
 
 
 def test_results_take_their_place_only_when_all_is_written(tmp_path):

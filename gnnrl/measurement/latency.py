@@ -14,6 +14,7 @@ from torch import nn
 
 from gnnrl.measurement.running import ready, runs_on
 from gnnrl.progress import progress
+from gnnrl.runtime import device_of
 from gnnrl.shapes import Shape
 
 K = TypeVar("K", bound=Hashable)
@@ -93,8 +94,7 @@ def time_networks(
     PyTorch uses.  label: of a bar; empty: there is none.  Raises `UserError` where the runtime is
     not installed.
     """
-    weight = next(iter(networks.values())).parameters()
-    place = runs_on(runtime, next(weight).device)
+    place = runs_on(runtime, device_of(next(iter(networks.values()))))
     images = torch.rand(
         batch_size, *input_shape, generator=torch.Generator().manual_seed(0)
     ).to(place)  # fmt: skip

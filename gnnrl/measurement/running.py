@@ -71,12 +71,16 @@ def graph_of(network: nn.Module, images: Tensor) -> bytes:
 
 
 def session_of(model: bytes, threads: int):  # type: ignore[no-untyped-def]
-    """Return an ONNX Runtime session on the processor with so many threads."""
+    """Return an ONNX Runtime session on the processor with so many threads.
+
+    Its threads stop spinning when a run ends: they would take the cores from the next network.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 

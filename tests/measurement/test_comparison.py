@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from gnnrl.errors import UserError
 from gnnrl.measurement import comparison
+from gnnrl.measurement.running import graph_of, session_of
 from gnnrl.measurement.settings import EvaluateSettings
 from tests.golden.world import SHAPE, world
 
@@ -35,6 +37,12 @@ def test_a_noisy_machine_gives_a_warning_for_each_figure_above_the_bound():
     (warning,) = comparison.noise(found, 0.1)
     assert warning.startswith("noisy machine: subnet at batch 1 in torch has a spread of 30 %")
     assert comparison.noise(found, 0.4) == []
+
+
+def test_sessions_leave_the_cores_to_each_other_between_runs():
+    network, images = world().network, torch.zeros(1, *SHAPE)
+    options = session_of(graph_of(network, images), 2).get_session_options()
+    assert options.get_session_config_entry("session.force_spinning_stop") == "1"
 
 
 def test_a_runtime_that_is_not_known_is_refused_before_anything_is_measured():
