@@ -3,8 +3,10 @@
     python -m benchmarks.layer_removal --seeds 5
     python -m benchmarks.layer_removal --seeds 3 --evaluations 100 --out layer_removal_100.csv
     python -m benchmarks.layer_removal --noise --out benchmarks/results/layer_noise.csv
+    python -m benchmarks.layer_removal --images FOLDER --checkpoint final.safetensors --out FILE
 
-ResNet-20 on scikit-learn's digits (8x8).  Each plan is a student: pruned, trained briefly with the
+ResNet-20 on scikit-learn's digits (8x8), or a trained network and an image folder, of whose test
+images 500 are the reward images.  Each plan is a student: pruned, trained briefly with the
 dense network as teacher, and scored by C (2 - C) A / A_teacher on the reward images.  Each method
 gets the same number of students; the seed decides network, agent and students.  For every size, the
 student of a run that is best on the reward images is measured on the test images, as it was
@@ -18,6 +20,7 @@ import csv
 import platform
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,14 +31,18 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.harness import (
+    MEAN,
     RESULTS,
+    STD,
     append,
     components,
     done,
+    existing,
     losses_for_savings,
     options,
 )
 from gnnrl.agents.registry import build_agent
+from gnnrl.checkpoint import Checkpoint
 from gnnrl.data.calibration import calibration_images
 from gnnrl.data.images import Labelled
 from gnnrl.data.load import DataRecipe, load_data
@@ -58,6 +65,7 @@ from gnnrl.search.loop import search
 from gnnrl.search.spaces.channels import Widths
 from gnnrl.search.spaces.joint import JointSpace
 from gnnrl.search.spaces.layers import LayerSpace
+from gnnrl.shapes import Shape
 from gnnrl.training.evaluate import accuracy
 from gnnrl.training.loop import train
 from gnnrl.training.recipe import TrainingRecipe
@@ -93,17 +101,49 @@ class Watched(Students):
         return found
 
 
-def images() -> Splits:
-    """The digits."""
-    return load_data(DataRecipe("digits", reward_images=300, augmentation="none"), SHAPE)
+@dataclass(frozen=True)
+class Digits:
+    """ResNet-20, trained on the digits anew for every seed."""
+
+    splits: Splits
+    shape: Shape = SHAPE
+
+    def teacher(self, seed: int) -> nn.Module:
+        """The dense network."""
+        seed_everything(seed)
+        network = build_network(NETWORK, self.splits.num_classes, self.shape)
+        train(network, self.splits.train, TEACHER, seed=seed)
+        return network.eval()
 
 
-def teacher(splits: Splits, seed: int) -> nn.Module:
-    """The dense network."""
-    seed_everything(seed)
-    network = build_network(NETWORK, splits.num_classes, SHAPE)
-    train(network, splits.train, TEACHER, seed=seed)
-    return network.eval()
+@dataclass(frozen=True)
+class Trained:
+    """A network that came trained, the same for every seed."""
+
+    splits: Splits
+    checkpoint: Checkpoint
+
+    @property
+    def shape(self) -> Shape:
+        return self.checkpoint.input_shape
+
+    def teacher(self, seed: int) -> nn.Module:
+        """The dense network."""
+        seed_everything(seed)
+        return self.checkpoint.restore().to(device()).eval()
+
+
+def given_by(images: Path | None, checkpoint: Path | None) -> Digits | Trained:
+    """Return the network and the images of the options; without them the digits."""
+    if images is None or checkpoint is None:
+        recipe = DataRecipe("digits", reward_images=300, augmentation="none")
+        return Digits(load_data(recipe, SHAPE))
+    loaded = Checkpoint.load(existing(checkpoint, "--checkpoint"))
+    recipe = DataRecipe(
+        "image_folder", str(existing(images, "--images")), reward_images=500, reward_from="test",
+        augmentation="none", mean=MEAN, std=STD,
+    )  # fmt: skip
+    return Trained(load_data(recipe, loaded.input_shape), loaded)
 
 
 def by_agent(name: str, space: LayerSpace, students: Watched, seed: int, count: int) -> int:
@@ -198,9 +238,10 @@ def students_of(
     )
 
 
-def noise(network: nn.Module, splits: Splits, out: Path) -> None:
+def noise(dense: Digits | Trained, out: Path) -> None:
     """Train the students of some plans several times, with other orders of the images."""
-    graph = extract(network, torch.zeros(1, *SHAPE))
+    network, splits = dense.teacher(0), dense.splits
+    graph = extract(network, torch.zeros(1, *dense.shape))
     space, own = LayerSpace(graph), generator(0, "plans that are repeated")
     plans = [random_units(space, own) for _ in range(REPEATED)]
     for training in range(TRAININGS):
@@ -215,9 +256,11 @@ def noise(network: nn.Module, splits: Splits, out: Path) -> None:
                 print(row, flush=True)
 
 
-def run(network: nn.Module, splits: Splits, method: str, seed: int, count: int) -> list[dict]:
+def run(
+    network: nn.Module, dense: Digits | Trained, method: str, seed: int, count: int
+) -> list[dict]:
     """One run; a row for each size."""
-    graph = extract(network, torch.zeros(1, *SHAPE))
+    splits, graph = dense.splits, extract(network, torch.zeros(1, *dense.shape))
     students = students_of(network, graph, splits, seed)
     start = time.perf_counter()
     evaluated = METHODS[method](LayerSpace(graph), students, seed, count)
@@ -318,6 +361,8 @@ def draw(path: Path, out: Path) -> None:
 
 def main() -> None:
     parser = options(__doc__, "layer_removal.csv", data=False)
+    parser.add_argument("--images", type=Path, help="an image folder, with --checkpoint")
+    parser.add_argument("--checkpoint", type=Path, help="of a network trained on its images")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first-seed", type=int, default=0)
@@ -329,18 +374,18 @@ def main() -> None:
         show(given.out)
         draw(given.out, given.out.with_suffix(".png"))
         return
-    splits = images()
+    dense = given_by(given.images, given.checkpoint)
     if given.noise:
-        noise(teacher(splits, 0), splits, given.out)
+        noise(dense, given.out)
         return
     for seed in range(given.first_seed, given.first_seed + given.seeds):
         missing = [
             name for name in given.methods if not done(given.out, {"method": name, "seed": seed})
         ]
-        network = teacher(splits, seed) if missing else None
+        network = dense.teacher(seed) if missing else None
         for method in missing:
             assert network is not None
-            rows = run(network, splits, method, seed, given.evaluations)
+            rows = run(network, dense, method, seed, given.evaluations)
             append(given.out, *rows)
             shown = ("method", "seed", "students", "failed", "best_reward", "seconds")
             print({key: rows[0][key] for key in shown}, flush=True)

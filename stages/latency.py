@@ -22,7 +22,7 @@ def latency(
     runtime: Annotated[str, typer.Option(help="As in evaluate.latency_runtimes.")] = "torch",
     images: Annotated[int, typer.Option(min=1, help="Images that pass at once.")] = 16,
     threads: Annotated[int | None, typer.Option(min=1, help="Default: PyTorch's own.")] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Of which the median is taken.")] = 7,
+    rounds: Annotated[int, typer.Option(min=1, help="Of which the median is taken.")] = 15,
     subnets: Annotated[int, typer.Option(min=0, help="Whole subnets, to correct the sum.")] = 16,
     params: _cli.ParamsFile = _cli.PARAMS,
 ) -> None:

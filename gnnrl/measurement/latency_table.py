@@ -115,7 +115,8 @@ def corrected(
 ) -> LatencyTable:
     """Return the table fitted to the milliseconds `[S]` of whole subnets, relative errors counted.
 
-    Non-negative least squares.  The shortest time of the table stands for a call: it is counted
+    Non-negative least squares.  The first, the whole network, counts as much as all others: budgets
+    are fractions of its time.  The shortest time of the table stands for a call: it is counted
     apart, because calls cost less within a network than alone.
     """
     from scipy.optimize import nnls
@@ -125,7 +126,9 @@ def corrected(
     beyond = _times(table, lambda key, time: time - call)
     sums = np.array([[*_sums(graph, calls, p), *_sums(graph, beyond, p)] for p in plans])
     columns = np.concatenate([np.ones((len(plans), 1)), sums], axis=1)
-    weights, _ = nnls(columns / taken[:, None], np.ones(len(plans)))
+    counts = np.ones(len(plans))
+    counts[0] = max(1.0, np.sqrt(len(plans) - 1))
+    weights, _ = nnls(columns * (counts / taken)[:, None], counts)
     weights[1:] = np.maximum(weights[1:], LEAST)
     overhead = weights[0]
     prices = dict(zip(KINDS, weights[1 : 1 + len(KINDS)], strict=True))

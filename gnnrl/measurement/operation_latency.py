@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 
 import numpy as np
@@ -30,6 +30,9 @@ WASTED = 1.05
 
 FEWER = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 15, 16, 20, 24, 25, 31)
 """How many channels fewer than all are timed, to find the multiple."""
+
+COPIED = 2**22
+"""Weights of an operation of which copies are timed, at most: a call costs little beside more."""
 
 PROBED = 3
 """Layers, those of most flops, at which the multiple is looked for."""
@@ -102,9 +105,10 @@ class _Bench:
         self, node: Node, source: Node, pairs: list[tuple[int, int]]
     ) -> dict[tuple[int, int], float]:
         """Return the milliseconds of an operation by how many channels it reads and writes."""
-        runs = {pair: self._run(node, source, *pair) for pair in pairs}
+        made = {pair: self._run(node, source, *pair) for pair in pairs}
+        runs = {pair: run for pair, (run, _) in made.items()}
         taken = time_in_turns(runs, self.rounds, 1, self.place)
-        return {pair: timing.milliseconds for pair, timing in taken.items()}
+        return {pair: timing.milliseconds / made[pair][1] for pair, timing in taken.items()}
 
     def blocks(self, given: int | None) -> tuple[int, float]:
         """Return the multiple that suits the kernels, and how much longer other widths take.
@@ -148,29 +152,38 @@ class _Bench:
         ranked = sorted(distinct.values(), key=lambda pair: -flops.of_operation(pair[0].name))
         yield from ranked[:PROBED]
 
-    def _run(self, node: Node, source: Node, inputs: int, outputs: int) -> Run:
-        """An operation of these widths, ready to be timed."""
+    def _run(self, node: Node, source: Node, inputs: int, outputs: int) -> tuple[Run, int]:
+        """An operation of these widths, ready to be timed, and how many copies of it run."""
         shape = list(source.shape)
         shape[0 if source.channels is None else source.channels.axis - 1] = inputs
         x = torch.randn(self.batch_size, *shape, device=self.place)
         timed = operation_of(node).timed
         assert timed is not None
-        run = timed(node, x, outputs)
-        network = run if isinstance(run, nn.Module) else _Called(run)
+        functions = [timed(node, x, outputs)]
+        if 0 < _weights(functions[0]) <= COPIED:
+            more = runtime_of(self.runtime).copies - 1
+            functions += [timed(node, x, outputs) for _ in range(more)]
+        network = _Several(functions)
         for parameter in network.parameters():
             parameter.requires_grad_(False)
-        return ready(self.runtime, network, x, self.threads)
+        return ready(self.runtime, network, x, self.threads), len(functions)
 
 
-class _Called(nn.Module):
-    """A function as a network."""
+class _Several(nn.Module):
+    """Functions of one value as a network."""
 
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, functions: Sequence[Callable[[Tensor], Tensor]]) -> None:
         super().__init__()
-        self.function = function
+        self.layers = nn.ModuleList(f for f in functions if isinstance(f, nn.Module))
+        self.functions = functions
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(x)
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        return tuple(function(x) for function in self.functions)
+
+
+def _weights(function: Callable[[Tensor], Tensor]) -> int:
+    """How many weights a function has."""
+    return sum(p.numel() for p in function.parameters()) if isinstance(function, nn.Module) else 0
 
 
 def _tied(node: Node) -> bool:

@@ -16,7 +16,8 @@ class Runtime:
 
     on_gpu: whether it follows the network to a GPU.  needs: modules that have to be installed, by
     `extra` of this package.  fused: operations that take no time behind a convolution.  alone: the
-    runtime in which single operations are timed for it.
+    runtime in which single operations are timed for it.  copies: of an operation with weights that
+    are then timed in one call, so that what a call costs, waking threads above all, counts less.
     """
 
     ready: str
@@ -25,6 +26,7 @@ class Runtime:
     extra: str = ""
     fused: tuple[str, ...] = ()
     alone: str = ""
+    copies: int = 1
 
 
 FUSED = ("norm", "activation")
@@ -41,6 +43,7 @@ RUNTIMES: Mapping[str, Runtime] = {
         needs=("onnx", "onnxruntime"),
         extra="onnx",
         fused=FUSED,
+        copies=4,
     ),
 }
 """By name: PyTorch as it is, in the memory format channels-last, compiled; ONNX Runtime."""

@@ -14,7 +14,7 @@ from gnnrl.graph.budget import Budget
 from gnnrl.graph.extract import extract
 from gnnrl.graph.latency import POINTS, LatencyCosts, LatencyTable, by_key, keys, knots, predicted
 from gnnrl.graph.removal import without
-from gnnrl.measurement import latency, running, runtimes
+from gnnrl.measurement import latency, operation_latency, running, runtimes
 from gnnrl.measurement.latency import Timing, time_in_turns
 from gnnrl.measurement.latency_table import about, corrected, kind_of, plans_of
 from gnnrl.networks.build import build_network
@@ -119,6 +119,36 @@ def test_a_call_that_is_cheaper_within_a_network_is_counted_apart():
     assert found.error < 1e-3
     for plan in plans_of(graph, 8, 1, seed=1):
         assert predicted(graph, found, plan) == pytest.approx(truth(plan), rel=1e-3)
+
+
+def test_the_whole_network_is_met_where_the_subnets_contradict_it():
+    """Budgets are fractions of its time: its error counts as much as all others together."""
+    graph = world().graph
+    table, plans = made_up(graph), plans_of(graph, 16, 1)
+    taken = np.array([predicted(graph, table, plan) for plan in plans])
+    taken[0] *= 1.1
+    found = corrected(table, graph, plans, taken)
+    assert predicted(graph, found, plans[0]) == pytest.approx(taken[0], rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("operation", "runtime", "copies"),
+    [("conv", "torch", 1), ("conv", "onnxruntime", 4), ("activation", "onnxruntime", 1)],
+)
+def test_one_call_of_a_runtime_times_several_copies_of_a_layer(
+    operation, runtime, copies, monkeypatch
+):
+    graph, seen = world().graph, []
+    monkeypatch.setattr(
+        operation_latency, "ready", lambda name, network, x, threads: seen.append(network(x))
+    )
+    bench = operation_latency._Bench(graph, 1, 1, runtime, CPU, 1)
+    place = next(i for i, node in enumerate(graph.nodes) if node.operation == operation)
+    source = graph.nodes[graph.sources[place]]
+    assert bench._run(graph.nodes[place], source, source.width, 4)[1] == copies
+    (outputs,) = seen
+    assert len(outputs) == copies
+    assert len({float(output.sum()) for output in outputs}) == copies  # none stands for another
 
 
 def test_the_overhead_stays_when_layers_are_removed():
