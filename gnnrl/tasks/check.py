@@ -14,21 +14,31 @@ IMAGES = 32
 
 @torch.no_grad()
 def refuse_misfit(task: Task, network: nn.Module, images: Labelled) -> None:
-    """Run a few images through a network; raise `UserError` where it gives what the task does not
-    take, or fewer classes than their labels have."""
+    """Run a few images through a network; raise `UserError` where it does not take them, or gives
+    what the task does not take, or fewer classes than their labels have."""
     training = network.training
     first = next(iter(network.parameters()), torch.zeros(())).device
     some = images.take(torch.arange(min(IMAGES, len(images))))
     x, targets = next(some.batches(IMAGES, first))
-    outputs = task.outputs(network.eval(), x)
+    try:
+        outputs = task.outputs(network.eval(), x)
+    except Exception as error:  # any that a network raises
+        raise UserError(
+            f"the network does not take images {list(x.shape[1:])} and nothing else "
+            f"({_reason(error)}): check network.name and network.input_shape; what else it takes "
+            "it has to make itself"
+        ) from error
+    finally:
+        network.train(training)
     try:
         task.meter().add(outputs, targets, outputs)
         task.losses(outputs, targets)
     except (RuntimeError, IndexError, ValueError, TypeError) as error:
-        reason = " ".join(str(error).split())[:160]
         raise UserError(
-            f"the network's outputs do not suit the labels of the images ({reason}): check "
+            f"the network's outputs do not suit the labels of the images ({_reason(error)}): check "
             "network.name, network.num_classes, data.name and task.name"
         ) from error
-    finally:
-        network.train(training)
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:160]

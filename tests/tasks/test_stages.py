@@ -163,3 +163,17 @@ def test_a_network_with_fewer_classes_than_the_masks_is_refused(folder):
         patch.syspath_prepend(folder)
         code, message = outcome("pretrain", preset("unet-digits"), settings)
     assert code == 1 and "do not suit the labels" in message and message.count("\n") == 1
+
+
+def test_a_network_that_takes_more_than_images_is_refused(folder):
+    (folder / "two.py").write_text(
+        "from torch import nn\n"
+        "class Two(nn.Conv2d):\n    def forward(self, x, mask): return super().forward(x * mask)\n"
+        "def two(num_classes, input_shape):\n    return Two(input_shape[0], num_classes, 1)\n"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        code, message = outcome("pretrain", preset("digits"), (*SMALL, "network.name=two:two"))
+    assert code == 1 and message.count("\n") == 1
+    assert "does not take images [3, 32, 32] and nothing else (" in message and "mask" in message
+    assert not Path("artifacts").exists()
