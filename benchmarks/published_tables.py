@@ -170,6 +170,9 @@ def layers(name: str) -> str:
         cells += [str(len(own)), spread(own, 3, ddof=0)]
         for size in sizes:
             runs = found[size]
+            if not runs:
+                cells.append("–")
+                continue
             average, deviation = layer_removal.spread(runs)
             few = "" if len(runs) == len(own) else f", {len(runs)} of {len(own)} runs"
             around = f" ± {deviation:.1f}" if len(runs) > 1 else ""
@@ -194,6 +197,8 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "early_spreads": lambda: early_rewards.spreads(early_rewards.rows_of()),
     "early_searched": early_rewards.exploited,
     "layers": lambda: layers("layer_removal.csv"),
+    "layers_100": lambda: layers("layer_removal_100.csv"),
+    "layers_cifar": lambda: layers("layer_removal_cifar.csv"),
     "layer_noise": layer_removal.noise_table,
     "early_snapshots": lambda: early("early_compression_snapshots.csv", thesis=True),
     "early_weights": lambda: early("early_compression_weights.csv", thesis=True),

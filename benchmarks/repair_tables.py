@@ -12,7 +12,12 @@ from benchmarks.pruning_table import chance, gained, images_right, mean
 from gnnrl.report.sweep import markdown
 
 RESULTS = Path(__file__).parent / "results"
-CHECKPOINTS = {"a2648c022bb3": "ResNet-20", "59c9cdb28037": "ResNet-56"}
+CHECKPOINTS = {
+    "a2648c022bb3": "ResNet-20",
+    "d1ab4059ccdc": "ResNet-20, adapted again",
+    "59c9cdb28037": "ResNet-56",
+    "be01e69e4da9": "ResNet-56, adapted again",
+}
 FRONT = ("conditional ppo", "evolution", "allocation")
 METHODS = {
     "uniform in blocks": "uniform in blocks",
