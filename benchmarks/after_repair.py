@@ -20,12 +20,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from benchmarks.harness import MEAN, STD, Setting, append, correct, done, existing, options, packed
+from benchmarks.harness import Setting, append, correct, done, existing, options, packed, unseen
 from benchmarks.pruning_final import refitted
 from benchmarks.pruning_methods import METHODS
 from benchmarks.pruning_search import KIND, measure, run
 from gnnrl.checkpoint import Checkpoint
-from gnnrl.data.load import DataRecipe, load_data
 from gnnrl.evaluation.rewards import RewardSettings
 from gnnrl.graph.extract import extract
 from gnnrl.measurement.running import machine_of
@@ -50,11 +49,7 @@ REFIT_IMAGES = 1024
 
 def setting_of(checkpoint: Checkpoint, images: Path) -> Setting:
     """Return the network, its graph and its images: 500 for the reward, the others unseen."""
-    recipe = DataRecipe(
-        "image_folder", str(existing(images, "--images")), reward_images=500, reward_from="test",
-        mean=MEAN, std=STD,
-    )  # fmt: skip
-    splits = load_data(recipe, checkpoint.input_shape)
+    splits = unseen(images, checkpoint.input_shape)
     network = checkpoint.restore().eval()
     graph = extract(network, torch.zeros(1, *checkpoint.input_shape))
     return Setting(network.to(device()), graph, splits.train, splits.reward, splits.test)

@@ -15,12 +15,14 @@ from torch import nn
 
 from gnnrl.data.images import Images
 from gnnrl.data.load import DataRecipe, load_data
+from gnnrl.data.splits import Splits
 from gnnrl.graph.extract import extract
 from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.networks.build import build_network
 from gnnrl.networks.weights import load_weights
 from gnnrl.runtime import device, device_of
 from gnnrl.search.spaces.joint import JointSpace
+from gnnrl.shapes import Shape
 
 DATA = Path(os.environ.get("GNNRL_BENCHMARK_DATA", "benchmarks/data"))
 """Made by `python -m benchmarks.data`: the folders `cifar10-fragment` and `weights`."""
@@ -85,6 +87,16 @@ def options(description: str, out: str, data: bool = True) -> argparse.ArgumentP
         parser.add_argument("--weights", type=Path, default=WEIGHTS, help="the published weights")
     parser.add_argument("--out", type=Path, default=RESULTS / out, help="rows are appended to it")
     return parser
+
+
+def unseen(images: Path, shape: Shape, augmentation: str | None = None) -> Splits:
+    """Return an image folder for a network that has seen its training images: 500 test images
+    score, all others are unseen."""
+    recipe = DataRecipe(
+        "image_folder", str(existing(images, "--images")), reward_images=500, reward_from="test",
+        augmentation=augmentation, mean=MEAN, std=STD,
+    )  # fmt: skip
+    return load_data(recipe, shape)
 
 
 def append(path: Path, *rows: Mapping[str, object]) -> None:

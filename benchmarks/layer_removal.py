@@ -31,15 +31,14 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.harness import (
-    MEAN,
     RESULTS,
-    STD,
     append,
     components,
     done,
     existing,
     losses_for_savings,
     options,
+    unseen,
 )
 from gnnrl.agents.registry import build_agent
 from gnnrl.checkpoint import Checkpoint
@@ -135,15 +134,13 @@ class Trained:
 
 def given_by(images: Path | None, checkpoint: Path | None) -> Digits | Trained:
     """Return the network and the images of the options; without them the digits."""
+    if (images is None) != (checkpoint is None):
+        raise SystemExit("--images and --checkpoint go together: give both, or neither for digits")
     if images is None or checkpoint is None:
         recipe = DataRecipe("digits", reward_images=300, augmentation="none")
         return Digits(load_data(recipe, SHAPE))
     loaded = Checkpoint.load(existing(checkpoint, "--checkpoint"))
-    recipe = DataRecipe(
-        "image_folder", str(existing(images, "--images")), reward_images=500, reward_from="test",
-        augmentation="none", mean=MEAN, std=STD,
-    )  # fmt: skip
-    return Trained(load_data(recipe, loaded.input_shape), loaded)
+    return Trained(unseen(images, loaded.input_shape, augmentation="none"), loaded)
 
 
 def by_agent(name: str, space: LayerSpace, students: Watched, seed: int, count: int) -> int:
