@@ -7,6 +7,7 @@ from torch import nn
 
 from gnnrl.data.images import Labelled
 from gnnrl.errors import UserError
+from gnnrl.runtime import device_of
 from gnnrl.tasks.base import Task
 
 IMAGES = 32
@@ -17,9 +18,8 @@ def refuse_misfit(task: Task, network: nn.Module, images: Labelled) -> None:
     """Run a few images through a network; raise `UserError` where it does not take them, or gives
     what the task does not take, or fewer classes than their labels have."""
     training = network.training
-    first = next(iter(network.parameters()), torch.zeros(())).device
     some = images.take(torch.arange(min(IMAGES, len(images))))
-    x, targets = next(some.batches(IMAGES, first))
+    x, targets = next(some.batches(IMAGES, device_of(network)))
     try:
         outputs = task.outputs(network.eval(), x)
     except Exception as error:  # any that a network raises
