@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from gnnrl.checkpoint import Checkpoint
 from gnnrl.data.calibration import calibration_images as sample
 from gnnrl.data.calibration import labelled_examples, labelled_images
 from gnnrl.data.images import Labelled
+from gnnrl.errors import UserError
 from gnnrl.evaluation.base import Evaluator, Unevaluated
 from gnnrl.evaluation.distilled import Students
 from gnnrl.evaluation.equivalent import EQUIVALENT
@@ -31,6 +33,7 @@ from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.graph.latency import LatencyTable
 from gnnrl.pruning.bottleneck import Bottleneck, bottleneck
 from gnnrl.pruning.compensation.gram import SOLVES
+from gnnrl.pruning.compensation.moments import price
 from gnnrl.pruning.criteria import SALIENCIES
 from gnnrl.pruning.importance import Importance, importance
 from gnnrl.pruning.saliency import Scored, score
@@ -219,6 +222,8 @@ def calibrate(settings: SearchSettings, inputs: Inputs) -> Calibrated:
         return Calibrated()
     seed = settings.seed
     images = sample(inputs.train_images, settings.calibration_images, seed, device())
+    if moments:
+        _refuse_too_few(settings, images)
     gates, budget = None, settings.budget.budget(inputs.graph)
     if BOTTLENECK in asked:
         gates = bottleneck(
@@ -232,6 +237,17 @@ def calibrate(settings: SearchSettings, inputs: Inputs) -> Calibrated:
         )
     found = reconstruct(inputs.surgeon, images, seed, inputs.cache) if moments else None
     return Calibrated(found, gates)
+
+
+def _refuse_too_few(settings: SearchSettings, images: Tensor) -> None:
+    """Raise `UserError` where a calibration pass leaves no evaluation for a plan."""
+    spent = price(images) / EQUIVALENT
+    if 0 < settings.evaluations <= spent:
+        raise UserError(
+            f"evaluations {settings.evaluations}: the calibration pass on {len(images)} images "
+            f"alone counts as {spent:.4g}: allow at least {math.floor(spent) + 1}, or set "
+            "search.calibration_images lower"
+        )
 
 
 def scores(settings: SearchSettings, inputs: Inputs, calibrated: Calibrated) -> Scored:

@@ -15,6 +15,7 @@ from gnnrl.evaluation.equivalent import EQUIVALENT
 from gnnrl.evaluation.one_shot import OneShot
 from gnnrl.pruning import surgery
 from gnnrl.pruning.surgery import Surgeon
+from gnnrl.search import build
 from gnnrl.search.build import Inputs, make_env, mixed
 from gnnrl.search.settings import SearchSettings
 from gnnrl.search.spaces.channels import ChannelSpace
@@ -47,6 +48,17 @@ def test_the_gates_of_a_bottleneck_are_a_prior_that_is_charged_for():
     assert env.spent == (16 + 3 * 2 * 8) / EQUIVALENT
     middle = env.space.plan(np.full(env.space.size, 0.5))
     assert middle != plain.space.uniform() and env.space.used(middle) <= 0.5
+
+
+def test_too_few_evaluations_are_refused_before_the_calibration_pass(monkeypatch):
+    network, graph = dense("resnet20")
+    inputs = Inputs(Surgeon(network, graph), IMAGES, IMAGES)
+    few = SearchSettings(budget={"flops": 0.5}, prior="reconstruction", evaluations=1)
+    spent = build.calibrate(few.model_copy(update={"evaluations": 2}), inputs).forward_images
+    monkeypatch.setattr(build, "EQUIVALENT", spent)  # the pass costs 1
+    monkeypatch.setattr(build, "reconstruct", None)
+    with pytest.raises(UserError, match=r"alone counts as 1: allow at least 2"):
+        build.calibrate(few, inputs)
 
 
 @pytest.mark.slow

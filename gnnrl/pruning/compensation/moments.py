@@ -67,16 +67,13 @@ def collect(
     """Collect moments on calibration images `[n, C, H, W]`, which need no labels.
 
     places: of an image, at which a layer is sampled at most.  visible: show a progress bar.
-    Charged as `FORWARDS` forward passes over the images, and a backward pass for each projection
-    over those whose gradients are taken, `GRADIENT_PIXELS`.
     """
     found = tuple(readers(analysis))
     traced = out_of_place(analysis.traced)
     sums: dict[str, Tensor] = {}
     metric: dict[str, Tensor] = {}
-    pixels = math.prod(images.shape[2:])
-    batch_size = min(BATCH_SIZE, max(1, PIXELS // pixels))
-    differentiated = min(len(images), max(1, GRADIENT_PIXELS // pixels))
+    batch_size = min(BATCH_SIZE, max(1, PIXELS // math.prod(images.shape[2:])))
+    differentiated = _differentiated(images)
     used = used_places(traced, found, images[:FEW])
     names = {name for reader in found for name in (reader.source, reader.end)}
     with progress("calibration", len(images), visible=visible) as shown:
@@ -99,8 +96,21 @@ def collect(
         )
         for r in found
     }
-    spent = len(images) * FORWARDS + differentiated * 2 * PROJECTIONS
-    return Calibration(found, moments, spent)
+    return Calibration(found, moments, price(images))
+
+
+def price(images: Tensor) -> int:
+    """Return the forward images that `collect` is charged with.
+
+    `FORWARDS` passes over the images, and for each projection a backward pass over those whose
+    gradients are taken.
+    """
+    return len(images) * FORWARDS + _differentiated(images) * 2 * PROJECTIONS
+
+
+def _differentiated(images: Tensor) -> int:
+    """How many of the images, the first ones, gradients are taken of: `GRADIENT_PIXELS`."""
+    return min(len(images), max(1, GRADIENT_PIXELS // math.prod(images.shape[2:])))
 
 
 def _parts(images: Tensor, size: int, differentiated: int) -> Iterator[tuple[Tensor, bool]]:
