@@ -123,8 +123,7 @@ def done(path: Path, wanted: Mapping[str, object]) -> bool:
 
 def losses_for_savings(space: JointSpace) -> np.ndarray:
     """Return the measured error of removing each part, in parts of what that saves `[P]`."""
-    whole = space.left(()).whole
-    return np.array([space.loss(p) / (whole - space.left([p]).whole) for p in space.parts])
+    return np.array([space.loss(part) for part in space.parts]) / space.saved_by_part()
 
 
 def correct(network: nn.Module, images: Images) -> np.ndarray:

@@ -153,13 +153,12 @@ class JointSpace(PlanSpace):
         gone = torch.ones(len(self.parts), levels, dtype=torch.float64)
         gone[:, 0] = 0.0
         lost = torch.tensor([self.loss(part) for part in self.parts], dtype=torch.float64)
-        alone = [self.left([part]) for part in self.parts]
-        linear = torch.tensor([left.whole - self._whole for left in alone], dtype=torch.float64)
+        linear = -torch.from_numpy(self.saved_by_part())
         pairs = torch.zeros(self.size, self.size, dtype=torch.float64)
         pairs[:groups, :groups] = menu.pairs
         saved = self.widths.saved_by_group()
-        for column, left in enumerate(alone, start=groups):
-            pairs[:groups, column] = torch.from_numpy(saved - left.saved_by_group())
+        for column, part in enumerate(self.parts, start=groups):
+            pairs[:groups, column] = torch.from_numpy(saved - self.left([part]).saved_by_group())
         return Menu(
             torch.cat([menu.actions, 1.0 - gone]),
             torch.cat([menu.removed, gone]),
@@ -167,6 +166,10 @@ class JointSpace(PlanSpace):
             torch.cat([menu.linear, linear]),
             pairs, menu.dense, menu.limit,
         )  # fmt: skip
+
+    def saved_by_part(self) -> np.ndarray:
+        """Return what the dense network costs less without each part alone `[P]`."""
+        return np.array([self._whole - self.left([part]).whole for part in self.parts])
 
     def loss(self, part: str) -> float:
         """The residual of removing all channels of one group inside a part, the least of them."""
