@@ -17,7 +17,6 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from benchmarks.harness import append, done, options
@@ -109,15 +108,15 @@ def one(data: str, network: str, out: Path) -> None:
 
 @cache
 def pixels_of(data: str, network: str) -> tuple[Tensor, Tensor]:
-    """Return the test images of a data set and their labels."""
+    """Return the test images of a data set and their labels, not class by class: norms are
+    estimated anew on batches of them."""
     from gnnrl.checkpoint import Checkpoint
     from gnnrl.data.load import load_data
     from gnnrl.params.load import load_params
 
     checkpoint = Checkpoint.load(f"zoo/artifacts/{data}/{network}/final.safetensors", trust=True)
     recipe = load_params("pretrain", Path(f"zoo/{data}.yaml")).data
-    images = load_data(recipe, checkpoint.input_shape).test
-    return next(iter(images.batches(len(images), torch.device("cpu"))))
+    return build.mixed(load_data(recipe, checkpoint.input_shape).test, seed=0)
 
 
 def table(out: Path) -> str:

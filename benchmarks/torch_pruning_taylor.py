@@ -1,51 +1,102 @@
-"""Torch-Pruning on a residual network: Taylor importance, global, scaled to what is asked."""
+"""Torch-Pruning with Taylor importance, scaled to what is asked: the rival of two benchmarks."""
 
 from __future__ import annotations
 
+import argparse
 import copy
-from bisect import bisect_left
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from benchmarks.harness import Setting
+from benchmarks.harness import Setting, existing
 from gnnrl.data.calibration import labelled_images
 from gnnrl.errors import UserError
 from gnnrl.runtime import device
 
 RIVAL = "torch-pruning"
-STEP, IMAGES, BATCH = 0.025, 1024, 256
-"""Of the ratios that are tried; the labelled training images that give the gradients, and how many
-of them pass at once."""
+RATIOS = [0.025 * step for step in range(1, 40)]
+"""Of channels, that are tried where all are removed at once."""
+STEPS = 50
+"""Where they are removed little by little."""
+IMAGES, BATCH = 1024, 256
+"""Labelled training images that give the gradients, and how many of them pass at once."""
+
+Fits = Callable[[nn.Module], bool]
 
 
-def taylor(setting: Setting, ratio: float, seed: int) -> nn.Module:
-    """Prune a fraction of the channels inside blocks, in one step."""
+def add_option(parser: argparse.ArgumentParser) -> None:
+    """Add --torch-pruning, the folder that it is installed in: it is no dependency."""
+    parser.add_argument("--torch-pruning", type=_installed, help="the folder that it is in")
+
+
+def _installed(folder: str) -> Path:
+    path = existing(Path(folder), "--torch-pruning")
+    sys.path.append(str(path))
+    return path
+
+
+def lowest(setting: Setting, fits: Fits, seed: int) -> nn.Module:
+    """Return the residual network pruned inside its blocks at the lowest ratio that fits.
+
+    Global, in one step; Torch-Pruning does not follow the padding of the shortcuts.  Raises
+    `UserError` where none fits.
+    """
+    dense = copy.deepcopy(setting.network).eval()
+    _add_gradients(dense, *labelled_images(setting.train, IMAGES, seed, device()))
+    for ratio in RATIOS:
+        network = copy.deepcopy(dense)
+        for own, parameter in zip(network.parameters(), dense.parameters(), strict=True):
+            own.grad = None if parameter.grad is None else parameter.grad.clone()
+        _pruner(setting, network, _outside_blocks(network), ratio, global_pruning=True).step()
+        if fits(network):
+            network.zero_grad(set_to_none=True)
+            return network
+    raise UserError(f"{RIVAL} does not meet the budget")
+
+
+def stepwise(setting: Setting, fits: Fits, seed: int) -> nn.Module:
+    """Return the transformer pruned step by step, one ratio for all layers but its last, until it
+    fits.
+
+    Raises `UserError` where it never does.
+    """
+    network = copy.deepcopy(setting.network).eval()
+    last = network.get_submodule("heads")
+    images, labels = labelled_images(setting.train, IMAGES, seed, device())
+    numbers = {m: m.num_heads for m in network.modules() if isinstance(m, nn.MultiheadAttention)}
+    pruner = _pruner(setting, network, [last], 1.0, iterative_steps=STEPS, num_heads=numbers)
+    for _ in range(STEPS):
+        if fits(network):
+            return network.eval()
+        network.zero_grad()
+        _add_gradients(network, images, labels)
+        pruner.step()
+    raise UserError(f"{RIVAL} does not meet the budget in {STEPS} steps")
+
+
+def _pruner(setting: Setting, network: nn.Module, kept: list[nn.Module], ratio: float, **how):
     import torch_pruning as tp
 
-    network = copy.deepcopy(setting.network).eval()
-    images, labels = labelled_images(setting.train, IMAGES, seed, device())
-    layers = {n: m for n, m in network.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear))}
-    pruner = tp.pruner.BasePruner(
+    return tp.pruner.BasePruner(
         network,
         torch.zeros(1, *setting.graph.input_shape, device=device()),
         importance=tp.importance.GroupTaylorImportance(),
-        global_pruning=True,
         pruning_ratio=ratio,
-        ignored_layers=[m for n, m in layers.items() if ".conv1" not in n],
+        ignored_layers=kept,
+        **how,
     )
+
+
+def _outside_blocks(network: nn.Module) -> list[nn.Module]:
+    """The layers that write what blocks add up, or classes."""
+    layers = {n: m for n, m in network.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear))}
+    return [layer for name, layer in layers.items() if ".conv1" not in name]
+
+
+def _add_gradients(network: nn.Module, images: Tensor, labels: Tensor) -> None:
+    """Add the gradients of the mean loss."""
     for x, y in zip(images.split(BATCH), labels.split(BATCH), strict=True):
         (nn.functional.cross_entropy(network(x), y) * (len(x) / len(images))).backward()
-    pruner.step()
-    network.zero_grad(set_to_none=True)
-    return network.eval()
-
-
-def lowest(setting: Setting, fits: Callable[[nn.Module], bool], seed: int) -> nn.Module:
-    """Return the subnet of the lowest ratio that fits.  Raises UserError where none does."""
-    ratios = [STEP * step for step in range(1, round(1 / STEP))]
-    first = bisect_left(ratios, True, key=lambda ratio: fits(taylor(setting, ratio, seed)))
-    if first == len(ratios):
-        raise UserError(f"{RIVAL} does not meet the budget")
-    return taylor(setting, ratios[first], seed)

@@ -17,8 +17,6 @@ row is not repeated.
 from __future__ import annotations
 
 import argparse
-import copy
-import sys
 from pathlib import Path
 
 import torch
@@ -28,8 +26,10 @@ from benchmarks.after_repair import REFIT_IMAGES, setting_of
 from benchmarks.harness import Setting, append, correct, done, existing, options, packed
 from benchmarks.pruning_methods import METHODS
 from benchmarks.pruning_search import run
+from benchmarks.torch_pruning_taylor import add_option, stepwise
 from gnnrl.checkpoint import Checkpoint
-from gnnrl.data.calibration import calibration_images, labelled_images, mirrored
+from gnnrl.data.calibration import calibration_images, mirrored
+from gnnrl.errors import UserError
 from gnnrl.graph.cost import cost
 from gnnrl.graph.extract import analyse
 from gnnrl.measurement.running import machine_of
@@ -43,7 +43,6 @@ PLANS = ("uniform", "allocation", "solver", "evolution", "ppo")
 REPAIRS = ("none", *SOLVES, "sequential")
 TAYLOR = "torch-pruning taylor"
 KEYS = ("checkpoint", "budget", "evaluations", "method", "repair", "seed")
-TAYLOR_IMAGES, STEPS = 1024, 50
 
 
 def repaired(setting: Setting, plan: PruningPlan, how: str, seed: int) -> nn.Module:
@@ -64,33 +63,10 @@ def flops(network: nn.Module) -> int:
     return cost(analyse(network, torch.zeros(1, 3, 32, 32, device=device())).graph).flops
 
 
-def taylor(setting: Setting, budget: float, seed: int) -> nn.Module | None:
-    """Prune by Torch-Pruning to a fraction of the flops; Taylor importance of training images.
-
-    None: it does not come so far, and the run has no row.
-    """
-    import torch_pruning as tp
-
-    network, whole = copy.deepcopy(setting.network).eval(), flops(setting.network)
-    images, labels = labelled_images(setting.train, TAYLOR_IMAGES, seed, device())
-    heads = {m: m.num_heads for m in network.modules() if isinstance(m, nn.MultiheadAttention)}
-    pruner = tp.pruner.BasePruner(
-        network,
-        torch.zeros(1, 3, 32, 32, device=device()),
-        importance=tp.importance.GroupTaylorImportance(),
-        pruning_ratio=1.0,
-        iterative_steps=STEPS,
-        num_heads=heads,
-        ignored_layers=[network.heads],
-    )
-    for _ in range(STEPS):
-        if flops(network) <= budget * whole:
-            return network.eval()
-        network.zero_grad()
-        nn.functional.cross_entropy(network(images), labels).backward()
-        pruner.step()
-    print(f"Torch-Pruning does not reach {budget} of the flops in {STEPS} steps", flush=True)
-    return None
+def taylor(setting: Setting, budget: float, seed: int) -> nn.Module:
+    """Return what Torch-Pruning leaves within a fraction of the flops.  Raises `UserError`."""
+    limit = budget * flops(setting.network)
+    return stepwise(setting, lambda network: flops(network) <= limit, seed)
 
 
 def write(setting: Setting, key: tuple, network: nn.Module, search: object, out: Path) -> None:
@@ -118,9 +94,10 @@ def compare(setting: Setting, given: argparse.Namespace, digest: str, budget: fl
         keys = [(digest, budget, spend, name, how, seed) for how in repairs]
         left = [k for k in keys if not done(given.out, dict(zip(KEYS, k, strict=True)))]
         if left and name == TAYLOR:
-            network = taylor(setting, budget, seed)
-            if network is not None:
-                write(setting, left[0], network, None, given.out)
+            try:
+                write(setting, left[0], taylor(setting, budget, seed), None, given.out)
+            except UserError as error:  # it does not come so far
+                print(*left[0][1:], "left out:", error, flush=True)
         elif left:
             figures, found = run(setting, METHODS[name], budget, "gram", seed, given.evaluations)
             for key in left:
@@ -137,10 +114,8 @@ def main() -> None:
     parser.add_argument("--repairs", nargs="+", choices=REPAIRS, default=list(REPAIRS))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--torch-pruning", type=Path, help="the folder that it is installed in")
+    add_option(parser)
     given = parser.parse_args()
-    if given.torch_pruning is not None:
-        sys.path.append(str(existing(given.torch_pruning, "--torch-pruning")))
     checkpoint = Checkpoint.load(existing(given.checkpoint, "--checkpoint"))
     setting, digest = setting_of(checkpoint, given.images), checkpoint.digest[:12]
     dense = (digest, 1.0, 0, "dense", "none", 0)
