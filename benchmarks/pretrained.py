@@ -8,7 +8,6 @@ features blanked, without message passing, gradient boosting on the same feature
 uniform, the allocation, the solver, evolution with 20 and 80 evaluations there.  Each plan is
 scored on images that nothing has seen, with Gram compensation: `divergence` is the Jensen-Shannon
 divergence from the dense network.  Each plan is one row; a plan that has a row is not repeated.
-`--table` prints the means of what is there.
 """
 
 from __future__ import annotations
@@ -17,11 +16,13 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+import pandas as pd
 from torch import Tensor
 
 from benchmarks.harness import append, done, options
 from gnnrl.agents.registry import build_agent
 from gnnrl.pruning.plan import PruningPlan
+from gnnrl.report.sweep import markdown
 from gnnrl.search import build
 from gnnrl.search.env import PruningEnv
 from gnnrl.search.loop import search
@@ -41,6 +42,17 @@ LEARNED: dict[str, Callable[..., Decide]] = {
 }
 SEARCHED = {"solver": 1, "evolution 20": 20, "evolution 80": 80}
 """Evaluations that they may spend, the calibration pass not counted."""
+NAMES = {"digits": "digits", "cifar10": "CIFAR-10, 16x16"}
+LINES = {
+    "pretrained policy": "pretrained policy",
+    "features blanked": "features blanked",
+    "no message passing": "no message passing",
+    "gradient boosting": "gradient boosting on the features of the decided nodes",
+    "allocation": "allocation",
+    "solver": "solver",
+    "evolution 20": "`evolution`, 20 evaluations",
+    "evolution 80": "`evolution`, 80 evaluations",
+}
 
 
 @cache
@@ -67,11 +79,7 @@ def plan_of(line: str, env: PruningEnv, without: str) -> PruningPlan:
 def main() -> None:
     parser = options(__doc__, "pretrained.csv", data=False)
     parser.add_argument("--networks", nargs="+", help="of the zoo, such as plain_3; default: all")
-    parser.add_argument("--table", action="store_true", help="print the means of the rows")
     given = parser.parse_args()
-    if given.table:
-        print(table(given.out))
-        return
     for path in sorted(Path("zoo/artifacts").glob("*/*/samples.pt")):
         if not given.networks or path.parts[-2] in given.networks:
             one(path.parts[-3], path.parts[-2], given.out)
@@ -119,18 +127,27 @@ def pixels_of(data: str, network: str) -> tuple[Tensor, Tensor]:
     return build.mixed(load_data(recipe, checkpoint.input_shape).test, seed=0)
 
 
-def table(out: Path) -> str:
-    """Return the mean divergence over that of uniform in the same mode, and the mean accuracy."""
-    import pandas as pd
-
+def families(out: Path) -> str:
+    """Return, for each line, the mean divergence over that of uniform and the points of accuracy
+    that it is ahead of uniform, for each data set, with the calibration pass and without."""
     rows = pd.read_csv(out)
     keys = ["data", "network", "mode", "budget"]
-    start = rows[rows["line"] == "uniform"].set_index(keys)["divergence"]
-    rows = rows.join(start.rename("uniform"), on=keys)
-    rows["relative"] = rows["divergence"] / rows["uniform"]
-    groups = rows.groupby(["mode", "line"])
-    means = groups[["relative", "accuracy"]].mean().round(4)
-    return means.join(groups.size().rename("plans")).to_string()
+    start = rows[rows["line"] == "uniform"].set_index(keys)[["divergence", "accuracy"]]
+    rows = rows.join(start, on=keys, rsuffix="_uniform")
+    rows["relative"] = rows["divergence"] / rows["divergence_uniform"]
+    rows["ahead"] = 100 * (rows["accuracy"] - rows["accuracy_uniform"])
+    lines = []
+    for line, says in LINES.items():
+        cells = []
+        for mode in MODES:
+            for data in NAMES:
+                own = rows[(rows["line"] == line) & (rows["mode"] == mode) & (rows["data"] == data)]
+                told = f"{own['relative'].mean():.2f}; {own['ahead'].mean():+.1f}"
+                cells.append(told if len(own) else "–")
+        lines.append([says, *cells])
+    modes = ("with the calibration pass", "without an image")
+    head = [f"{mode}: {name}" for mode in modes for name in NAMES.values()]
+    return markdown(["plan", *head], lines)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ class Method:
     """A line of the table.
 
     importance, prior, race: as in params.yaml.  agent: its name; settings.  pretrained: it starts
-    from the policy that ships with the library (`agent_from: pretrained`).
+    from the policy that ships with the library (`agent_from: pretrained`).  space: what is decided.
     """
 
     agent: str
@@ -21,6 +21,7 @@ class Method:
     blocks: bool = False  # prune inside residual blocks only
     race: int = 0
     pretrained: bool = False
+    space: str = "channels"
 
 
 def _around(**settings: object) -> tuple[tuple[str, object], ...]:
@@ -41,6 +42,9 @@ METHODS = {
     "uniform in blocks": Method("uniform", evaluations=1, blocks=True),
     "random in blocks": Method("random", blocks=True),
     "allocation": Method("uniform", prior="reconstruction", evaluations=1),
+    "allocation, depth and width": Method(
+        "uniform", prior="reconstruction", evaluations=1, space="joint"
+    ),
     "random around allocation": Method("random", prior="reconstruction"),
     "sensitivity": Method("sensitivity"),
     "sensitivity l1": Method("sensitivity", "l1"),
@@ -53,6 +57,7 @@ METHODS = {
     "annealing": Method("annealing", prior="reconstruction", settings=_around(step=0.2)),
     "ddpg": Method("ddpg", prior="reconstruction", settings=_around(warmup=16, noise_std=0.1)),
     "ppo": Method("ppo", prior="reconstruction", settings=_ppo()),
+    "ppo, depth and width": Method("ppo", prior="reconstruction", settings=_ppo(), space="joint"),
     "pretrained": Method("ppo", prior="reconstruction", settings=_ppo(), pretrained=True),
     "pretrained plan": Method(
         "ppo", prior="reconstruction", settings=_ppo(), evaluations=1, pretrained=True

@@ -91,6 +91,7 @@ def pruning_env(
     needed = "reconstruction" in (method.importance, method.prior) or compensation == "gram"
     settings = SearchSettings(
         seed=seed,
+        space=method.space,
         budget={"flops": budget},
         budgets=budgets,
         importance=method.importance,

@@ -25,6 +25,7 @@ from benchmarks import (
     latency_tables,
     layer_removal,
     network_tables,
+    pretrained,
     repair_tables,
     transformer_tables,
 )
@@ -207,6 +208,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "after_repair": repair_tables.after_repair,
     "warm": repair_tables.warm,
     "front": repair_tables.front,
+    "families": lambda: pretrained.families(RESULTS / "pretrained.csv"),
     "joint": joint_tables.joint,
     "transformer_repairs": transformer_tables.repairs,
     "transformer_searches": transformer_tables.searches,
