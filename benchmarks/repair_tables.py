@@ -18,6 +18,17 @@ CHECKPOINTS = {
     "59c9cdb28037": "ResNet-56",
     "be01e69e4da9": "ResNet-56, adapted again",
 }
+TRANSFORMER = "transformer_repair"
+SEARCHED = 80
+"""Evaluations of a search that the README shows, at least."""
+SEARCHES = {
+    "random around allocation": "random around it",
+    "solver": "`solver`",
+    "evolution": "`evolution`",
+    "evopress": "`evopress`",
+    "annealing": "`annealing`",
+    "ppo": "`ppo`",
+}
 FRONT = ("conditional ppo", "evolution", "allocation")
 METHODS = {
     "uniform in blocks": "uniform in blocks",
@@ -48,6 +59,39 @@ def after_repair() -> str:
     head = ["network, flops kept", "method", "evaluations", "seeds", "one-shot", "refitted",
             "gain over allocation (p)", "gain of `ppo` (p)"]  # fmt: skip
     return markdown(head, lines)
+
+
+def headlines() -> str:
+    """Return, in a line for each network, budget and cost, what every method is refitted to."""
+    rows, others = (pd.read_csv(RESULTS / f"{name}.csv") for name in ("after_repair", TRANSFORMER))
+    others = others[others["repair"] == "sequential"]
+    tables = {"a2648c022bb3": rows, "59c9cdb28037": rows, others["checkpoint"].iloc[0]: others}
+    names = {"a2648c022bb3": "ResNet-20", "59c9cdb28037": "ResNet-56"}
+    lines = []
+    for checkpoint, table in tables.items():
+        own = table[(table["checkpoint"] == checkpoint) & (table["method"] != "dense")]
+        own = own[own["budget"] <= 0.5]
+        for (budget, spend), part in sorted(own.groupby(["budget", "evaluations"]), reverse=True):
+            if spend >= SEARCHED and part["method"].nunique() > 1:
+                free = own[(own["budget"] == budget) & (own["evaluations"] <= 1)]
+                key = f"{names.get(checkpoint, 'ViT')}, {budget:.2f}", str(spend)
+                lines.append([*key, *_beside(part, free)])
+    head = ["network, flops kept", "evaluations", "uniform", "allocation", *SEARCHES.values(),
+            "`ppo` over allocation (p)", "over the best other search (p)"]  # fmt: skip
+    return markdown(head, lines)
+
+
+def _beside(searched: pd.DataFrame, free: pd.DataFrame) -> list[str]:
+    """Return the cells of a line: means, and the gains of `ppo`."""
+    uniform = free[free["method"].str.startswith("uniform")]
+    allocation = free[free["method"] == "allocation"]
+    by_name = {name: searched[searched["method"] == name] for name in SEARCHES}
+    ours = by_name["ppo"]
+    whole = {n: p for n, p in by_name.items() if n != "ppo" and set(ours["seed"]) <= set(p["seed"])}
+    best = max(whole.values(), key=lambda rows: rows["accuracy"].mean())
+    cells = [mean(own["accuracy"]) if len(own) else "–"
+             for own in (uniform, allocation, *by_name.values())]  # fmt: skip
+    return [*cells, gained(ours, allocation), gained(ours, best)]
 
 
 def _settings(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
