@@ -78,11 +78,11 @@ class Tried:
         return torch.stack([linear, second.expand_as(linear)], dim=2)
 
 
-def load(zoo: Path = Path("zoo/artifacts")) -> list[Tried]:
-    """Return what was tried on all networks of the zoo."""
+def load(data: str = "digits", zoo: Path = Path("zoo/artifacts")) -> list[Tried]:
+    """Return what was tried on all networks of the zoo that were trained on these images."""
     found = []
-    for path in sorted(zoo.glob("*/*/samples.pt")):
-        data, network = path.parts[-3:-1]
+    for path in sorted((zoo / data).glob("*/samples.pt")):
+        network = path.parent.name
         for mode, s in read_state(path).items():
             seen = [Data(**fields) for fields in s["observations"]]
             found.append(Tried(data, network, mode, seen, s["actions"], s["rewards"]))
@@ -178,10 +178,11 @@ def decided_features(observation: Data) -> Tensor:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("gnnrl/agents/pretrained.safetensors"))
+    parser.add_argument("--data", default="digits", help="that the networks were trained on")
     given = parser.parse_args()
-    tried = load()
+    tried = load(given.data)
     write_pretrained(learn(tried), given.out, space="channels", features=FEATURES)
-    print(f"learned from {len({(t.data, t.network) for t in tried})} networks -> {given.out}")
+    print(f"learned from {len({t.network for t in tried})} networks on {given.data} -> {given.out}")
 
 
 if __name__ == "__main__":
