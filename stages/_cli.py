@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gnnrl.errors import UserError
+from gnnrl.errors import UserError, out_of_memory
 from gnnrl.runtime import Ended, end_with_dvc, ended_by_signals, seed_everything
 
 if TYPE_CHECKING:
@@ -148,10 +148,8 @@ def refusals(name: str) -> Iterator[None]:
         raise typer.Exit(1) from None
 
 
-REMEDIES: dict[type[Exception], str] = {
-    MemoryError: "there is not enough memory: lower the batch sizes or the number of images",
-    RecursionError: "a file is nested too deeply, or the network has too many parts in each other",
-}
+MEMORY = "there is not enough memory: lower the batch sizes or the number of images"
+NESTED = "a file is nested too deeply, or the network has too many parts in each other"
 
 
 def _sentence(error: Exception) -> str:
@@ -160,9 +158,9 @@ def _sentence(error: Exception) -> str:
     line = " ".join(text.split())
     if isinstance(error, UserError) and line:
         return line
-    for kind, remedy in REMEDIES.items():
-        if isinstance(error, kind):
-            return f"{remedy} ({type(error).__name__}; GNNRL_TRACEBACK=1 shows where)"
+    remedy = MEMORY if out_of_memory(error) else NESTED if isinstance(error, RecursionError) else ""
+    if remedy:
+        return f"{remedy} ({type(error).__name__}; GNNRL_TRACEBACK=1 shows where)"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk is full ({line}): make room; {goes_on()}"
     return f"{type(error).__name__}: {line[:500]} (GNNRL_TRACEBACK=1 shows where)"

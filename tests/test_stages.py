@@ -367,6 +367,7 @@ def test_what_a_killed_run_left_is_removed_by_the_next(tmp_path, monkeypatch):
     [
         (RecursionError("maximum"), "nested too deeply"),
         (MemoryError(), "not enough memory"),
+        (torch.OutOfMemoryError("Tried to allocate 2 GiB"), "not enough memory"),
         (OSError(errno.ENOSPC, "No space left"), "the disk is full"),
         (RuntimeError("a\nb"), "RuntimeError: a b"),
         (EOFError(), "EOFError"),

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from gnnrl.data.images import Labelled, batch_count
-from gnnrl.errors import UserError
+from gnnrl.errors import UserError, out_of_memory
 from gnnrl.evaluation.base import Decided, Evaluation, Evaluator, Plan
 from gnnrl.evaluation.budget_penalty import PUNISHED, Constraint
 from gnnrl.evaluation.measured import measured, metric
@@ -88,13 +88,13 @@ class Students(Evaluator):
         try:
             self._train(student, plan)
             outputs = self.outputs(student)
-        except (MemoryError, torch.OutOfMemoryError):
-            return self.failed(plan, "out of memory")
         except Diverged:
             return self.failed(plan, "diverged")
         except UserError:  # of the input, not of this plan
             raise
-        except (ValueError, RuntimeError, TypeError, IndexError) as error:
+        except (ValueError, RuntimeError, TypeError, IndexError, MemoryError) as error:
+            if out_of_memory(error):
+                return self.failed(plan, "out of memory")
             return self.failed(plan, _reason("cannot be trained", error))
         if not self.task.finite(outputs):
             return self.failed(plan, "not finite")

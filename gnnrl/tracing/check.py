@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from gnnrl.errors import UserError
+from gnnrl.errors import UserError, out_of_memory
 from gnnrl.tasks.nested import tensors
 from gnnrl.tracing.fx_utils import quietly
 from gnnrl.tracing.meta import copy_of, evaluating
@@ -42,11 +42,15 @@ def check(network: nn.Module, traced: nn.Module, example: Any) -> None:
         with torch.no_grad(), torch.random.fork_rng():
             try:
                 expected = tensors(_called(ours, given))
-            except Exception:  # a batch that the network itself does not take
+            except Exception as error:  # a batch that the network itself does not take
+                if out_of_memory(error):
+                    raise
                 continue
             try:
                 found = tensors(_called(theirs, given))
             except Exception as error:
+                if out_of_memory(error):
+                    raise
                 raise _other(network, batch, str(error).strip().splitlines()[0]) from error
         if [a.shape for a in found] != [b.shape for b in expected]:
             raise _other(network, batch, "the shapes are others")
@@ -96,11 +100,15 @@ def _check_training(ours: nn.Module, theirs: nn.Module, given: Mapping[str, Any]
 
         try:
             expected = run(ours, 0)
-        except Exception:  # it takes more in training, such as labels
+        except Exception as error:  # it takes more in training, such as labels
+            if out_of_memory(error):
+                raise
             return
         try:
             found = run(theirs, 0)
         except Exception as error:
+            if out_of_memory(error):
+                raise
             raise _untrained(ours, str(error).strip().splitlines()[0]) from error
         if [a.shape for a in found] != [b.shape for b in expected]:
             counts = f"{len(expected)} tensors, {len(found)} when read as a graph"

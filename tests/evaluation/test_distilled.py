@@ -111,7 +111,7 @@ def test_one_that_cannot_be_built_gets_minus_one(network):
     ("error", "status"),
     [
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "out of memory"),
-        (RuntimeError("can't allocate memory"), "cannot be trained: can't allocate memory"),
+        (RuntimeError("can't allocate memory: you tried to allocate 9 bytes"), "out of memory"),
         (MemoryError(), "out of memory"),
         (RuntimeError("sizes do not match"), "cannot be trained: sizes do not match"),
     ],

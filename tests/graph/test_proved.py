@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from gnnrl.errors import UserError
+from gnnrl.errors import UserError, out_of_memory
 from gnnrl.graph.extract import extract
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.surgery import prune
@@ -61,6 +61,12 @@ class Remembers(Net):
     def forward(self, x):
         self.seen.append(self.stem(x).mean())
         return super().forward(x) + sum(self.seen)
+
+
+class TooLargeInTraining(Net):
+    def forward(self, x):
+        x = super().forward(x)
+        return x + torch.empty(10**15)[0] if self.training else x
 
 
 def hooked() -> nn.Module:
@@ -185,3 +191,9 @@ def test_a_size_of_images_that_was_written_down_is_told(network, found):
     assert graph.groups
     assert ("images of this size only" in summary(coverage(graph))) is found
     assert graph.digest == replace(graph, one_size=not found).digest
+
+
+def test_a_shortage_of_memory_is_not_taken_for_another_way_of_training():
+    with pytest.raises(RuntimeError, match="tried to allocate") as caught:
+        extract(TooLargeInTraining(), IMAGES)
+    assert out_of_memory(caught.value) and not isinstance(caught.value, UserError)
