@@ -35,7 +35,7 @@ from zoo.samples import MODES, REWARD, calibration, inputs_of
 
 BUDGETS = (0.33, 0.5)
 TAUGHT = "digits"
-"""As the policy that ships was; those that learn from CIFAR-10, too, are worse on both."""
+"""The images of the networks that policies learn from, as the one that ships."""
 KEYS = ("data", "network", "mode", "budget", "line")
 LEARNED: dict[str, Callable[..., Decide]] = {
     "pretrained policy": lambda tried: decides(learn(tried)),
