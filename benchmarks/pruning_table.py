@@ -14,6 +14,7 @@ not depend on the search seed has one row, which is compared with all seeds.
 from __future__ import annotations
 
 import argparse
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 KEYS = ["network", "budget", "compensation", "kind"]
-SAMPLES = 10_000
+SAMPLES, BOTH = 10_000, 2000
+"""Draws of a bootstrap over seeds, and of one over seeds and images."""
 ACROSS = 4
 """Pictures side by side."""
 
@@ -45,14 +47,23 @@ def gain(ours: pd.DataFrame, other: pd.DataFrame) -> tuple[float, float, float, 
     pair = [part.set_index("seed").loc[seeds] for part in (ours, other)]
     difference = 100 * (pair[0]["accuracy"] - pair[1]["accuracy"]).to_numpy()
     by_image = images_right(pair[0]) - images_right(pair[1])
-    random = np.random.default_rng(0)
-    picks = random.integers(len(seeds), size=(SAMPLES, len(seeds)))
+    picks, drawn = resamples(*by_image.shape)
     over_seeds = float((difference[picks].mean(1) <= 0).mean())
-    number, both = by_image.shape[1], []
-    for seed in picks[:2000]:
-        drawn = np.bincount(random.integers(number, size=number), minlength=number)
-        both.append(int(by_image[seed].sum(0, dtype=np.int64) @ drawn))
-    return float(difference.mean()), over_seeds, float((np.array(both) <= 0).mean()), len(seeds)
+    totals = by_image.astype(np.float32) @ drawn  # [S, B], whole numbers
+    both = np.take_along_axis(totals.T, picks[:BOTH], axis=1).sum(1)
+    return float(difference.mean()), over_seeds, float((both <= 0).mean()), len(seeds)
+
+
+@cache
+def resamples(seeds: int, images: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return seeds drawn with replacement `[SAMPLES, S]`, and how often each image is drawn with
+    the first of them `[N, B]`."""
+    random = np.random.default_rng(0)
+    picks = random.integers(seeds, size=(SAMPLES, seeds))
+    drawn = np.empty((images, BOTH), dtype=np.float32)
+    for each in range(BOTH):
+        drawn[:, each] = np.bincount(random.integers(images, size=images), minlength=images)
+    return picks, drawn
 
 
 def mean(accuracies: pd.Series) -> str:

@@ -33,12 +33,14 @@ FRONT = ("conditional ppo", "evolution", "allocation")
 METHODS = {
     "uniform in blocks": "uniform in blocks",
     "allocation": "allocation (one calibration pass)",
+    "allocation, depth and width": "allocation, depth and width",
     "random around allocation": "random around the allocation",
     "solver": "`solver`",
     "evolution": "`evolution` (CMA-ES)",
     "evopress": "`evopress`",
     "annealing": "`annealing`",
     "ppo": "`ppo`",
+    "ppo, depth and width": "`ppo`, depth and width",
 }
 
 STARTS = {
@@ -121,7 +123,7 @@ def _methods(key: str, part: pd.DataFrame) -> Iterator[list[str]]:
 def warm() -> str:
     """Return what a search reaches that starts from the pretrained agent, beside plain ones."""
     rows = pd.read_csv(RESULTS / "after_repair.csv")
-    rows = rows[(rows["checkpoint"] == "a2648c022bb3") & (rows["budget"] == 0.33)]
+    rows = rows[(rows["checkpoint"] == "d1ab4059ccdc") & (rows["budget"] == 0.33)]
     parts = {key: rows[(rows["method"] == key[0]) & (rows["evaluations"] == key[1])]
              for key in STARTS}  # fmt: skip
     lines = []
