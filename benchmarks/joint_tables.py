@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +11,10 @@ from benchmarks.pruning_table import gained, mean
 from gnnrl.report.sweep import markdown, spread
 
 RESULTS = Path(__file__).parent / "results"
+REACHED = 0.75
+"""Share of the latency that Torch-Pruning comes down to."""
+HEAD = ["method", "seeds", "blocks removed", "latency, predicted", "measured", "refitted",
+        "trained"]  # fmt: skip
 METHODS = {
     "uniform width": "uniform width",
     "uniform depth": "uniform depth",
@@ -27,25 +32,36 @@ METHODS = {
 
 def joint() -> str:
     """Return accuracy at equal latency, and what depth and width together gain over each."""
-    rows = pd.read_csv(RESULTS / "joint.csv")
+    lines = [
+        [f"{1 / budget:.0f}×", *line]
+        for budget, part in sorted(_rows().groupby("budget"), reverse=True)
+        if budget <= 0.5
+        for line in _lines(part, "joint")
+    ]
+    gain = "gain of depth and width over it (p)"
+    return markdown(["speed asked", *HEAD, gain], lines)
+
+
+def rival() -> str:
+    """Return the same for the latency that Torch-Pruning comes down to, with widths alone."""
+    rows = _rows()
+    lines = list(_lines(rows[rows["budget"] == REACHED], "width"))
+    return markdown([*HEAD, "gain of `ppo`, width, over it (p)"], lines)
+
+
+def _rows() -> pd.DataFrame:
+    """Return the runs, with the measured latency of their plans."""
     measured = pd.read_csv(RESULTS / "joint_latency.csv").set_index("plan")["latency"]
-    rows = rows.join(measured, on="plan")
-    lines = []
-    for budget, part in sorted(rows.groupby("budget"), reverse=True):
-        whole = part[part["method"] == "joint"]
-        for method, says in METHODS.items():
-            own = part[part["method"] == method]
-            if len(own):
-                key = [
-                    f"{1 / budget:.0f}×",
-                    says,
-                    str(len(own)),
-                    f"{own['removed_layers'].mean():.0f}",
-                ]
-                taken = [spread(own["predicted"], 3), spread(own["latency"], 3)]
-                figures = [mean(own["accuracy_before_training"]), mean(own["accuracy"])]
-                lead = "" if method == "joint" else gained(whole, own)
-                lines.append([*key, *taken, *figures, lead])
-    head = ["speed asked", "method", "seeds", "blocks removed", "latency, predicted", "measured",
-            "refitted", "trained", "gain of depth and width over it (p)"]  # fmt: skip
-    return markdown(head, lines)
+    return pd.read_csv(RESULTS / "joint.csv").join(measured, on="plan")
+
+
+def _lines(part: pd.DataFrame, ours: str) -> Iterator[list[str]]:
+    """Yield the cells of each method, and what the method `ours` gains over it."""
+    whole = part[part["method"] == ours]
+    for method, says in METHODS.items():
+        own = part[part["method"] == method]
+        if len(own):
+            key = [says, str(len(own)), f"{own['removed_layers'].mean():.0f}"]
+            taken = [spread(own["predicted"], 3), spread(own["latency"], 3)]
+            figures = [mean(own["accuracy_before_training"]), mean(own["accuracy"])]
+            yield [*key, *taken, *figures, "" if method == ours else gained(whole, own)]

@@ -212,6 +212,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "front": repair_tables.front,
     "families": lambda: pretrained.families(RESULTS / "pretrained.csv"),
     "joint": joint_tables.joint,
+    "rival": joint_tables.rival,
     "transformer_repairs": transformer_tables.repairs,
     "transformer_searches": transformer_tables.searches,
     "prediction": latency_tables.prediction,
