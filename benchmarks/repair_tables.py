@@ -18,7 +18,8 @@ CHECKPOINTS = {
     "59c9cdb28037": "ResNet-56",
     "be01e69e4da9": "ResNet-56, adapted again",
 }
-TRANSFORMER = "transformer_repair"
+COMPARED, TRANSFORMER = ("a2648c022bb3", "59c9cdb28037"), "transformer_repair"
+"""Networks and rows of the README's table."""
 SEARCHED = 80
 """Evaluations of a search that the README shows, at least."""
 SEARCHES = {
@@ -67,8 +68,7 @@ def headlines() -> str:
     """Return, in a line for each network, budget and cost, what every method is refitted to."""
     rows, others = (pd.read_csv(RESULTS / f"{name}.csv") for name in ("after_repair", TRANSFORMER))
     others = others[others["repair"] == "sequential"]
-    tables = {"a2648c022bb3": rows, "59c9cdb28037": rows, others["checkpoint"].iloc[0]: others}
-    names = {"a2648c022bb3": "ResNet-20", "59c9cdb28037": "ResNet-56"}
+    tables = {**dict.fromkeys(COMPARED, rows), others["checkpoint"].iloc[0]: others}
     lines = []
     for checkpoint, table in tables.items():
         own = table[(table["checkpoint"] == checkpoint) & (table["method"] != "dense")]
@@ -76,7 +76,7 @@ def headlines() -> str:
         for (budget, spend), part in sorted(own.groupby(["budget", "evaluations"]), reverse=True):
             if spend >= SEARCHED and part["method"].nunique() > 1:
                 free = own[(own["budget"] == budget) & (own["evaluations"] <= 1)]
-                key = f"{names.get(checkpoint, 'ViT')}, {budget:.2f}", str(spend)
+                key = f"{CHECKPOINTS.get(checkpoint, 'ViT')}, {budget:.2f}", str(spend)
                 lines.append([*key, *_beside(part, free)])
     head = ["network, flops kept", "evaluations", "uniform", "allocation", *SEARCHES.values(),
             "`ppo` over allocation (p)", "over the best other search (p)"]  # fmt: skip
