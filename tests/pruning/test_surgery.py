@@ -37,7 +37,7 @@ FAST = (
     "torchvision/squeezenet1_1 torchvision/shufflenet_v2_x0_5"
 ).split()
 TRANSFORMERS = ("vit", "swin", "maxvit")
-TOO_LARGE = ("regnet_y_128gf",)  # 644 million parameters: 19 GB; its smaller siblings are tested
+TOO_LARGE = ("regnet_y_128gf",)  # 644 million parameters; its smaller siblings are tested
 CNNS = [
     f"torchvision/{name}"
     for name in models.list_models(module=models)
