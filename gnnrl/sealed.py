@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gnnrl.errors import UserError
+from gnnrl.errors import UserError, first_line
 from gnnrl.files import atomic_write
 
 FORMAT = 2
@@ -103,8 +103,8 @@ def read_state(path: str | Path) -> Any:
             warnings.simplefilter("ignore", UserWarning)
             return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # torch, pickle and zip have their own exceptions for damage
-        reason = (str(error).splitlines() or [""])[0][:120]
-        raise UserError(f"it cannot be read ({type(error).__name__}: {reason})") from error
+        reason = f"{type(error).__name__}: {first_line(error)[:120]}"
+        raise UserError(f"it cannot be read ({reason})") from error
 
 
 def read_or_set_aside(path: Path) -> dict[str, Any] | None:

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from gnnrl.data.images import Labelled, batch_count
-from gnnrl.errors import UserError, out_of_memory
+from gnnrl.errors import UserError, first_line, out_of_memory
 from gnnrl.evaluation.base import Decided, Evaluation, Evaluator, Plan
 from gnnrl.evaluation.budget_penalty import PUNISHED, Constraint
 from gnnrl.evaluation.measured import measured, metric
@@ -214,4 +214,4 @@ class _Teacher:
 
 def _reason(what: str, error: Exception) -> str:
     """Return the first line of an error, in a few words."""
-    return f"{what}: {(str(error).splitlines() or [''])[0]}"[:160]
+    return f"{what}: {first_line(error)}"[:160]

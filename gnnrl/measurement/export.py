@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from gnnrl.data.splits import Splits
-from gnnrl.errors import UserError
+from gnnrl.errors import UserError, pass_on_shortage
 from gnnrl.measurement import int8
 from gnnrl.measurement.settings import EvaluateSettings
 from gnnrl.sealed import sealed
@@ -58,6 +58,7 @@ def onnx_of(
     try:
         model = _exported(network, inputs)
     except Exception as error:  # the exporter has dozens of kinds
+        pass_on_shortage(error)
         raise UserError(
             f"the network cannot be exported to ONNX ({_first_cause(error)})"
         ) from error
@@ -93,6 +94,7 @@ def program_bytes(
             extra = {"about.json": json.dumps(about or {})}
             torch.export.save(program, buffer, extra_files=extra)
     except Exception as error:  # the exporter has dozens of kinds
+        pass_on_shortage(error)
         raise UserError(
             f"the network cannot be exported by torch.export ({_first_cause(error)})"
         ) from error

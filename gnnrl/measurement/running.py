@@ -15,7 +15,7 @@ from shutil import which
 import torch
 from torch import Tensor, nn
 
-from gnnrl.errors import UserError
+from gnnrl.errors import UserError, pass_on_shortage
 from gnnrl.measurement.runtimes import CUSTOMARY, runtime_of
 from gnnrl.registry import imported
 
@@ -102,6 +102,7 @@ def ready(name: str, network: nn.Module, images: Tensor, threads: int) -> Run:
     except UserError:
         raise
     except Exception as error:  # exporters and compilers have dozens of kinds
+        pass_on_shortage(error)
         raise UserError(f"{_cannot(name, error)}; take another runtime") from error
 
 

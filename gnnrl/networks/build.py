@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from gnnrl.errors import UserError
+from gnnrl.errors import UserError, first_line
 from gnnrl.networks import detectors, mobilenet, resnet, shufflenet, unet, vgg, vit
 from gnnrl.networks.basic_cnn import BasicCNN
 from gnnrl.networks.mlp import Perceptron
@@ -136,9 +136,8 @@ def _try(network: nn.Module, name: str, input_shape: Shape) -> None:
         image = torch.empty(1, *input_shape, device="meta")
         torch.func.functional_call(network, shapes, (image,))
     except Exception as error:  # any that a network raises: torchvision's asserts
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"{name} cannot take images of shape {input_shape} ({reason}): set "
+            f"{name} cannot take images of shape {input_shape} ({first_line(error)}): set "
             "network.input_shape to one that it takes, often a larger one"
         ) from error
     finally:

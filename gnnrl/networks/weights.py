@@ -17,7 +17,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor, nn
 
-from gnnrl.errors import UserError
+from gnnrl.errors import UserError, first_line
 from gnnrl.files import user_path
 from gnnrl.networks.build import TORCHVISION
 from gnnrl.networks.catalogue import CATALOGUE, Published
@@ -81,10 +81,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         content = read(path)
     except Exception as error:  # each reader has its own exceptions, and all mean the same here
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise UserError(
-            f"{path} cannot be read as weights ({reason}): save a plain state_dict with torch.save "
-            "or safetensors"
+            f"{path} cannot be read as weights ({first_line(error)[:120]}): save a plain "
+            "state_dict with torch.save or safetensors"
         ) from error
     return _unwrapped(content, path)
 

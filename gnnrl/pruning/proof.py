@@ -20,7 +20,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from gnnrl.errors import UserError
+from gnnrl.errors import UserError, first_line, pass_on_shortage
 from gnnrl.graph.cost import Cost, cost_of_units
 from gnnrl.graph.extract import Analysis
 from gnnrl.graph.kernels import rings, shrunk
@@ -197,10 +197,11 @@ class _Pair:
             try:
                 return tensors(quietly(network)(*given))
             except Exception as error:
+                pass_on_shortage(error)
                 if catch:
                     return None
                 part = scope_of(error.node) if hasattr(error, "node") else "the network"
-                raise _refusal(part, f"an error ({str(error).strip().splitlines()[0]})") from error
+                raise _refusal(part, f"an error ({first_line(error)})") from error
             finally:
                 for buffer, value in buffers:
                     buffer.copy_(value)

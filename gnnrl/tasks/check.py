@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from gnnrl.data.images import Labelled
-from gnnrl.errors import UserError
+from gnnrl.errors import UserError, pass_on_shortage
 from gnnrl.runtime import device_of
 from gnnrl.tasks.base import Task
 
@@ -23,6 +23,7 @@ def refuse_misfit(task: Task, network: nn.Module, images: Labelled) -> None:
     try:
         outputs = task.outputs(network.eval(), x)
     except Exception as error:  # any that a network raises
+        pass_on_shortage(error)
         raise UserError(
             f"the network does not take images {list(x.shape[1:])} and nothing else "
             f"({_reason(error)}): check network.name and network.input_shape; what else it takes "

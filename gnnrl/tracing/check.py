@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from gnnrl.errors import UserError, out_of_memory
+from gnnrl.errors import UserError, first_line, pass_on_shortage
 from gnnrl.tasks.nested import tensors
 from gnnrl.tracing.fx_utils import quietly
 from gnnrl.tracing.meta import copy_of, evaluating
@@ -43,15 +43,13 @@ def check(network: nn.Module, traced: nn.Module, example: Any) -> None:
             try:
                 expected = tensors(_called(ours, given))
             except Exception as error:  # a batch that the network itself does not take
-                if out_of_memory(error):
-                    raise
+                pass_on_shortage(error)
                 continue
             try:
                 found = tensors(_called(theirs, given))
             except Exception as error:
-                if out_of_memory(error):
-                    raise
-                raise _other(network, batch, str(error).strip().splitlines()[0]) from error
+                pass_on_shortage(error)
+                raise _other(network, batch, first_line(error)) from error
         if [a.shape for a in found] != [b.shape for b in expected]:
             raise _other(network, batch, "the shapes are others")
         if any(map(differs, found, expected)):
@@ -101,15 +99,13 @@ def _check_training(ours: nn.Module, theirs: nn.Module, given: Mapping[str, Any]
         try:
             expected = run(ours, 0)
         except Exception as error:  # it takes more in training, such as labels
-            if out_of_memory(error):
-                raise
+            pass_on_shortage(error)
             return
         try:
             found = run(theirs, 0)
         except Exception as error:
-            if out_of_memory(error):
-                raise
-            raise _untrained(ours, str(error).strip().splitlines()[0]) from error
+            pass_on_shortage(error)
+            raise _untrained(ours, first_line(error)) from error
         if [a.shape for a in found] != [b.shape for b in expected]:
             counts = f"{len(expected)} tensors, {len(found)} when read as a graph"
             raise _untrained(ours, f"it gives {counts}: an auxiliary head, or other shapes")
@@ -203,11 +199,13 @@ def takes_one_size(network: nn.Module, traced: fx.GraphModule, example: Any) -> 
     with torch.no_grad(), torch.random.fork_rng():
         try:
             expected = tensors(_called(ours, given))
-        except Exception:  # the network itself takes this size only
+        except Exception as error:  # the network itself takes this size only
+            pass_on_shortage(error)
             return False
         try:
             found = tensors(_called(theirs, given))
-        except Exception:
+        except Exception as error:
+            pass_on_shortage(error)
             return True
     return [a.shape for a in found] != [b.shape for b in expected] or any(
         map(differs, found, expected)

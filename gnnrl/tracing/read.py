@@ -6,10 +6,9 @@ from typing import Any
 
 from torch import fx, nn
 
-from gnnrl.errors import UserError
+from gnnrl.errors import UserError, first_line
 from gnnrl.tracing.check import check
 from gnnrl.tracing.joined import Shell
-from gnnrl.tracing.recorder import first_line
 from gnnrl.tracing.shell import join
 from gnnrl.tracing.trace import named_inputs, trace
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from gnnrl.errors import UserError
+from gnnrl.errors import UserError, first_line, pass_on_shortage
 from gnnrl.tracing.attention import attend
 from gnnrl.tracing.fx_utils import attribute, call, operation_name, scope_of
 from gnnrl.tracing.meta import NEEDS_DATA, is_about_data, nowhere, run_part, without_data
@@ -202,6 +202,7 @@ class Recorder(fx.Tracer):
         try:
             return super().call_module(m, forward, args, kwargs)
         except Exception as error:  # whatever the module's own Python raises under the tracer
+            pass_on_shortage(error)
             while len(self.module_stack) > depth:
                 self.module_stack.popitem(last=True)
             if self.is_leaf_module(m, name):
@@ -276,11 +277,6 @@ class Recorder(fx.Tracer):
         if node.target is getattr and args[1] == "device":
             return next((p.device for p in self.root.parameters()), torch.device("cpu"))
         return call(node, *nowhere(node, args, kwargs))
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, in one line."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def depends_on_data(node: fx.Node, part: str, root: str) -> Unreadable:

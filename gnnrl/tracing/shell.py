@@ -19,13 +19,12 @@ from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from gnnrl.errors import UserError
+from gnnrl.errors import UserError, first_line, pass_on_shortage
 from gnnrl.tasks.nested import tensors
 from gnnrl.tracing.flop_counter import FlopCounter
 from gnnrl.tracing.fx_utils import attribute
 from gnnrl.tracing.joined import Part, Shell, finished, given, handed, pooled, taken
 from gnnrl.tracing.meta import copy_of, evaluating, skeleton_of, without_data
-from gnnrl.tracing.recorder import first_line
 from gnnrl.tracing.shell_values import (
     are_plain,
     chosen_part,
@@ -120,6 +119,7 @@ class _Recording:
             except (UserError, _NoPart):
                 raise
             except Exception as error:  # whatever the network's own Python raises
+                pass_on_shortage(error)
                 raise UserError(
                     f"{type(self.network).__name__} cannot be read as a graph ({why}), and does "
                     f"not run on an example of its own inputs either: {first_line(error)}"

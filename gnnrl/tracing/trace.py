@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
-from gnnrl.errors import UserError
+from gnnrl.errors import UserError, first_line, pass_on_shortage
 from gnnrl.tracing.flop_counter import FlopCounter
 from gnnrl.tracing.forms import rewrite, sizes_one_by_one, weights_as_parameters
 from gnnrl.tracing.fx_utils import attribute, followed, scope_of, thawed
@@ -30,7 +30,7 @@ from gnnrl.tracing.meta import (
     without_data,
 )
 from gnnrl.tracing.norms import keep_from_training, norms_as_modules
-from gnnrl.tracing.recorder import Recorder, Unreadable, depends_on_data, first_line
+from gnnrl.tracing.recorder import Recorder, Unreadable, depends_on_data
 
 UNINITIALISED = (UninitializedBuffer, UninitializedParameter)
 """Weights of lazy layers that have seen no input."""
@@ -179,6 +179,7 @@ def _recorded(network: nn.Module, training: bool, tracer: Recorder) -> fx.Graph:
     except UserError:
         raise
     except Exception as error:  # whatever the network's own Python raises under the tracer
+        pass_on_shortage(error)
         raise UserError(
             f"{type(network).__name__} cannot be read as a graph: {first_line(error)}; move the "
             "code that does this into a module of its own, which is then left whole, or rewrite it"
@@ -225,6 +226,7 @@ class _Examples(fx.Interpreter):
         except UserError:
             raise
         except (RuntimeError, ValueError) as error:
+            pass_on_shortage(error)
             shapes = ", ".join(str(tuple(getattr(v, "shape", ()))) for v in inputs.values())
             raise UserError(
                 f"the network does not run on an input of shape {shapes}: "

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, fx, nn
 
+from gnnrl.data.images import Images
+from gnnrl.data.transform import Transform
 from gnnrl.errors import UserError, out_of_memory
 from gnnrl.graph.extract import extract
+from gnnrl.measurement.export import onnx_bytes, program_bytes
+from gnnrl.measurement.running import ready
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.pruning.surgery import prune
 from gnnrl.report.coverage import coverage, summary
+from gnnrl.tasks.check import refuse_misfit
+from gnnrl.tasks.classification import CLASSIFICATION
 
 IMAGES = torch.rand(2, 3, 8, 8)
+LABELLED = Images((255 * IMAGES).byte(), torch.tensor([0, 1]), Transform((0.5,), (0.25,)))
 
 
 class Net(nn.Module):
@@ -61,12 +69,6 @@ class Remembers(Net):
     def forward(self, x):
         self.seen.append(self.stem(x).mean())
         return super().forward(x) + sum(self.seen)
-
-
-class TooLargeInTraining(Net):
-    def forward(self, x):
-        x = super().forward(x)
-        return x + torch.empty(10**15)[0] if self.training else x
 
 
 def hooked() -> nn.Module:
@@ -193,7 +195,46 @@ def test_a_size_of_images_that_was_written_down_is_told(network, found):
     assert graph.digest == replace(graph, one_size=not found).digest
 
 
-def test_a_shortage_of_memory_is_not_taken_for_another_way_of_training():
+class TooLarge(Net):
+    """Needs more memory than there is at times."""
+
+    def __init__(self, when: Callable[[nn.Module, Tensor], bool]) -> None:
+        super().__init__()
+        self.when = when
+
+    def forward(self, x):
+        if self.when(self, x):
+            raise RuntimeError("DefaultCPUAllocator: you tried to allocate 999 bytes")
+        return super().forward(x)
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        lambda network, x: network.training,
+        lambda network, x: True,
+        lambda network, x: not isinstance(x, fx.Proxy) and len(x) == 3,
+        lambda network, x: not isinstance(x, fx.Proxy) and x.shape[-1] > 8,
+    ],
+    ids=["in training", "always", "three images", "a larger image"],
+)
+def test_a_shortage_of_memory_is_not_taken_for_a_fault_of_the_network(when):
     with pytest.raises(RuntimeError, match="tried to allocate") as caught:
-        extract(TooLargeInTraining(), IMAGES)
+        extract(TooLarge(when), IMAGES)
     assert out_of_memory(caught.value) and not isinstance(caught.value, UserError)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda network: ready("onnxruntime", network, IMAGES, 1),
+        lambda network: onnx_bytes(network, (3, 8, 8)),
+        lambda network: program_bytes(network, (3, 8, 8)),
+        lambda network: refuse_misfit(CLASSIFICATION, network, LABELLED),
+    ],
+    ids=["runtime", "onnx", "program", "images"],
+)
+def test_nor_is_it_where_a_network_is_used(use):
+    with pytest.raises(RuntimeError, match="tried to allocate") as caught:
+        use(TooLarge(lambda network, x: True).eval())
+    assert not isinstance(caught.value, UserError)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
-from gnnrl.errors import UserError
+from gnnrl.errors import UserError, first_line
 from gnnrl.runtime import seed_everything
 from gnnrl.search.parallel.settings import RaySettings
 from gnnrl.search.parallel.workers import Call, Lost, Shared
@@ -92,8 +92,7 @@ def _connect(ray: ModuleType, settings: RaySettings) -> None:
         try:
             ray.init(address=address, **quiet)
         except (ConnectionError, ValueError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            said = f"no cluster answers there, or not without its token ({reason})"
+            said = f"no cluster answers there, or not without its token ({first_line(error)})"
             raise UserError(f"{ADDRESS}={address}: {said}") from error
         return
     before = os.umask(0o077)  # the token that it writes is for this user only
