@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gnnrl.errors import UserError, out_of_memory
-from gnnrl.runtime import Ended, end_with_dvc, ended_by_signals, seed_everything
+from gnnrl.runtime import Ended, end_with_dvc, ended_by_signals, keep_memory, seed_everything
 
 if TYPE_CHECKING:
     from gnnrl.watch import Watch
@@ -112,6 +112,7 @@ def stage(
             # threads that wait must not spin: two runs on the same cores would take many times as
             # long; but waking them takes longer than a layer of a small network
             os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        keep_memory()
         sections = load_params(name, params, overrides or ())
         refuse_unwritable(out)
         refuse_no_board()

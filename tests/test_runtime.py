@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -29,6 +30,24 @@ def test_seed_everything_repeats_the_global_streams():
     runtime.seed_everything(3)
     assert torch.equal(first, torch.rand(4))
     torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_process_that_keeps_its_memory_gets_no_new_pages_for_large_tensors(kept):
+    if platform.libc_ver()[0] != "glibc":
+        pytest.skip("the GNU C library alone has these options")
+    code = f"""
+import resource, torch
+from gnnrl.runtime import keep_memory
+assert not {kept} or keep_memory()
+for turn in range(20):  # the first ones find their places
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(2**24)  # 64 MB
+    pages = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+print(pages * resource.getpagesize())
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(found.stdout) < 2**20 if kept else int(found.stdout) > 2**25
 
 
 def test_the_device_can_be_set_and_a_wrong_one_is_refused(monkeypatch):

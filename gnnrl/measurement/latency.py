@@ -14,7 +14,7 @@ from torch import nn
 
 from gnnrl.measurement.running import ready, runs_on
 from gnnrl.progress import progress
-from gnnrl.runtime import device_of
+from gnnrl.runtime import device_of, keep_memory
 from gnnrl.shapes import Shape
 
 K = TypeVar("K", bound=Hashable)
@@ -60,11 +60,12 @@ def time_in_turns(
 ) -> dict[K, Timing]:
     """Time `rounds` calls of each function, after `warmup` more.
 
-    The functions take turns, so that what else the machine does falls on all of them alike.
-    label: of a bar; empty: there is none.
+    The functions take turns, so that what else the machine does falls on all of them alike.  The
+    process keeps freed memory from then on.  label: of a bar; empty: there is none.
     """
     if rounds < 1:
         raise ValueError(f"rounds {rounds}: expected at least 1")
+    keep_memory()
     taken: dict[K, list[float]] = {key: [] for key in runs}
     with progress(label, warmup + rounds, visible=bool(label)) as bar:
         for turn in range(warmup + rounds):
