@@ -2,7 +2,8 @@
 
 The table is measured once for a device, runtime, batch size and number of threads, and kept as a
 file; given the table, latency is a number like flops, and a budget of latency is deterministic.
-Latency = what every run takes (`overhead`) + the sum over operations.
+Latency = what every run takes (`overhead`) + the sum over operations, bent: a small network is
+slower or faster than its operations, because caches hold more of it and calls weigh more.
 """
 
 # n: operations   P: widths measured on each side of an operation   A: different axes
@@ -41,9 +42,10 @@ class LatencyTable:
 
     multiple: kernels compute whole blocks of so many channels; other widths take the time of the
     next multiple, times `ragged`.  fused: operations that take no time behind others.  overhead:
-    milliseconds of a run besides its operations.  error: median relative error of the predicted
-    latency of whole subnets that were measured, spread: interquartile range of the times of one
-    over their median, the median of all; None: none were.
+    milliseconds of a run besides its operations.  bend: exponent of the sum of all this as a part
+    of `whole`, the milliseconds of the whole network; where that is 0, nothing is bent.  error:
+    median relative error of the predicted latency of whole subnets that were measured, spread:
+    interquartile range of the times of one over their median, the median of all; None: none were.
     """
 
     milliseconds: Mapping[str, tuple[tuple[float, ...], ...]]
@@ -55,9 +57,16 @@ class LatencyTable:
     multiple: int = 1
     ragged: float = 1.0
     overhead: float = 0.0
+    bend: float = 1.0
+    whole: float = 0.0
     fused: tuple[str, ...] = ()
     error: float | None = None
     spread: float | None = None
+
+    def latency(self, operations: float) -> float:
+        """Return the milliseconds of a network whose operations take so many one by one."""
+        total = self.overhead + operations
+        return self.whole * (total / self.whole) ** self.bend if self.whole else total
 
     def noise(self, above: float) -> str:
         """Return a warning if the machine was busy when the table was made, else nothing."""
@@ -135,8 +144,8 @@ class LatencyCosts:
         self._knots = np.array([knots(whole, table.multiple) for whole in self._whole.tolist()])
 
     def of_lengths(self, lengths: np.ndarray) -> float:
-        """The overhead and the sum over operations when the axes have these lengths `[A]`."""
-        return self.table.overhead + float(self.by_operation(lengths).sum())
+        """Milliseconds of the network when the axes have these lengths `[A]`."""
+        return self.table.latency(float(self.by_operation(lengths).sum()))
 
     def by_operation(self, lengths: np.ndarray) -> np.ndarray:
         """Milliseconds `[n]`, interpolated bilinearly, when the axes have these lengths `[A]`."""
@@ -155,16 +164,16 @@ class LatencyCosts:
         """Milliseconds of the whole network when these operations are taken out."""
         gone = set(operations)
         stays = np.array([name not in gone for name in self._names])
-        return self.table.overhead + float(self._grids[stays, -1, -1].sum())
+        return self.table.latency(float(self._grids[stays, -1, -1].sum()))
 
 
 def predicted(graph: ComputationalGraph, table: LatencyTable, plan: Plan) -> float:
     """Return the milliseconds of the subnet that a plan leaves."""
-    return table.overhead + sum(by_key(graph, table, plan).values())
+    return table.latency(sum(by_key(graph, table, plan).values()))
 
 
 def by_key(graph: ComputationalGraph, table: LatencyTable, plan: Plan) -> dict[str, float]:
-    """Return the milliseconds of a plan's subnet by `keys`, without the overhead."""
+    """Return the milliseconds of the operations of a plan's subnet by `keys`, one by one."""
     graph = reduced(graph, plan)
     costs, before = LatencyCosts(graph, table), units_before(kept_units(graph, plan.kept))
     lengths = np.array([kept_length(axis, before) for axis in costs.axes])
@@ -198,7 +207,7 @@ def _rest(content: Mapping[str, Any]) -> dict[str, Any]:
         fits = isinstance(value, kind) and not isinstance(value, bool)
         if not fits and not (name in ("error", "spread") and value is None):
             raise UserError(f"{name} is {value!r}")
-        least = {"threads": 1, "multiple": 1, "ragged": 1.0}.get(name, 0)
+        least = {"threads": 1, "multiple": 1, "ragged": 1.0, "bend": 0.5}.get(name, 0)
         if isinstance(value, int | float) and not least <= value < np.inf:
             raise UserError(f"{name} is {value}, expected at least {least}")
     return {**found, "fused": tuple(map(str, found.get("fused", ())))}

@@ -1,9 +1,10 @@
 """A latency table of a network: single operations, then whole subnets that correct their sum.
 
 An operation that runs alone is not as fast as within a network: calls, copies and caches differ.
-So subnets of several widths and depths are timed in the same runtime, and seven numbers are fitted
+So subnets of several widths and depths are timed in the same runtime, and eight numbers are fitted
 to them: an overhead; what a call takes, and a factor for what an operation takes beyond the
-shortest call, both for each kind of operation.
+shortest call, both for each kind of operation; and how the sum bends between the whole network and
+a small one.
 """
 
 # S: subnets   K: kinds of operations
@@ -36,6 +37,9 @@ RATIOS = (1.0, 0.75, 0.5, 0.25)
 
 LEAST = 0.02
 """Smallest factor of a call, and of what an operation takes beyond it."""
+
+BENDS = np.linspace(0.8, 1.2, 41)
+"""Exponents that are tried for the sum of a subnet's times."""
 
 KINDS = ("dense", "grouped", "other")
 """Operations whose times are corrected together: convolutions and linear layers; convolutions of
@@ -115,9 +119,10 @@ def corrected(
 ) -> LatencyTable:
     """Return the table fitted to the milliseconds `[S]` of whole subnets, relative errors counted.
 
-    Non-negative least squares.  The first, the whole network, counts as much as all others: budgets
-    are fractions of its time.  The shortest time of the table stands for a call: it is counted
-    apart, because calls cost less within a network than alone.
+    Non-negative least squares for every bend, of which the best is taken.  The first, the whole
+    network, counts as much as all others: budgets are fractions of its time.  The shortest time of
+    the table stands for a call: it is counted apart, because calls cost less within a network than
+    alone.
     """
     from scipy.optimize import nnls
 
@@ -128,19 +133,28 @@ def corrected(
     columns = np.concatenate([np.ones((len(plans), 1)), sums], axis=1)
     counts = np.ones(len(plans))
     counts[0] = max(1.0, np.sqrt(len(plans) - 1))
-    weights, _ = nnls(columns * (counts / taken)[:, None], counts)
-    weights[1:] = np.maximum(weights[1:], LEAST)
+    whole, best = taken[0], np.inf
+    for tried in BENDS:
+        straight = whole * (taken / whole) ** (1 / tried)
+        found, _ = nnls(columns * (counts / straight)[:, None], counts)
+        found[1:] = np.maximum(found[1:], LEAST)
+        off = np.abs(whole * (columns @ found / whole) ** tried / taken - 1.0)
+        if (missed := float(np.square(counts * off).sum())) < best:
+            best, bend, weights, error = missed, tried, found, np.median(off)
     overhead = weights[0]
     prices = dict(zip(KINDS, weights[1 : 1 + len(KINDS)], strict=True))
     factors = dict(zip(KINDS, weights[1 + len(KINDS) :], strict=True))
-    error = np.median(np.abs(columns @ weights / taken - 1.0))
 
     def within(key: str, time: float) -> float:
         kind = kind_of(key)
         return round(float(prices[kind] * call + factors[kind] * (time - call)), 6)
 
     return replace(
-        _times(table, within), overhead=round(float(overhead), 6), error=round(float(error), 4)
+        _times(table, within),
+        overhead=round(float(overhead), 6),
+        bend=round(float(bend), 4),
+        whole=round(float(whole), 6),
+        error=round(float(error), 4),
     )
 
 

@@ -18,10 +18,12 @@ from gnnrl.measurement import latency, operation_latency, running, runtimes
 from gnnrl.measurement.latency import Timing, time_in_turns
 from gnnrl.measurement.latency_table import about, corrected, kind_of, plans_of
 from gnnrl.networks.build import build_network
+from gnnrl.pruning.importance import l1
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.search.build import latency_table
 from gnnrl.search.settings import SpaceSettings
 from gnnrl.search.spaces.layers import LayerSpace
+from gnnrl.search.spaces.registry import build_space
 from tests.dense import dense
 from tests.golden.world import world
 
@@ -121,6 +123,28 @@ def test_a_call_that_is_cheaper_within_a_network_is_counted_apart():
         assert predicted(graph, found, plan) == pytest.approx(truth(plan), rel=1e-3)
 
 
+@pytest.mark.parametrize("bend", [0.9, 1.0, 1.1])
+def test_small_networks_are_faster_or_slower_than_the_sum_of_their_operations(bend):
+    graph = world().graph
+    table, plans = made_up(graph), plans_of(graph, 16, 1)
+    whole = predicted(graph, table, plans[0])
+
+    def truth(plan: PruningPlan) -> float:
+        return whole * (predicted(graph, table, plan) / whole) ** bend
+
+    found = corrected(table, graph, plans, np.array([truth(plan) for plan in plans]))
+    assert found.bend == pytest.approx(bend) and found.error < 1e-3
+    for plan in plans_of(graph, 8, 1, seed=1):
+        assert predicted(graph, found, plan) == pytest.approx(truth(plan), rel=1e-3)
+    space = build_space(
+        "channels", graph=graph, importance=l1(world().network, graph),
+        budget=Budget(latency=0.5), table=found,
+    )  # fmt: skip
+    plan = space.plan(np.full(space.size, 0.5))
+    assert space.used(plan) == pytest.approx(predicted(graph, found, plan) / whole)
+    assert 0.45 < space.used(plan) <= 0.5
+
+
 def test_the_whole_network_is_met_where_the_subnets_contradict_it():
     """Budgets are fractions of its time: its error counts as much as all others together."""
     graph = world().graph
@@ -173,6 +197,7 @@ def test_a_table_keeps_what_it_was_made_on_and_reads_tables_of_earlier_versions(
     path, graph = tmp_path / "table.json", world().graph
     table = made_up(
         graph, 4, runtime="onnxruntime", device="cuda", threads=3, ragged=1.25, overhead=0.5,
+        bend=1.1, whole=9.0,
         fused=("norm",), error=0.04, spread=0.25,
     )  # fmt: skip
     table.save(path)
@@ -197,6 +222,7 @@ OLD = ("milliseconds", "batch_size", "machine")
         {"multiple": 2.5},
         {"ragged": 0.5},
         {"overhead": -1},
+        {"bend": 0.0},
         {"spread": "wide"},
         {"runtime": 3},
     ],
