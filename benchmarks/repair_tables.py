@@ -22,14 +22,6 @@ COMPARED, TRANSFORMER = ("a2648c022bb3", "59c9cdb28037"), "transformer_repair"
 """Networks and rows of the README's table."""
 SEARCHED = 80
 """Evaluations of a search that the README shows, at least."""
-SEARCHES = {
-    "random around allocation": "random around it",
-    "solver": "`solver`",
-    "evolution": "`evolution`",
-    "evopress": "`evopress`",
-    "annealing": "`annealing`",
-    "ppo": "`ppo`",
-}
 FRONT = ("conditional ppo", "evolution", "allocation")
 METHODS = {
     "uniform in blocks": "uniform in blocks",
@@ -43,6 +35,8 @@ METHODS = {
     "ppo": "`ppo`",
     "ppo, depth and width": "`ppo`, depth and width",
 }
+SEARCHES = ("random around allocation", "solver", "evolution", "evopress", "annealing", "ppo")
+"""Methods in the README's table, beside the two without a search."""
 
 STARTS = {
     ("allocation", 1): "allocation, no search",
@@ -78,7 +72,8 @@ def headlines() -> str:
                 free = own[(own["budget"] == budget) & (own["evaluations"] <= 1)]
                 key = f"{CHECKPOINTS.get(checkpoint, 'ViT')}, {budget:.2f}", str(spend)
                 lines.append([*key, *_beside(part, free)])
-    head = ["network, flops kept", "evaluations", "uniform", "allocation", *SEARCHES.values(),
+    searches = [METHODS[name] for name in SEARCHES]
+    head = ["network, flops kept", "evaluations", "uniform", "allocation", *searches,
             "`ppo` over allocation (p)", "over the best other search (p)"]  # fmt: skip
     return markdown(head, lines)
 

@@ -81,7 +81,8 @@ def search(
     first and the last are the agent's greedy decision, so that the result is never worse than the
     agent's prior; nothing is learned from these two.
     batch: episodes between two updates of the agent.  repeats: how many neighbouring episodes
-    start from the same seed.  leaders: how many of the best plans are returned.
+    start from the same seed.  leaders: how many of the best plans are returned; of several, one is
+    the first decision.
     journal: a folder; a search that is killed and called again with the same arguments goes on
     from there and ends as if it had not been killed.
     workers: who evaluates, with copies of `Shared(env, agent)`; with none this process does. Where
@@ -117,7 +118,7 @@ def search(
             compare(state, controls, workers)
             state.save()
         if not state.rows and state.affordable(evaluations) >= env.starts:
-            play(state, env.starts, workers, greedy=True)
+            state.begin(play(state, env.starts, workers, greedy=True))
             state.save()
         if workers is not None and isinstance(agent, Asynchronous) and not state.finished:
             AsynchronousSearch(state, workers, batch, evaluations).play()

@@ -85,7 +85,7 @@ class Rescoring:
         """Return the search with the best of its leading plans by their mean reward on all images.
 
         A search takes the maximum of many noisy rewards, which is too good for the plan that has
-        it; on further images the best plans are compared anew.
+        it; on further images the best plans are compared anew, with the one that it started from.
         """
         rows: list[dict[str, Any]] = []
         for plan, reward in found.leaders:

@@ -149,7 +149,7 @@ class RescoreSettings(Settings):
     """How the best plans of a search are scored again."""
 
     plans: Count
-    """How many of the best plans are scored again."""
+    """How many of the best plans are scored again; of several, one is where the search started."""
     images: Count
     """On how many training images."""
     compensation: Literal["reward", "mean_shift", "gram", "sequential"] = "reward"

@@ -47,6 +47,7 @@ class SearchState:
     finished: bool = False
     best: Episode | None = None
     leaders: list[Episode] = field(default_factory=list)  # with the best plans, best first
+    first: list[Episode] = field(default_factory=list)  # what the agent decided before it learned
     bar: Progress | None = None
     watched: Watched | None = None
     going: dict[str, Any] = field(default_factory=dict)  # of workers that were not done
@@ -73,9 +74,13 @@ class SearchState:
         return threshold is not None and self.best_reward >= threshold
 
     def leading(self, start: int) -> tuple[tuple[Any, float], ...]:
-        """Return the best plans of the episodes with this start, with their rewards."""
-        alike = [episode for episode in self.leaders if self.start(episode) == start]
-        return tuple((episode.info["plan"], episode.reward) for episode in alike)
+        """Return the best plans of the episodes with this start, with their rewards; where several
+        are wanted, the agent's first decision takes the last place if it is not among them."""
+        found = {e.info["plan"]: e.reward for e in self.leaders if self.start(e) == start}
+        first = {e.info["plan"]: e.reward for e in self.first if self.start(e) == start}
+        if self.wanted > 1 and not first.keys() <= found.keys():
+            found = dict(list(found.items())[: self.wanted - 1]) | first
+        return tuple(found.items())
 
     def best_plan(self) -> Any:
         """Return the plan of the best episode; its actions where it has none."""
@@ -131,6 +136,10 @@ class SearchState:
     def start(self, episode: Episode) -> int:
         """Return which of the environment's starts an episode had."""
         return episode.seed % self.env.starts
+
+    def begin(self, episodes: Sequence[Episode]) -> None:
+        """Remember what the agent decided before it learned, where that are plans."""
+        self.first = [bare(episode) for episode in episodes if "plan" in episode.info]
 
     def record(self, episode: Episode) -> None:
         """Add an episode to the rows."""
@@ -232,10 +241,11 @@ class SearchState:
         self.agent.load_state_dict(state.pop("agent"))
         self.generator.set_state(state.pop("generator"))
         self.seen = {d: Evaluation.from_row(row) for d, row in state.pop("seen").items()}
-        best, leaders = state.pop("best"), state.pop("leaders")
+        best, leaders, first = state.pop("best"), state.pop("leaders"), state.pop("first", [])
         vars(self).update(state)
         self.best = best and self._replayed(best)
         self.leaders = [self._replayed(leader) for leader in leaders]
+        self.first = [self._replayed(episode) for episode in first]
 
     def _replayed(self, noted: Mapping[str, Any]) -> Episode:
         actions = [a.numpy() if isinstance(a, torch.Tensor) else a for a in noted["actions"]]
@@ -247,10 +257,11 @@ class SearchState:
         if self.journal is None:
             return
         best, leaders = self.best and _noted(self.best), [_noted(e) for e in self.leaders]
+        first = [_noted(episode) for episode in self.first]
         seen = {digest: evaluation.row() for digest, evaluation in self.seen.items()}
         self.journal.save(
             {"agent": self.agent.state_dict(), "generator": self.generator.get_state(),
-             "seen": seen, "best": best, "leaders": leaders,
+             "seen": seen, "best": best, "leaders": leaders, "first": first,
              **{name: getattr(self, name) for name in SAVED}}
         )  # fmt: skip
 
