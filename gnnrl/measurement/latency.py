@@ -22,6 +22,10 @@ K = TypeVar("K", bound=Hashable)
 SHORTEST = 3
 """Rounds before the clock is read, at least."""
 
+WARM, LONG = 0.01, 0.1
+"""Seconds that a function runs before its turn, and that one takes which need not: it fills the
+caches anyway."""
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -57,25 +61,27 @@ def time_in_turns(
     warmup: int,
     device: torch.device,
     label: str = "",
+    warm: bool = True,
 ) -> dict[K, Timing]:
     """Time `rounds` calls of each function, after `warmup` more.
 
-    The functions take turns, so that what else the machine does falls on all of them alike.  The
-    process keeps freed memory from then on.  label: of a bar; empty: there is none.
+    The functions take turns, so that what else the machine does falls on all of them alike.  warm:
+    each runs for a while before its turn, so that it finds the caches as it leaves them, not as the
+    others do.  The process keeps freed memory from then on.  label: of a bar; empty: there is none.
     """
     if rounds < 1:
         raise ValueError(f"rounds {rounds}: expected at least 1")
     keep_memory()
     taken: dict[K, list[float]] = {key: [] for key in runs}
+    last = dict.fromkeys(runs, 0.0)
     with progress(label, warmup + rounds, visible=bool(label)) as bar:
         for turn in range(warmup + rounds):
             for key, run in runs.items():
-                _wait(device)
-                start = time.perf_counter()
-                run()
-                _wait(device)
+                if warm and last[key] < LONG:
+                    _warm_up(run, device)
+                last[key] = _seconds(run, device)
                 if turn >= warmup:
-                    taken[key].append(1000 * (time.perf_counter() - start))
+                    taken[key].append(1000 * last[key])
             bar.advance()
     return {key: Timing(tuple(values)) for key, values in taken.items()}
 
@@ -114,6 +120,22 @@ def pinned(threads: int | None) -> Iterator[int]:
         yield torch.get_num_threads()
     finally:
         torch.set_num_threads(before)
+
+
+def _warm_up(run: Callable[[], object], device: torch.device) -> None:
+    """Call a function for `WARM` seconds, once at least."""
+    left = WARM
+    while left > 0:
+        left -= _seconds(run, device)
+
+
+def _seconds(run: Callable[[], object], device: torch.device) -> float:
+    """Return what a call takes."""
+    _wait(device)
+    start = time.perf_counter()
+    run()
+    _wait(device)
+    return time.perf_counter() - start
 
 
 def _wait(device: torch.device) -> None:

@@ -107,7 +107,7 @@ class _Bench:
         """Return the milliseconds of an operation by how many channels it reads and writes."""
         made = {pair: self._run(node, source, *pair) for pair in pairs}
         runs = {pair: run for pair, (run, _) in made.items()}
-        taken = time_in_turns(runs, self.rounds, 1, self.place)
+        taken = time_in_turns(runs, self.rounds, 1, self.place, warm=False)
         return {pair: timing.milliseconds / made[pair][1] for pair, timing in taken.items()}
 
     def blocks(self, given: int | None) -> tuple[int, float]:

@@ -265,12 +265,30 @@ def test_a_table_of_another_network_is_refused():
 def test_the_timer_takes_turns_and_tells_the_spread():
     calls: list[str] = []
     runs = {name: lambda name=name: calls.append(name) for name in "ab"}
-    found = time_in_turns(runs, rounds=3, warmup=2, device=CPU)
+    found = time_in_turns(runs, rounds=3, warmup=2, device=CPU, warm=False)
     assert "".join(calls) == "ab" * 5
     assert len(found["a"].rounds) == 3
     timing = Timing((1.0, 2.0, 3.0, 4.0, 5.0))
     assert (timing.milliseconds, timing.spread) == (3.0, pytest.approx(2 / 3))
     assert timing.over(timing).rounds == (1.0,) * 5
+
+
+def test_what_is_timed_finds_the_caches_as_it_leaves_them(monkeypatch):
+    """A network that takes turns with others would be timed with the caches of the one before."""
+    now, calls, takes = [0.0], [], {"a": 0.004, "b": 0.5}
+    monkeypatch.setattr(latency.time, "perf_counter", lambda: now[0])
+
+    def run(name: str) -> None:
+        cold = not calls or calls[-1] != name
+        calls.append(name)
+        now[0] += takes[name] + (0.003 if cold else 0.0)
+
+    runs = {name: lambda name=name: run(name) for name in takes}
+    found = time_in_turns(runs, rounds=2, warmup=1, device=CPU)
+    # a for 10 ms before each of its turns; b, which fills the caches anyway, once at first
+    assert "".join(calls) == "aaa" + "bb" + "aaa" + "b" + "aaa" + "b"
+    assert found["a"].rounds == pytest.approx((4.0, 4.0))
+    assert found["b"].rounds == pytest.approx((503.0, 503.0))
 
 
 def test_threads_are_pinned_for_a_while_only():
