@@ -38,7 +38,7 @@ RATIOS = (1.0, 0.75, 0.5, 0.25)
 LEAST = 0.02
 """Smallest factor of a call, and of what an operation takes beyond it."""
 
-BENDS = np.linspace(0.8, 1.2, 41)
+BENDS = np.linspace(0.7, 1.5, 81)
 """Exponents that are tried for the sum of a subnet's times."""
 
 KINDS = ("dense", "grouped", "other")
@@ -90,13 +90,14 @@ def plans_of(
 ) -> list[PruningPlan]:
     """Return different plans of a network: the whole, uniform ones, and random widths and depths.
 
-    Widths are multiples of `multiple`; no budget limits them.
+    Widths are multiples of `multiple`; every second one lacks blocks, any share of them; no budget
+    limits them.
     """
     rng, units = generator(seed, "latency subnets"), removable_units(graph)
     plans = []
     for i in range(number):
         share = torch.rand((), generator=rng) if i >= len(RATIOS) and i % 2 else 0.0
-        gone = torch.rand(len(units), generator=rng) < share / 2
+        gone = torch.rand(len(units), generator=rng) < share
         removed = [name for name, out in zip(units, gone.tolist(), strict=True) if out]
         left = without(graph, removed)
         ratios = torch.rand(len(left.groups), generator=rng, dtype=torch.float64)
