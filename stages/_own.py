@@ -15,6 +15,9 @@ import typer
 from stages._cli import PARAMS
 from stages.latency import TABLE, latency
 
+RESCORE = {"plans": 3, "images": 500, "compensation": "sequential"}
+"""How a search for depth and width chooses among its best plans."""
+
 
 def write(name: str, overrides: Sequence[str], params: Path, force: bool) -> None:
     """Show what a preset changes and write it to a file whose content is saved, or with `force`."""
@@ -46,14 +49,19 @@ def _saved(params: Path) -> bool:
 
 
 def budget(asked: dict[str, float | None]) -> list[str]:
-    """Return the settings of the one budget that is not None; latency is saved by depth, too."""
+    """Return the settings of the one budget that is not None.
+
+    Latency is saved by depth, too; then the best plans are refitted and scored on other images, for
+    the reward prefers plans without blocks that the refit needs.
+    """
     from gnnrl.errors import UserError
 
     given = {name: value for name, value in asked.items() if value is not None}
     if len(given) != 1:
         names = " and ".join(f"--{name}" for name in given) or "none"
         raise UserError(f"got {names}: give exactly one of --flops, --latency and --parameters")
-    latency = [f"search.latency_table={TABLE}", "search.space=joint"] if "latency" in given else []
+    further = {"search.latency_table": TABLE, "search.space": "joint", "search.rescore": RESCORE}
+    latency = [f"{key}={value}" for key, value in further.items()] if "latency" in given else []
     return [*(f"search.budget.{name}={given.get(name, 'null')}" for name in asked), *latency]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shutil
@@ -137,12 +138,14 @@ def test_changes_in_a_repository_are_not_overwritten(checkout):
 def test_a_budget_of_latency_is_of_what_evaluate_measures_first(checkout):
     (checkout / ".dvc").mkdir()
     asked = ["--set", "evaluate.latency_runtimes=[onnxruntime, torch]"]
-    code, said = compress("--latency", "1.0", *asked)
+    code, said = compress("--latency", "1.0", *asked, "--set", "search.evaluations=12")
     assert code == 0, said
     assert f"without DVC, which cannot run them here (ERROR: {checkout} is not a git" in said
     assert "operations at 1 images in onnxruntime" in said
     figures = json.loads((checkout / "artifacts/search/metrics.json").read_text())["search"]
     assert 0 < figures["latency_kept"] <= 1.0
+    scored = list(csv.DictReader((checkout / "artifacts/search/rescored.csv").open()))
+    assert figures["reward"] == pytest.approx(max(float(row["reward"]) for row in scored))
     assert list(measured(checkout)) == ["onnxruntime", "torch"]
     assert re.search(r"^report: .* at batch 1 in onnxruntime, ", said, re.MULTILINE)
 
