@@ -115,8 +115,7 @@ def headline(run: Run) -> str:
         )
     for resource, asked, reached in budgets(run):
         if reached is not None:
-            share = "half" if abs(reached - 0.5) < 0.005 else f"{reached:.3f}"
-            parts.append(f"{share} of the {resource} ({reached:.3f} of {asked:g} asked)")
+            parts.append(f"{reached:.3f} of the {resource} ({asked:g} asked)")
     if not any(reached is not None for _, _, reached in budgets(run)):
         parts.append(f"{figures['flops_kept']:.3f} of the flops")
     error = ""

@@ -66,7 +66,7 @@ def run_of(layers: int = 3) -> Run:
 
 def test_the_headline_says_speed_cost_and_accuracy_with_its_error():
     assert contents.headline(run_of()) == (
-        "1.20x faster at batch 1 in torch, half of the flops (0.499 of 0.5 asked), "
+        "1.20x faster at batch 1 in torch, 0.499 of the flops (0.5 asked), "
         "accuracy 99.0 ± 0.5 % against 99.5 %"
     )
 
