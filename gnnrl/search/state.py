@@ -76,11 +76,13 @@ class SearchState:
     def leading(self, start: int) -> tuple[tuple[Any, float], ...]:
         """Return the best plans of the episodes with this start, with their rewards; where several
         are wanted, the agent's first decision takes the last place if it is not among them."""
-        found = {e.info["plan"]: e.reward for e in self.leaders if self.start(e) == start}
-        first = {e.info["plan"]: e.reward for e in self.first if self.start(e) == start}
-        if self.wanted > 1 and not first.keys() <= found.keys():
-            found = dict(list(found.items())[: self.wanted - 1]) | first
-        return tuple(found.items())
+        best, first = (
+            {e.info["plan"].digest: e for e in episodes if self.start(e) == start}
+            for episodes in (self.leaders, self.first)
+        )
+        if self.wanted > 1 and not first.keys() <= best.keys():
+            best = dict(list(best.items())[: self.wanted - 1]) | first
+        return tuple((episode.info["plan"], episode.reward) for episode in best.values())
 
     def best_plan(self) -> Any:
         """Return the plan of the best episode; its actions where it has none."""
@@ -138,8 +140,8 @@ class SearchState:
         return episode.seed % self.env.starts
 
     def begin(self, episodes: Sequence[Episode]) -> None:
-        """Remember what the agent decided before it learned, where that are plans."""
-        self.first = [bare(episode) for episode in episodes if "plan" in episode.info]
+        """Remember what the agent decided before it learned, where that was evaluated."""
+        self.first = [bare(episode) for episode in episodes if "evaluation" in episode.info]
 
     def record(self, episode: Episode) -> None:
         """Add an episode to the rows."""

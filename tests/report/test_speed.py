@@ -62,7 +62,7 @@ def test_a_table_made_elsewhere_is_said():
 
 def test_speed_comes_first_with_the_spread_of_its_ratio():
     run = run_with(0.5, spread=0.05)
-    assert contents.headline(run).startswith("2.00x faster at batch 1 in torch, half of the lat")
+    assert contents.headline(run).startswith("2.00x faster at batch 1 in torch, 0.500 of the lat")
     assert contents.comparison(run)[0].change == "2.00 ± 0.10 × as fast"
 
 
