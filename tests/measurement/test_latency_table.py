@@ -275,7 +275,7 @@ def test_the_timer_takes_turns_and_tells_the_spread():
 
 def test_what_is_timed_finds_the_caches_as_it_leaves_them(monkeypatch):
     """A network that takes turns with others would be timed with the caches of the one before."""
-    now, calls, takes = [0.0], [], {"a": 0.004, "b": 0.5}
+    now, calls, takes = [0.0], [], {"a": 0.02, "b": 0.5}
     monkeypatch.setattr(latency.time, "perf_counter", lambda: now[0])
 
     def run(name: str) -> None:
@@ -285,9 +285,9 @@ def test_what_is_timed_finds_the_caches_as_it_leaves_them(monkeypatch):
 
     runs = {name: lambda name=name: run(name) for name in takes}
     found = time_in_turns(runs, rounds=2, warmup=1, device=CPU)
-    # a for 10 ms before each of its turns; b, which fills the caches anyway, once at first
-    assert "".join(calls) == "aaa" + "bb" + "aaa" + "b" + "aaa" + "b"
-    assert found["a"].rounds == pytest.approx((4.0, 4.0))
+    # a for 50 ms before each of its turns; b, which fills the caches anyway, once at first
+    assert "".join(calls) == "aaaa" + "bb" + "aaaa" + "b" + "aaaa" + "b"
+    assert found["a"].rounds == pytest.approx((20.0, 20.0))
     assert found["b"].rounds == pytest.approx((503.0, 503.0))
 
 
