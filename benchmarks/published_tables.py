@@ -184,6 +184,13 @@ def layers(name: str) -> str:
     return markdown(["method", "runs", "best reward", *(f"{s:g}× smaller" for s in sizes)], lines)
 
 
+def evaluation_rates() -> str:
+    """Return how many plans a GPU evaluates in a second."""
+    rows = pd.read_csv(RESULTS / "evaluation_rate.csv")
+    lines = [[row.way, str(row.together), f"{row.per_second:.0f}"] for row in rows.itertuples()]
+    return markdown(["way", "plans given at once", "evaluations a second"], lines)
+
+
 TABLES: Mapping[str, Callable[[], str]] = {
     "headlines": repair_tables.headlines,
     "comparisons": comparisons,
@@ -207,6 +214,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "early_weights": lambda: early("early_compression_weights.csv", thesis=True),
     "agmc": lambda: encoder_decoder.table(pd.read_csv(RESULTS / "encoder_decoder.csv")),
     "federated": lambda: rounds.table(pd.read_csv(RESULTS / "federated.csv")),
+    "evaluation_rate": evaluation_rates,
     "after_repair": repair_tables.after_repair,
     "warm": repair_tables.warm,
     "front": repair_tables.front,

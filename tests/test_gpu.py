@@ -68,6 +68,20 @@ def network() -> nn.Sequential:
     )
 
 
+def test_plans_are_scored_at_the_dense_widths_as_they_are_cut():
+    scored = []
+    for masked in (False, True):
+        env = task(DEVICE)
+        score, random = env.evaluate, torch.Generator().manual_seed(0)
+        assert isinstance(score, OneShot)
+        if masked:
+            score.run_masked()
+        plans = [env.space.sample(random) for _ in range(5)]
+        scored.append([found.reward for found in (*score(plans), *score(plans[:2]))])
+    assert scored[1] == pytest.approx(scored[0], rel=0.02)
+    assert scored[1][5:] == pytest.approx(scored[1][:2], rel=1e-4)
+
+
 def task(device: str) -> PruningEnv:
     """Prune a ResNet-20 on some images, on this device."""
     torch.manual_seed(0)

@@ -88,7 +88,7 @@ class FixedNorm(nn.Module):
         rows, many = _side_by_side(x)
         if self.fixed is None:
             self.fixed = self._measured(rows, many)
-        mean, variance, scale, shift = self.fixed.repeat(1, many)
+        mean, variance, scale, shift = self.fixed if many == 1 else self.fixed.repeat(1, many)
         # not F.batch_norm, which refuses the epsilon 0 in some versions of PyTorch
         out = torch.batch_norm(rows, scale, shift, mean, variance, False, 0.0, 0.0, True)
         return out if many == 1 else _one_by_one(out, x)
@@ -96,9 +96,11 @@ class FixedNorm(nn.Module):
     def _measured(self, rows: Tensor, many: int) -> Tensor:
         mean = torch.zeros(rows.shape[1], dtype=_wide(rows), device=rows.device)
         mean, variance = torch.batch_norm_update_stats(rows, mean, mean.clone(), 0.0)
-        mean, variance = mean.view(many, -1), variance.view(many, -1)
-        spread = mean.var(0, unbiased=False)  # of the parts that were measured side by side
-        mean, variance = mean.mean(0), variance.mean(0) + spread + self.norm.eps
+        if many > 1:
+            mean, variance = mean.view(many, -1), variance.view(many, -1)
+            spread = mean.var(0, unbiased=False)  # of the parts that were measured side by side
+            mean, variance = mean.mean(0), variance.mean(0) + spread
+        variance = variance + self.norm.eps
         scale, shift = self.norm.weight, self.norm.bias
         if scale is None:
             scale, shift = torch.ones_like(mean), torch.zeros_like(mean)
@@ -122,7 +124,7 @@ class FoldedConvolution(nn.Module):
             out = self.norm(self.convolution(x))
             self._fused = self._fusible(out, summand)
         elif self._fused and _is_channels_last(x) and _is_channels_last(summand):
-            return self._in_one(x, summand)
+            return (self._in_one if x.device.type == "cpu" else self._on_gpu)(x, summand)
         else:
             assert self._weights is not None
             out = self.convolution._conv_forward(x, *self._weights)
@@ -137,11 +139,14 @@ class FoldedConvolution(nn.Module):
         self._weights = (weight * rows).to(weight.dtype), constant.to(weight.dtype)
 
     def _fusible(self, out: Tensor, summand: Tensor | None) -> bool:
-        """Whether oneDNN can do all of it in one call, and there is more than one to save."""
+        """Whether oneDNN or cuDNN can do all of it in one call, and that saves others."""
         c = self.convolution
+        plain = c.padding_mode == "zeros" and not isinstance(c.padding, str) and out.ndim == 4
+        if out.device.type == "cuda":
+            same = summand is None or summand.shape == out.shape
+            return plain and self.relu and same and torch.backends.cudnn.is_acceptable(out)
         saves = self.relu if summand is None else self._spare and summand.shape == out.shape
-        plain = c.padding_mode == "zeros" and not isinstance(c.padding, str)
-        return saves and plain and out.ndim == 4 and _has_onednn(out)
+        return saves and plain and _has_onednn(out)
 
     def _in_one(self, x: Tensor, summand: Tensor | None) -> Tensor:
         assert self._weights is not None
@@ -151,6 +156,14 @@ class FoldedConvolution(nn.Module):
             return torch.ops.mkldnn._convolution_pointwise(x, *how, "relu", [], "")
         add = torch.ops.mkldnn._convolution_pointwise_.binary
         return add(summand, x, *how, "add", 1.0, relu, [], "")
+
+    def _on_gpu(self, x: Tensor, summand: Tensor | None) -> Tensor:
+        assert self._weights is not None
+        c, (weight, bias) = self.convolution, self._weights
+        how: Any = (bias, c.stride, c.padding, c.dilation, c.groups)
+        if summand is None:
+            return torch.cudnn_convolution_relu(x, weight, *how)
+        return torch.cudnn_convolution_add_relu(x, weight, summand, 1.0, *how)
 
 
 def _twin(subnet: fx.GraphModule) -> tuple[fx.GraphModule, nn.ModuleList]:

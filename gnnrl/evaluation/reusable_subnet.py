@@ -62,8 +62,7 @@ class Slot:
                 *_place(self._subnet, name),
                 tuple((c.axis, shared.setdefault(c.runs, c.units)) for c in p.channels),
             )
-            for name, p in graph.parameters.items()
-            if p.channels
+            for name, p in graph.parameters.items()  # a repair writes those of one shape, too
         ]
         self._fits = _fits(surgeon, self._subnet)
 
@@ -71,7 +70,7 @@ class Slot:
         """Return the subnet of a plan, valid until the next call.  keep: its units, where known."""
         if keep is None:
             keep = kept_units(self._surgeon.analysis.graph, plan.kept)
-        if not self._fixed or not _only_channels(plan):
+        if not self._fixed or not cuts_channels_alone(plan):
             return self._prepare(self._surgeon.cut(plan))
         stays = np.append(keep, True)
         index: dict[int, Tensor] = {}  # equal axes share one array
@@ -89,7 +88,8 @@ class Slot:
         return self._subnet
 
 
-def _only_channels(plan: PruningPlan) -> bool:
+def cuts_channels_alone(plan: PruningPlan) -> bool:
+    """Whether a plan removes channels and nothing else."""
     return not (plan.removed_layers or plan.weight_sparsity or plan.kernels or plan.masks)
 
 

@@ -63,16 +63,35 @@ def cost(
     keep `[num_units]`: the units of the plan, where they are known.
     Raises `UserError` where the plan is not one for this graph.
     """
-    if plan is None:
-        return cost_of_units(graph, np.ones(graph.num_units, dtype=bool))
-    if plan.removed_layers:
-        keep = None
-    graph = reduced(graph, plan)
-    if keep is None:
-        keep = kept_units(graph, plan.kept)
-    whole = cost_of_units(graph, keep)
-    removed = _zeros(graph, keep, plan.weight_sparsity) + _masked(graph, plan.masks)
-    return replace(whole, parameters=whole.parameters - removed)
+    return Costs(graph).of(plan, keep)
+
+
+class Costs:
+    """Costs of many plans of one graph, whose terms are collected once."""
+
+    def __init__(self, graph: ComputationalGraph) -> None:
+        self._graph = graph
+        self._models = cost_model.flops(graph), cost_model.parameters(graph)
+
+    def of(self, plan: Plan | None = None, keep: np.ndarray | None = None) -> Cost:
+        """Return what `cost` does."""
+        graph = self._graph
+        if plan is None:
+            return self.of_units(np.ones(graph.num_units, dtype=bool))
+        if plan.removed_layers or plan.kernels:
+            left = reduced(graph, plan)
+            return Costs(left)._of_channels(plan, kept_units(left, plan.kept))
+        return self._of_channels(plan, kept_units(graph, plan.kept) if keep is None else keep)
+
+    def of_units(self, keep: np.ndarray) -> Cost:
+        """Cost of what is left when the units with `keep` `[num_units]` true are kept."""
+        return Cost(*(model.of_units(keep) for model in self._models))
+
+    def _of_channels(self, plan: Plan, keep: np.ndarray) -> Cost:
+        whole = self.of_units(keep)
+        removed = _zeros(self._graph, keep, plan.weight_sparsity)
+        removed += _masked(self._graph, plan.masks)
+        return replace(whole, parameters=whole.parameters - removed)
 
 
 def reduced(graph: ComputationalGraph, plan: Plan) -> ComputationalGraph:
@@ -82,8 +101,7 @@ def reduced(graph: ComputationalGraph, plan: Plan) -> ComputationalGraph:
 
 def cost_of_units(graph: ComputationalGraph, keep: np.ndarray) -> Cost:
     """Cost of what is left when the units with `keep` `[num_units]` true are kept."""
-    models = cost_model.flops(graph), cost_model.parameters(graph)
-    return Cost(*(model.of_units(keep) for model in models))
+    return Costs(graph).of_units(keep)
 
 
 def zeros(size: int, sparsity: float) -> int:

@@ -326,12 +326,21 @@ def make_evaluator(
     if reward.compensation in SOLVES and found is not None:
         solve = SOLVES[reward.compensation](inputs.graph, found.calibration)
     images, labels = mixed(inputs.reward_images, seed)
-    make = partial(OneShot, inputs.surgeon, recalibration=fresh, compensate=solve, task=inputs.task)
-    full = make(images, labels, reward)
+
+    def make(images: Tensor, labels: Targets) -> OneShot:
+        found = OneShot(
+            inputs.surgeon, images, labels, reward,
+            recalibration=fresh, compensate=solve, task=inputs.task,
+        )  # fmt: skip
+        if images.device.type == "cuda":
+            found.run_masked()
+        return found
+
+    full = make(images, labels)
     if reward.training is not None:
         return Trained(full, images, train_images, reward.training, seed)
     if 0 < reward.race < len(images):
-        return Racing(make(images[: reward.race], labels[: reward.race], reward), full)
+        return Racing(make(images[: reward.race], labels[: reward.race]), full)
     return full
 
 

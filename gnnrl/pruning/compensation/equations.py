@@ -6,7 +6,7 @@ one, and many as long as one: layers of the same size are solved together, with 
 are gone left in as unknowns that are zero.
 """
 
-# D, O: as in linear_maps.py   L: layers of the same size
+# D, O: as in linear_maps.py   L: layers of the same size   P: plans
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from torch import Tensor
 from gnnrl.pruning.compensation.elimination import Moments, inputs_of, ridged
 from gnnrl.pruning.compensation.linear_maps import Reader
 
-ELEMENTS = 2**24
-"""Of the matrices that are solved together, at most: 128 MiB."""
+ELEMENTS, OF_PLANS = 2**24, 2**26
+"""Of the matrices that are solved together, at most: 128 MiB for one plan, 512 MiB for several."""
 
 Statistics = tuple[Tensor, Tensor]
 """Mean and variance `[O]` of a layer's output without its constant, for its norm."""
@@ -57,6 +57,13 @@ class Equations:
         last = torch.tensor([len(self.matrix) - 1])[: self.reader.has_constant]
         return torch.cat([inputs_of(channels, self.reader.taps), last]), filters
 
+    @property
+    def inputs(self) -> Tensor:
+        """Unit of each input of the map `[D]`, -1: fixed, as the constant is."""
+        return torch.cat(
+            [self.reader.units.repeat_interleave(self.reader.taps), torch.tensor([-1])]
+        )
+
     def statistics(self, kept: Tensor, best: Tensor) -> Statistics:
         """Return the statistics of the map `best` of the inputs `kept`."""
         if not self.reader.norm:
@@ -76,13 +83,15 @@ class Stacks:
     """The equations of all layers on a GPU, those of the same size together."""
 
     def __init__(self, layers: Sequence[Equations], place: torch.device) -> None:
-        sizes: dict[tuple[int, ...], list[Equations]] = {}
+        sizes: dict[tuple[object, ...], list[Equations]] = {}
         for each in layers:
-            sizes.setdefault(tuple(each.right.shape), []).append(each)
+            reader = each.reader
+            alike = (*each.right.shape, reader.kernel, reader.linear)
+            sizes.setdefault(alike, []).append(each)
         self._stacks = [
             _Stack(stack[k : k + most], place)
-            for (inputs, _), stack in sizes.items()
-            for most in [max(1, ELEMENTS // inputs**2)]
+            for stack in sizes.values()
+            for most in [max(1, ELEMENTS // stack[0].second.numel())]
             for k in range(0, len(stack), most)
         ]
 
@@ -95,14 +104,38 @@ class Stacks:
             if any(id(each) in wanted for each in stack.layers):
                 yield from (found for found in stack.solved(stays) if id(found[0]) in wanted)
 
+    def maps(self, stays: Tensor) -> Iterator[tuple[Sequence[Equations], Tensor]]:
+        """Yield layers of the same size and their maps `[P, L, D, O]`, zero where units are gone.
+
+        Those of layers that lost no inputs are the dense ones.  stays `[P, num_units + 1]`, on the
+        GPU: what each plan keeps, and the fixed unit.
+        """
+        for stack in self._stacks:
+            few = stays.split(stack.plans_at_once)
+            yield stack.layers, torch.cat([stack.masked_maps(part) for part in few])
+
 
 class _Stack:
     def __init__(self, layers: Sequence[Equations], place: torch.device) -> None:
         self.layers, self._place = layers, place
         self._second = torch.stack([each.second for each in layers]).to(place)
         self._right = torch.stack([each.right for each in layers]).to(place)
+        self._dense = torch.stack([each.solution for each in layers]).to(place)
         ridge = [(each.matrix - each.second).diagonal() for each in layers]
         self._ridge = torch.stack(ridge).to(place)
+        self._inputs = torch.stack([each.inputs for each in layers]).to(place)
+        self._filters = torch.from_numpy(np.stack([each.filters for each in layers])).to(place)
+        constants = [each.reader.has_constant for each in layers]
+        self._constants = torch.tensor(constants, device=place)
+        self.plans_at_once = max(1, OF_PLANS // max(1, self._second.numel()))
+
+    def masked_maps(self, stays: Tensor) -> Tensor:
+        """Return the maps `[P, L, D, O]` for `stays` `[P, num_units + 1]`."""
+        inputs = stays[:, self._inputs]
+        lost = ~inputs.all(-1)[..., None, None]
+        inputs[..., -1] &= self._constants
+        maps = torch.where(lost, self._maps(inputs.double()), self._dense)
+        return maps * stays[:, self._filters][..., None, :]
 
     def solved(self, stays: np.ndarray) -> Iterator[tuple[Equations, Tensor, Statistics]]:
         left = [each.kept(stays) for each in self.layers]
@@ -125,8 +158,9 @@ class _Stack:
             yield each, best, statistics
 
     def _maps(self, mask: Tensor) -> Tensor:
-        """Return the maps `[L, D, O]` without the inputs outside the mask `[L, D]`."""
-        rows = mask[:, :, None]
-        diagonal = torch.diag_embed(self._ridge * mask + (1.0 - mask))
-        factor = torch.linalg.cholesky(self._second * rows * rows.mT + diagonal)
+        """Return the maps `[..., L, D, O]` without the inputs outside the mask `[..., L, D]`."""
+        rows = mask[..., None]
+        matrix = (self._second * rows).mul_(rows.mT)
+        matrix.diagonal(dim1=-2, dim2=-1).add_(self._ridge * mask + (1.0 - mask))
+        factor = torch.linalg.cholesky(matrix)
         return torch.cholesky_solve(self._right * rows, factor)

@@ -59,14 +59,18 @@ class GramSolve:
         lost = [e for e in self._layers if e.reader.layer in names and not stays[e.units].all()]
         place = device_of(subnet)
         if place.type != "cpu" and self.stacked:
-            self._stacks = self._stacks or Stacks(self._layers, place)
-            for each, best, statistics in self._stacks.solved(lost, stays):
+            for each, best, statistics in self.stacks(place).solved(lost, stays):
                 rewrite(subnet, each.reader, best, statistics)
             return
         for each in lost:
             kept, filters = each.kept(stays)
             best = self._best(each, kept, filters)
             rewrite(subnet, each.reader, best, each.statistics(kept, best))
+
+    def stacks(self, place: torch.device) -> Stacks:
+        """Return the equations of all layers on a device."""
+        self._stacks = self._stacks or Stacks(self._layers, place)
+        return self._stacks
 
     def _best(self, layer: Equations, kept: Tensor, filters: Tensor) -> Tensor:
         """Return the map of the inputs `kept` to `filters` that compensates for the others."""
