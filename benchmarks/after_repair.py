@@ -1,7 +1,7 @@
 """Is a search worth its cost after repair: all controls from the same starting point.
 
     python -m stages.pretrain …        (a network adapted to the images: a checkpoint)
-    python -m benchmarks.after_repair --images FOLDER --checkpoint final.safetensors --seeds 5
+    python -m benchmarks.after_repair --images FOLDER --checkpoint final.safetensors --seeds 0 1 2
 
 The reward is the Jensen-Shannon divergence from the dense network on 500 of the test images, with
 Gram compensation.  The plan that a method finds is then refitted layer by layer, without labels,
@@ -94,7 +94,7 @@ def main() -> None:
     parser.add_argument("--budgets", type=float, nargs="+", default=[0.33])
     parser.add_argument("--evaluations", type=int, nargs="+", default=[80, 300])
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(COMPARED))
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     given = parser.parse_args()
     checkpoint = Checkpoint.load(existing(given.checkpoint, "--checkpoint"))
     setting = setting_of(checkpoint, given.images)
@@ -103,7 +103,7 @@ def main() -> None:
         write(setting, dense, dict.fromkeys(FIGURES), None, setting.network, given.out)
     for budget in given.budgets:
         for evaluations in given.evaluations:
-            for seed in range(given.seeds):
+            for seed in given.seeds:
                 for name in given.methods:
                     spend = METHODS[name].evaluations or evaluations
                     key = (dense[0], budget, spend, name, seed)
