@@ -2,28 +2,37 @@
 
     cd zoo && dvc repro && cd ..  (the networks of the zoo, and the plans that were tried on them)
     python -m benchmarks.pretrained
+    python -m benchmarks.pretrained --refit
 
 For every network of the zoo: a policy that learned from all other families, on digits as the one
 that ships, the same with its features blanked, without message passing, gradient boosting on the
 same features; and controls: uniform, the allocation, the solver, evolution with 20 and 80
 evaluations there.  Each plan is scored on images that nothing has seen, with Gram compensation:
 `divergence` is the Jensen-Shannon divergence from the dense network.  Each plan is one row; a plan
-that has a row is not repeated.
+that has a row is not repeated.  --refit: the policy and the plans without a search, with the
+accuracy once the layers are refitted one after the other on training images, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
+import torch
+from scipy.stats import ttest_1samp
 from torch import Tensor
 
 from benchmarks.harness import append, done, options
+from benchmarks.pruning_table import chance
 from gnnrl.agents.registry import build_agent
+from gnnrl.data.calibration import calibration_images
+from gnnrl.pruning.compensation.sequential import compensate
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.report.sweep import markdown
+from gnnrl.runtime import device, generator
 from gnnrl.search import build
 from gnnrl.search.env import PruningEnv
 from gnnrl.search.loop import search
@@ -46,6 +55,17 @@ LEARNED: dict[str, Callable[..., Decide]] = {
 SEARCHED = {"solver": 1, "evolution 20": 20, "evolution 80": 80}
 """Evaluations that they may spend, the calibration pass not counted."""
 NAMES = {"digits": "digits", "cifar10": "CIFAR-10, 16x16"}
+COMPARED = {
+    "calibrated": ("uniform", "allocation", *SEARCHED, *LEARNED),
+    "weights": ("uniform", *LEARNED),
+}
+REFITTED = {
+    "calibrated": ("uniform", "allocation", "pretrained policy"),
+    "weights": ("uniform", "pretrained policy"),
+}
+"""Lines by mode: those of a search or a policy, and those that are refitted, too."""
+REFIT_IMAGES = 1024
+WITHOUT = {"calibrated": "with the calibration pass", "weights": "without an image"}
 LINES = {
     "pretrained policy": "pretrained policy",
     "features blanked": "features blanked",
@@ -82,18 +102,17 @@ def plan_of(line: str, env: PruningEnv, without: str) -> PruningPlan:
 def main() -> None:
     parser = options(__doc__, "pretrained.csv", data=False)
     parser.add_argument("--networks", nargs="+", help="of the zoo, such as plain_3; default: all")
+    parser.add_argument("--refit", action="store_true", help="refit plans that cost no evaluation")
     given = parser.parse_args()
-    for path in sorted(Path("zoo/artifacts").glob("*/*/samples.pt")):
+    if given.refit:
+        given.out = given.out.with_stem(f"{given.out.stem}_refit")
+    for path in sorted(Path("zoo/artifacts").glob("*/*/final.safetensors")):
         if not given.networks or path.parts[-2] in given.networks:
-            one(path.parts[-3], path.parts[-2], given.out)
+            one(path.parts[-3], path.parts[-2], given.out, REFITTED if given.refit else COMPARED)
 
 
-def one(data: str, network: str, out: Path) -> None:
-    """Write the rows of a network."""
-    lines = {
-        "calibrated": ("uniform", "allocation", *SEARCHED, *LEARNED),
-        "weights": ("uniform", *LEARNED),
-    }
+def one(data: str, network: str, out: Path, lines: Mapping[str, Sequence[str]]) -> None:
+    """Write the rows of a network; lines: by mode."""
     wanted = [(data, network, mode, budget, line)
               for mode in MODES for budget in BUDGETS for line in lines[mode]]  # fmt: skip
     wanted = [key for key in wanted if not done(out, dict(zip(KEYS, key, strict=True)))]
@@ -111,10 +130,23 @@ def one(data: str, network: str, out: Path) -> None:
         known = found if mode == "calibrated" else build.Calibrated()
         env = build.make_env(settings, inputs, known)
         env.evaluate = evaluator
-        (figures,) = unseen([plan_of(line, env, family(network))])
+        plan = plan_of(line, env, family(network))
+        (figures,) = unseen([plan])
         row = {"divergence": -figures.reward, "accuracy": figures.accuracy}
+        if lines is REFITTED:
+            row["refitted"] = refitted(inputs, plan, pixels_of(data, network))
         append(out, {**dict(zip(KEYS, key, strict=True)), "family": family(network), **row})
         print(*key, {name: round(value, 4) for name, value in row.items()}, flush=True)
+
+
+def refitted(inputs: build.Inputs, plan: PruningPlan, unseen: tuple[Tensor, Tensor]) -> float:
+    """Return the accuracy of a refitted subnet on images that nothing has seen."""
+    drawn = calibration_images(inputs.train_images, REFIT_IMAGES, 0, device())
+    subnet = compensate(inputs.surgeon, plan, drawn, generator(0, "refit")).eval()
+    images, labels = unseen
+    with torch.inference_mode():
+        found = torch.cat([subnet(part).argmax(1) for part in images.split(512)])
+    return float((found == labels).double().mean())
 
 
 @cache
@@ -148,9 +180,35 @@ def families(out: Path) -> str:
                 told = f"{own['relative'].mean():.2f}; {own['ahead'].mean():+.1f}"
                 cells.append(told if len(own) else "–")
         lines.append([says, *cells])
-    modes = ("with the calibration pass", "without an image")
-    head = [f"{mode}: {name}" for mode in modes for name in NAMES.values()]
+    head = [f"{mode}: {name}" for mode in WITHOUT.values() for name in NAMES.values()]
     return markdown(["plan", *head], lines)
+
+
+def refits(out: Path) -> str:
+    """Return the points that plans without a search gain, before and after the refit."""
+    rows = pd.read_csv(out)
+    lines = []
+    for mode, compared in REFITTED.items():
+        for budget in BUDGETS:
+            own = rows[(rows["mode"] == mode) & (rows["budget"] == budget)]
+            networks = own.pivot_table(["accuracy", "refitted"], ["data", "network"], "line")
+            for line in compared[1:]:
+                cells = [WITHOUT[mode], LINES[line], f"{budget:.2f}", str(len(networks))]
+                others = [other for other in ("uniform", "allocation") if other in compared]
+                for figure, other in product(("accuracy", "refitted"), others):
+                    told = networks[figure]
+                    cells.append("" if line == other else _gained(told[line] - told[other]))
+                lines.append(cells if len(others) > 1 else [*cells[:5], "", cells[5], ""])
+    over = ("over uniform (p)", "over the allocation (p)")
+    head = ["", "plan", "flops kept", "networks", *(f"one-shot, {other}" for other in over),
+            *(f"refitted, {other}" for other in over)]  # fmt: skip
+    return markdown(head, lines)
+
+
+def _gained(gains: pd.Series) -> str:
+    """Return the mean gain in points, with p of a t-test over networks."""
+    p = ttest_1samp(gains, 0.0, alternative="greater").pvalue
+    return f"{100 * gains.mean():+.1f} ({chance(float(p))})"
 
 
 if __name__ == "__main__":

@@ -107,7 +107,7 @@ class Students(Evaluator):
         return student
 
     def hold(self, plan: PruningPlan, reward: float) -> None:
-        """Keep the student of a plan, also where others, such as controls, are better.
+        """Keep the student of a plan, also where others are better.
 
         One that was removed for them is trained again, which gives the same student.
         """

@@ -255,6 +255,9 @@ def notes(run: Run) -> list[str]:
             "The dense network came trained, so the reward images are taken from the test images; "
             "the test images here are the others."
         )
+    whose = run.metrics.get("search", {}).get("plan_of", "search")
+    if whose != "search":
+        said.append(f"The plan is that of the control {whose}: the search found no better one.")
     said += speed.notes(run)
     return said
 

@@ -44,6 +44,7 @@ from gnnrl.runtime import device, generator, seed_everything
 from gnnrl.scratch import scratch_root
 from gnnrl.search.budgets import BudgetsEnv
 from gnnrl.search.calibration import Reconstruction, reconstruct
+from gnnrl.search.controls import with_controls
 from gnnrl.search.env import PruningEnv, Space
 from gnnrl.search.journal import AGENTS
 from gnnrl.search.loop import SearchResult, decided, search
@@ -199,6 +200,7 @@ def run(task: SearchTask, journal: Path, watch: Watch | None = None) -> tuple[Se
             progress=watched,
             workers=workers,
         )
+    found = with_controls(found, env)
     if isinstance(env.evaluate, Students):
         env.evaluate.hold(found.plan, found.reward)
     return found if again is None else again.applied(found), env.spent

@@ -18,7 +18,7 @@ from gnnrl.graph.graph import ComputationalGraph
 from gnnrl.graph.latency import LatencyTable, predicted
 from gnnrl.pruning.plan import PruningPlan
 from gnnrl.sealed import write_state
-from gnnrl.search.budgets import AT
+from gnnrl.search.controls import kept_control, of_budget
 from gnnrl.search.front import FILE
 from gnnrl.search.journal import AGENTS, EVALUATIONS
 from gnnrl.search.loop import SearchResult
@@ -99,10 +99,12 @@ def summary(
     }
     if not result.evaluations:
         return figures
-    chosen = [row for row in result.evaluations if row["plan"] == result.plan.digest]
+    control, scored = kept_control(result), (*result.evaluations, *result.controls)
+    chosen = [row for row in scored if row["plan"] == result.plan.digest]
     best = max(chosen, key=lambda row: row["reward"])
     found = {"reward": result.reward, f"reward_{metric}": best["accuracy"], **figures}
-    found |= compared(graph, result, spent, best["reward"], metric)
+    found |= {"plan_of": control or "search"} if result.controls else {}
+    found |= compared(graph, result, spent, metric)
     return found | ({"front": front_of(graph, result, metric)} if result.front else {})
 
 
@@ -115,9 +117,11 @@ def told(figures: Mapping[str, Any], metric: str = "accuracy") -> str:
         reached += "images, "
     if not figures.get("at_least_met", True):
         reached += f"no plan reached the {100 * figures['at_least']:g} % asked for, "
+    whose = figures.get("plan_of", "search")
+    other = "" if whose == "search" else f", the plan of {whose}: the search found none better"
     return (
         f"{figures['evaluations']:.4g} evaluations, {reached}"
-        f"{figures['flops_kept']:.3f} of the flops"
+        f"{figures['flops_kept']:.3f} of the flops{other}"
     )
 
 
@@ -128,7 +132,7 @@ def front_of(graph: ComputationalGraph, result: SearchResult, metric: str) -> di
     for budget in sorted({row["budget"] for row in result.evaluations}):
         rows = [row for row in result.evaluations if row["budget"] == budget]
         lines = {"search": max(rows, key=lambda row: row["reward"])}
-        lines |= controls_of(result, "" if budget == asked else f"{budget:g}")
+        lines |= of_budget(result.controls, "" if budget == asked else f"{budget:g}")
         found[f"{budget:g}"] = {
             name: {"reward": row["reward"], metric: row["accuracy"],
                    "flops_kept": row["flops"] / dense.flops}
@@ -137,23 +141,17 @@ def front_of(graph: ComputationalGraph, result: SearchResult, metric: str) -> di
     return found
 
 
-def controls_of(result: SearchResult, budget: str = "") -> dict[str, dict[str, Any]]:
-    """Return the rows of the controls by name; budget: of another budget than the one asked for."""
-    named = [(row["control"].partition(AT), row) for row in result.controls]
-    return {name: row for (name, _, other), row in named if other == budget}
-
-
 def compared(
     graph: ComputationalGraph,
     result: SearchResult,
     spent: float,
-    reward: float,
     metric: str = "accuracy",
 ) -> dict[str, Any]:
-    """Return the controls, and the gain of a plan with this reward over each of them.
+    """Return the controls, and the gain over each of them of the best plan that the search found.
 
-    reward: on the images on which the controls were scored.  beaten_after: evaluation equivalents
-    spent when a plan was first better than the control; absent where none was.
+    That is the plan of the result, unless it is a control's.  Gains are on the images on which the
+    controls were scored.  beaten_after: evaluation equivalents spent when a plan was first better
+    than the control; absent where none was.
     """
     if not result.controls:
         return {}
@@ -161,7 +159,11 @@ def compared(
     start = spent + sum(row["cost"] for row in result.controls)
     after = start + np.cumsum([row["cost"] for row in result.evaluations])
     asked = result.evaluations[0].get("budget")
-    for name, row in controls_of(result).items():
+    own = [r for r in result.evaluations if r.get("budget") == asked]
+    if not kept_control(result):
+        own = [r for r in own if r["plan"] == result.plan.digest]
+    ours = max(own, key=lambda row: row["reward"])
+    for name, row in of_budget(result.controls).items():
         better = [r.get("budget") == asked and r["reward"] > row["reward"]
                   for r in result.evaluations]  # fmt: skip
         controls[name] = {
@@ -170,6 +172,6 @@ def compared(
             "flops_kept": row["flops"] / dense.flops,
             **({"beaten_after": round(float(after[better.index(True)]), 6)} if any(better) else {}),
         }
-        gains[f"gain_over_{name}"] = reward - row["reward"]
-    reached = [r["plan"] for r in result.evaluations].index(result.plan.digest)
+        gains[f"gain_over_{name}"] = ours["reward"] - row["reward"]
+    reached = [r["plan"] for r in result.evaluations].index(ours["plan"])
     return {**gains, "found_after": round(float(after[reached]), 6), "controls": controls}
