@@ -34,6 +34,12 @@ FIRST = ("milliseconds", "batch_size", "machine")
 """Fields that every table has."""
 
 
+def bent(total: Any, whole: float, bend: float) -> Any:
+    """Return the milliseconds of networks whose operations take so long in sum, of which the whole
+    network takes `whole`."""
+    return whole * (total / whole) ** bend
+
+
 @dataclass(frozen=True)
 class LatencyTable:
     """milliseconds: key of an operation → `[P][P]`, rows: width of what it reads, columns: of
@@ -66,7 +72,7 @@ class LatencyTable:
     def latency(self, operations: float) -> float:
         """Return the milliseconds of a network whose operations take so many one by one."""
         total = self.overhead + operations
-        return self.whole * (total / self.whole) ** self.bend if self.whole else total
+        return bent(total, self.whole, self.bend) if self.whole else total
 
     def noise(self, above: float) -> str:
         """Return a warning if the machine was busy when the table was made, else nothing."""

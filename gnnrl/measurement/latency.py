@@ -22,9 +22,11 @@ K = TypeVar("K", bound=Hashable)
 SHORTEST = 3
 """Rounds before the clock is read, at least."""
 
-WARM, LONG = 0.05, 0.1
-"""Seconds that a function runs before its turn, and that one takes which need not: it fills the
-caches anyway."""
+WARM = 0.05
+"""Seconds that a function runs before its turn."""
+
+LONG = 0.1
+"""Seconds that a function takes which need not: it fills the caches anyway."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from gnnrl.graph.graph import ComputationalGraph
-from gnnrl.graph.latency import LatencyTable, by_key
+from gnnrl.graph.latency import LatencyTable, bent, by_key
 from gnnrl.graph.removal import removable_units, without
 from gnnrl.graph.unit_mapping import kept_filters
 from gnnrl.measurement.latency import time_networks
@@ -136,10 +136,10 @@ def corrected(
     counts[0] = max(1.0, np.sqrt(len(plans) - 1))
     whole, best = taken[0], np.inf
     for tried in BENDS:
-        straight = whole * (taken / whole) ** (1 / tried)
+        straight = bent(taken, whole, 1 / tried)
         found, _ = nnls(columns * (counts / straight)[:, None], counts)
         found[1:] = np.maximum(found[1:], LEAST)
-        off = np.abs(whole * (columns @ found / whole) ** tried / taken - 1.0)
+        off = np.abs(bent(columns @ found, whole, tried) / taken - 1.0)
         if (missed := float(np.square(counts * off).sum())) < best:
             best, bend, weights, error = missed, tried, found, np.median(off)
     overhead = weights[0]
