@@ -136,7 +136,7 @@ def plan_of(
         plan, figures = searched(setting, method, table, file, key, {"flops": share})
         if predicted(setting.graph, table, plan) <= budget * whole:
             return plan, figures
-        share = round(0.97 * share, 4)
+        share = round(0.99 * share, 4)
 
 
 def searched(

@@ -101,11 +101,13 @@ class Evaluator(Protocol):
     """Says how good plans are; the search, its workers and rescoring ask nothing else of it.
 
     cost: evaluation equivalents of one plan, at most.  batched: plans of a batch are given
-    together, since their evaluations depend on each other.  images: how many a plan is scored on.
+    together, since their evaluations depend on each other.  together: how many are best given at
+    once, where they do not.  images: how many a plan is scored on.
     """
 
     cost: float = 1.0
     batched: bool = False
+    together: int = 1
     images: int = 0
 
     def __call__(self, plans: Sequence[Plan]) -> list[Evaluation]:

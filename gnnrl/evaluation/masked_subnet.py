@@ -9,7 +9,7 @@ plan (a CUDA graph), and the equations of many plans are solved together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from gnnrl.evaluation.replay import Replay, arriving
 from gnnrl.graph.graph import Parameter
 from gnnrl.graph.rules.table import look_up
 from gnnrl.pruning.compensation.equations import Equations
@@ -109,6 +110,34 @@ class MaskedSubnet:
         for tensor in self._tensors:
             tensor.fill(self._stays)
         return self.network
+
+
+class MaskedRuns:
+    """Runs plans one after the other on a masked network, on a GPU without Python in between.
+
+    run: passes the images through the network.  place: where its outputs are wanted; on the
+    processor all plans are queued at once, so that the GPU goes on while the first ones are scored.
+    """
+
+    def __init__(
+        self, subnet: MaskedSubnet, run: Callable[[fx.GraphModule], Tensor], place: torch.device
+    ) -> None:
+        self._subnet, self._place = subnet, place
+        self._replay = Replay(lambda: run(subnet.fill()), device_of(subnet.network))
+
+    def outputs(self, keeps: Sequence[np.ndarray]) -> Iterator[Tensor]:
+        """Yield the outputs of plans that keep units `[num_units]`, bool."""
+        with torch.inference_mode():
+            maps = self._subnet.maps(np.stack(keeps))
+        runs = (self._queued([each[k] for each in maps]) for k in range(len(keeps)))
+        for run in list(runs) if self._place.type == "cpu" else runs:
+            yield run()
+
+    @torch.inference_mode()
+    def _queued(self, maps: Sequence[Tensor]) -> Callable[[], Tensor]:
+        """Queue a plan; return what waits for its outputs."""
+        self._subnet.take(maps)
+        return arriving(self._replay(), self._place)
 
 
 class _Masked:

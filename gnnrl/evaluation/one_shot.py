@@ -9,11 +9,10 @@ device, before the first plan.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
@@ -21,9 +20,8 @@ from gnnrl.errors import UserError
 from gnnrl.evaluation.base import FAILED, Decided, Evaluation, Evaluator, Plan
 from gnnrl.evaluation.equivalent import EQUIVALENT
 from gnnrl.evaluation.fused_batch_norm import FoldedSubnet
-from gnnrl.evaluation.masked_subnet import MaskedSubnet, can_be_masked
+from gnnrl.evaluation.masked_subnet import MaskedRuns, MaskedSubnet, can_be_masked
 from gnnrl.evaluation.measured import PRECISIONS, measured, metric
-from gnnrl.evaluation.replay import Replay, arriving
 from gnnrl.evaluation.reusable_subnet import Slot, cuts_channels_alone
 from gnnrl.evaluation.rewards import Measured, RewardSettings
 from gnnrl.graph.cost import Cost, Costs
@@ -32,12 +30,14 @@ from gnnrl.pruning.compensation.gram import GramSolve
 from gnnrl.pruning.matching import NormMoments, match, norm_moments
 from gnnrl.pruning.sparsity import sparsify
 from gnnrl.pruning.surgery import Surgeon
-from gnnrl.runtime import device_of
 from gnnrl.tasks.base import Network, Outputs, Targets, Task
 from gnnrl.tasks.classification import CLASSIFICATION
 
 SMALL = 2**20
 """Numbers of the outputs for all images that are scored on the processor while a GPU goes on."""
+
+TOGETHER = 32
+"""Plans that are best given at once to an evaluator that runs them masked."""
 
 
 class OneShot(Evaluator):
@@ -89,7 +89,7 @@ class OneShot(Evaluator):
         self._recalibration = None if recalibration is None else self._ready(recalibration)
         self._slot = Slot(surgeon, self._prepared)
         self._folded: FoldedSubnet | None = None
-        self._masked: MaskedSubnet | None = None
+        self._masked: MaskedRuns | None = None
         extra = 0 if recalibration is None else len(recalibration)
         self.cost = (len(images) + extra) / EQUIVALENT
 
@@ -100,23 +100,25 @@ class OneShot(Evaluator):
     def __call__(self, plans: Sequence[Plan]) -> list[Evaluation]:
         """Evaluate plans; equal plans get equal evaluations."""
         decided = [self._decided(plan) for plan in plans]
-        return [self.scored(plan, x) for plan, x in zip(decided, self._each(decided), strict=True)]
+        if self._masked is None or not all(cuts_channels_alone(each.plan) for each in decided):
+            return [self.evaluate(plan) for plan in decided]
+        outputs = self._masked.outputs([each.units_of(self.graph) for each in decided])
+        return [self.scored(plan, given) for plan, given in zip(decided, outputs, strict=True)]
 
     def run_masked(self) -> None:
-        """Run all plans at the dense network's widths from now on, where that gives the same.
+        """Run plans at the dense network's widths from now on, where that gives the same.
 
-        A GPU then evaluates tens of times as many plans; a processor fewer.
+        A GPU then evaluates tens of times as many.
         """
         settings, solve = self.settings, self._compensate
         suits = solve is None or (solve.stacked and settings.statistics == "matched")
         suits = suits and settings.statistics != "images" and isinstance(self._dense, Tensor)
         if not suits or not can_be_masked(self.surgeon):
             return
-        masked = MaskedSubnet(self.surgeon, self._prepared, self._norms, solve)
-        self._masked, self.batched = masked, True
-        self._replay = Replay(lambda: self._run(masked.fill()), device_of(masked.network))
+        subnet = MaskedSubnet(self.surgeon, self._prepared, self._norms, solve)
         if self._dense.numel() <= SMALL:
             self._dense, self.labels = self._dense.cpu(), self.labels.cpu()
+        self._masked, self.together = MaskedRuns(subnet, self._run, self._dense.device), TOGETHER
 
     def evaluate(self, plan: Plan) -> Evaluation:
         """Prune the network to the plan and score it on the reward images."""
@@ -147,29 +149,12 @@ class OneShot(Evaluator):
 
     def outputs(self, plan: Plan) -> Outputs:
         """Return the subnet's outputs on the reward images, as the task reads them."""
-        return next(self._each([self._decided(plan)]))
-
-    def _each(self, plans: Sequence[Decided]) -> Iterator[Outputs]:
-        """Yield the outputs of the subnet of each plan."""
-        if self._masked is None or not all(cuts_channels_alone(each.plan) for each in plans):
-            for plan in plans:
-                with torch.inference_mode():
-                    outputs = self._run(self.cut(plan))
-                yield outputs.to(self._dense.device) if self._masked is not None else outputs
-            return
+        decided = self._decided(plan)
+        if self._masked is not None and cuts_channels_alone(decided.plan):
+            return next(self._masked.outputs([decided.units_of(self.graph)]))
         with torch.inference_mode():
-            maps = self._masked.maps(np.stack([plan.units_of(self.graph) for plan in plans]))
-        runs = (self._replayed([each[k] for each in maps]) for k in range(len(plans)))
-        # all are queued at once: the GPU runs the next plans while the first ones are scored
-        for run in list(runs) if self._dense.device.type == "cpu" else runs:
-            yield run()
-
-    @torch.inference_mode()
-    def _replayed(self, maps: Sequence[Tensor]) -> Callable[[], Tensor]:
-        """Queue a masked plan; return what waits for its outputs."""
-        assert self._masked is not None
-        self._masked.take(maps)
-        return arriving(self._replay(), self._dense.device)
+            outputs = self._run(self.cut(decided))
+        return outputs if self._masked is None else outputs.to(self._dense.device)
 
     def _run(self, subnet: fx.GraphModule) -> Outputs:
         if self.settings.statistics_images:

@@ -140,6 +140,16 @@ def test_a_batch_can_be_evaluated_together():
     assert whole.evaluations == run().evaluations
 
 
+def test_an_evaluator_that_is_faster_with_several_plans_gets_so_many():
+    sizes, env = [], Pruning()
+    rate = env.rate
+    env.evaluate = FromFunction(lambda plans: sizes.append(len(plans)) or rate(plans))
+    env.evaluate.together = 3
+    whole = run(env=env)
+    assert sizes == [1, *(3, 3, 2) * 3, 3, 1, 1]
+    assert whole.evaluations == run().evaluations
+
+
 ONE_ACTION = ("annealing", "evolution")  # their episodes have one step
 
 
