@@ -219,6 +219,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "warm": repair_tables.warm,
     "front": repair_tables.front,
     "families": lambda: pretrained.families(RESULTS / "pretrained.csv"),
+    "families_refitted": lambda: pretrained.refits(RESULTS / "pretrained_refit.csv"),
     "joint": joint_tables.joint,
     "rival": joint_tables.rival,
     "transformer_repairs": transformer_tables.repairs,
