@@ -37,11 +37,9 @@ CHANNELWISE = frozenset(
 def can_be_masked(surgeon: Surgeon) -> bool:
     """Whether a channel of zeros in a network does what a channel that is not there does."""
     analysis = surgeon.analysis
-    return analysis.network is analysis.traced and all(map(_is_channelwise, _operations(surgeon)))
-
-
-def _operations(surgeon: Surgeon) -> Sequence[fx.Node]:
-    return list(surgeon.analysis.traced.graph.nodes)
+    if analysis.network is not analysis.traced:  # its own code is no graph
+        return False
+    return all(_is_channelwise(node) for node in analysis.traced.graph.nodes)
 
 
 def _is_channelwise(node: fx.Node) -> bool:
