@@ -7,7 +7,8 @@
 Every method searches with the same agent, evaluations, calibration images and reward images, for a
 subnet that takes the same share of the dense network's latency by one table (ONNX Runtime, one
 image, one thread).  `flops` searches within the budget of flops whose allocation takes as long as
-the budget of latency allows, and again with less until the plan that it finds does.
+the budget of latency allows, then with more as long as the plan that it finds meets that, or with
+less until it does.
 The plan that is found is refitted layer by layer and, with
 --epochs, trained with the dense network as teacher.  `torch-pruning` (with --torch-pruning: the
 folder it is installed in) prunes the channels inside blocks by Taylor importance, globally and in
@@ -68,6 +69,8 @@ from gnnrl.training.distillation import Distillation, Objective
 from gnnrl.training.loop import train
 from gnnrl.training.recipe import TrainingRecipe
 
+STEP = 1.02
+"""Between budgets of flops of which the largest that meets a latency is taken."""
 AROUND, WHOLE = {"initial_action": 0.5}, PruningPlan()
 LEAST_DEPTH, START = "least depth", "start"
 """Plans by the errors that the calibration pass measured: without the blocks that lose least for
@@ -132,11 +135,14 @@ def plan_of(
     if not method.flops:
         return searched(setting, method, table, file, key, {"latency": budget})
     share, whole = flops_of(setting, table, budget, seed), predicted(setting.graph, table, WHOLE)
-    while True:  # until the plan that is found, not only the allocation, meets the latency
-        plan, figures = searched(setting, method, table, file, key, {"flops": share})
-        if predicted(setting.graph, table, plan) <= budget * whole:
-            return plan, figures
-        share = round(0.99 * share, 4)
+    found: dict[float, tuple[PruningPlan, dict[str, object]]] = {}
+    while True:  # to the largest share whose plan, not only the allocation, meets the latency
+        found[share] = searched(setting, method, table, file, key, {"flops": share})
+        fits = predicted(setting.graph, table, found[share][0]) <= budget * whole
+        other = round(share * STEP if fits else share / STEP, 4)
+        if other in found:
+            return found[share if fits else other]
+        share = other
 
 
 def searched(
