@@ -18,6 +18,7 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from gnnrl.evaluation.replay import Replay, arriving
+from gnnrl.evaluation.reusable_subnet import place_of
 from gnnrl.graph.graph import Parameter
 from gnnrl.graph.rules.table import look_up
 from gnnrl.pruning.compensation.equations import Equations
@@ -142,8 +143,7 @@ class _Masked:
     """A tensor that is zero where its units are gone."""
 
     def __init__(self, network: nn.Module, name: str, known: Parameter, place: torch.device):
-        self._owner, self._name = _owner(network, name)
-        self._dense = self._owner[self._name].detach()
+        self._owner, self._name, self._dense = place_of(network, name)
         self._axes = [
             (each.axis, torch.from_numpy(each.units).to(place)) for each in known.channels
         ]
@@ -198,12 +198,11 @@ class _Stacked:
 
     def __init__(self, network: nn.Module, layers: Sequence[Equations], maps: Tensor) -> None:
         self.readers, self.maps = [each.reader for each in layers], maps.clone()
-        self._weights = [_owner(network, reader.weight) for reader in self.readers]
+        self._weights = [place_of(network, reader.weight) for reader in self.readers]
         self._biases = [
-            _owner(network, reader.bias) if reader.bias else None for reader in self.readers
+            place_of(network, reader.bias) if reader.bias else None for reader in self.readers
         ]
-        owner, name = self._weights[0]
-        self._shape, self._dtype = owner[name].shape, owner[name].dtype
+        self._shape, self._dtype = self._weights[0][2].shape, self._weights[0][2].dtype
 
     @property
     def parameters(self) -> set[str]:
@@ -215,16 +214,8 @@ class _Stacked:
         axes = range(2, 2 + len(kernel))
         weights = maps[:, :-1].reshape(len(maps), inputs, *kernel, outputs)
         weights = weights.permute(0, -1, *axes, 1).contiguous().movedim(-1, 2)  # channels last
-        for (owner, name), weight in zip(self._weights, weights, strict=True):
+        for (owner, name, _), weight in zip(self._weights, weights, strict=True):
             owner[name] = weight
         for reader, bias, constant in zip(self.readers, self._biases, maps[:, -1], strict=True):
             if bias is not None:
                 bias[0][bias[1]] = torch.zeros_like(constant) if reader.norm else constant
-
-
-def _owner(network: nn.Module, name: str) -> tuple[dict[str, Any], str]:
-    """Where a parameter or buffer is kept, and under which name."""
-    parent, _, last = name.rpartition(".")
-    module = network.get_submodule(parent)
-    place: dict[str, Any] = module._parameters if last in module._parameters else module._buffers
-    return place, last

@@ -59,7 +59,7 @@ class Slot:
         shared: dict[tuple[tuple[int, int, int], ...], np.ndarray] = {}
         self._tensors = [
             _Sliced(
-                *_place(self._subnet, name),
+                *place_of(self._subnet, name),
                 tuple((c.axis, shared.setdefault(c.runs, c.units)) for c in p.channels),
             )
             for name, p in graph.parameters.items()  # a repair writes those of one shape, too
@@ -93,7 +93,8 @@ def cuts_channels_alone(plan: PruningPlan) -> bool:
     return not (plan.removed_layers or plan.weight_sparsity or plan.kernels or plan.masks)
 
 
-def _place(subnet: nn.Module, name: str) -> tuple[dict[str, Any], str, Tensor]:
+def place_of(subnet: nn.Module, name: str) -> tuple[dict[str, Any], str, Tensor]:
+    """Return where a parameter or buffer is kept, under which name, and its value."""
     parent, _, last = name.rpartition(".")
     owner = subnet.get_submodule(parent)
     place: dict[str, Any] = owner._parameters if last in owner._parameters else owner._buffers
