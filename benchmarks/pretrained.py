@@ -194,11 +194,10 @@ def refits(out: Path) -> str:
             networks = own.pivot_table(["accuracy", "refitted"], ["data", "network"], "line")
             for line in compared[1:]:
                 cells = [WITHOUT[mode], LINES[line], f"{budget:.2f}", str(len(networks))]
-                others = [other for other in ("uniform", "allocation") if other in compared]
-                for figure, other in product(("accuracy", "refitted"), others):
-                    told = networks[figure]
-                    cells.append("" if line == other else _gained(told[line] - told[other]))
-                lines.append(cells if len(others) > 1 else [*cells[:5], "", cells[5], ""])
+                for figure, other in product(("accuracy", "refitted"), ("uniform", "allocation")):
+                    told, stands = networks[figure], other in compared and other != line
+                    cells.append(_gained(told[line] - told[other]) if stands else "")
+                lines.append(cells)
     over = ("over uniform (p)", "over the allocation (p)")
     head = ["", "plan", "flops kept", "networks", *(f"one-shot, {other}" for other in over),
             *(f"refitted, {other}" for other in over)]  # fmt: skip

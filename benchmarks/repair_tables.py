@@ -18,12 +18,10 @@ CHECKPOINTS = {
     "59c9cdb28037": "ResNet-56",
     "be01e69e4da9": "ResNet-56, adapted again",
 }
-COMPARED, TRANSFORMER = (
-    {"a2648c022bb3": 80, "59c9cdb28037": 80, "be01e69e4da9": 300},
-    "transformer_repair",
-)
-"""Networks of the README's table, with the evaluations of a search that it shows, at least; rows of
-the ViT."""
+COMPARED = {"a2648c022bb3": 80, "59c9cdb28037": 80, "be01e69e4da9": 300}
+"""Networks of the README's table, with the evaluations of a search that it shows, at least."""
+TRANSFORMER = "transformer_repair"
+"""Rows of the ViT in that table."""
 SEARCHED, SEEDS = 80, 5
 """Evaluations of the ViT's searches; seeds of `ppo` in a line, at least."""
 FRONT = ("conditional ppo", "evolution", "allocation")
